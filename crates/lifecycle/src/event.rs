@@ -1,0 +1,199 @@
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use tokio::sync::broadcast;
+
+use crate::{ActorPath, ExitReason};
+
+/// Something that happened in a tree.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Event {
+    /// Counts up by one per event of the tree.
+    pub seq: u64,
+    /// Wall-clock time.
+    pub at: SystemTime,
+    /// Whom it is about.
+    pub path: ActorPath,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// A child is up.
+    Started {
+        /// The run that began.
+        incarnation: u64,
+    },
+    /// A start failed.
+    StartFailed {
+        /// The run that did not begin.
+        incarnation: u64,
+        /// Why.
+        reason: ExitReason,
+    },
+    /// A start function declined to start anything.
+    Ignored {
+        /// The run that did not begin.
+        incarnation: u64,
+    },
+    /// An actor ended.
+    Exited {
+        /// The run that ended.
+        incarnation: u64,
+        /// Why.
+        reason: ExitReason,
+    },
+    /// A supervisor brought a child back.
+    Restarted {
+        /// The run that began.
+        incarnation: u64,
+        /// How often this child was restarted so far.
+        restarts: u64,
+    },
+    /// What OTP's supervisor would log.
+    Report {
+        /// When.
+        context: ReportContext,
+        /// Whom it is about.
+        child: Arc<str>,
+        /// Why.
+        reason: ExitReason,
+    },
+    /// Something that another part of the tree has to say: a breaker that moved, a refusal, a new setting.
+    Noted {
+        /// The part, such as `breaker`.
+        source: &'static str,
+        /// What it says.
+        text: Arc<str>,
+    },
+}
+
+/// The occasions on which OTP's supervisor writes a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReportContext {
+    /// A child ended by itself and is permanent, or its reason is not clean.
+    ChildTerminated,
+    /// A start failed while the supervisor started, or while it restarted a child.
+    StartError,
+    /// The supervisor gives up.
+    Shutdown,
+    /// A child that was asked to stop ended with an unexpected reason.
+    ShutdownError,
+}
+
+impl fmt::Display for ReportContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ChildTerminated => "child_terminated",
+            Self::StartError => "start_error",
+            Self::Shutdown => "shutdown",
+            Self::ShutdownError => "shutdown_error",
+        })
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started { incarnation } => write!(f, "started #{incarnation}"),
+            Self::StartFailed {
+                incarnation,
+                reason,
+            } => write!(f, "start #{incarnation} failed: {reason}"),
+            Self::Ignored { incarnation } => write!(f, "start #{incarnation} ignored"),
+            Self::Exited {
+                incarnation,
+                reason,
+            } => write!(f, "exited #{incarnation}: {reason}"),
+            Self::Restarted {
+                incarnation,
+                restarts,
+            } => write!(f, "restarted as #{incarnation} (restart {restarts})"),
+            Self::Report {
+                context,
+                child,
+                reason,
+            } => write!(f, "{context} {child}: {reason}"),
+            Self::Noted { source, text } => write!(f, "{source}: {text}"),
+        }
+    }
+}
+
+/// Where the events of a tree go: a bounded log, and whoever subscribed.
+///
+/// Emitting never waits. A subscriber that is too slow is told how many events it missed
+/// ([`RecvError::Lagged`](broadcast::error::RecvError::Lagged)); the log keeps the last ones for those who
+/// come late.
+#[derive(Clone)]
+pub struct EventBus(Arc<Bus>);
+
+struct Bus {
+    log: Mutex<Log>,
+    live: broadcast::Sender<Event>,
+}
+
+struct Log {
+    next: u64,
+    last: VecDeque<Event>,
+    capacity: usize,
+}
+
+impl EventBus {
+    /// Makes a bus that keeps and buffers `capacity` events.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self(Arc::new(Bus {
+            log: Mutex::new(Log {
+                next: 0,
+                last: VecDeque::new(),
+                capacity,
+            }),
+            live: broadcast::Sender::new(capacity.max(1)),
+        }))
+    }
+
+    /// Records an event and hands it to the subscribers.
+    pub fn emit(&self, path: &ActorPath, kind: EventKind) {
+        let mut log = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let event = Event {
+            seq: log.next,
+            at: SystemTime::now(),
+            path: path.clone(),
+            kind,
+        };
+        log.next += 1;
+        if log.last.len() == log.capacity {
+            log.last.pop_front();
+        }
+        if self.0.live.receiver_count() > 0 {
+            // Fails only when the last subscriber left meanwhile: then nobody wants it.
+            drop(self.0.live.send(event.clone()));
+        }
+        log.last.push_back(event);
+    }
+
+    /// Receives every event from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.0.live.subscribe()
+    }
+
+    /// Returns the events that are remembered, oldest first.
+    #[must_use]
+    pub fn recent(&self) -> Vec<Event> {
+        let log = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.last.iter().cloned().collect()
+    }
+}
+
+impl fmt::Debug for EventBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventBus").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,222 @@
+use std::fmt;
+use std::sync::OnceLock;
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+use std::time::Duration;
+
+use ractor::{ActorCell, ActorRef, Message};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::{ExitReason, MessageType, StopDoor};
+
+/// One run of an actor, from its start to its end.
+///
+/// Everything here is read from shared cells: a stuck actor answers as fast as an idle one.
+pub struct Incarnation {
+    number: u64,
+    /// Set first thing in `pre_start`, before anybody else can see this value.
+    cell: OnceLock<ActorCell>,
+    message: MessageType,
+    started: Instant,
+    door: StopDoor,
+    asked: OnceLock<ExitReason>,
+    exit: OnceLock<ExitReason>,
+    ended: Notify,
+    /// The end was recorded and the parent told: only then do the waiters hear of it.
+    told: AtomicBool,
+    killed: AtomicBool,
+    sent: AtomicU64,
+    taken: AtomicU64,
+    handled: AtomicU64,
+    /// Microseconds from `started` to the taking of the message in hand, plus one; 0 when idle.
+    in_hand: AtomicU64,
+}
+
+impl Incarnation {
+    pub(crate) fn new(number: u64, message: MessageType, door: StopDoor) -> Self {
+        Self {
+            number,
+            cell: OnceLock::new(),
+            message,
+            started: Instant::now(),
+            door,
+            asked: OnceLock::new(),
+            exit: OnceLock::new(),
+            ended: Notify::new(),
+            told: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
+            sent: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            handled: AtomicU64::new(0),
+            in_hand: AtomicU64::new(0),
+        }
+    }
+
+    /// Returns the number of this run: 1 for the first start of the place in the tree, then counting up.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Returns ractor's own handle.
+    ///
+    /// # Panics
+    ///
+    /// Never: an incarnation is handed out only once its actor exists.
+    #[must_use]
+    pub fn cell(&self) -> &ActorCell {
+        self.cell.get().expect("set before the incarnation is seen")
+    }
+
+    pub(crate) fn set_cell(&self, cell: ActorCell) {
+        // Set once: every start makes a new incarnation.
+        drop(self.cell.set(cell));
+    }
+
+    /// Returns the type of message that the actor takes.
+    #[must_use]
+    pub fn message_type(&self) -> MessageType {
+        self.message
+    }
+
+    /// Returns the typed reference, or `None` when the actor takes another type.
+    #[must_use]
+    pub fn actor_ref<M: Message>(&self) -> Option<ActorRef<M>> {
+        (self.message.id == std::any::TypeId::of::<M>()).then(|| self.cell().clone().into())
+    }
+
+    /// Returns how long ago it started.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Returns how many messages wait.
+    ///
+    /// Messages count that were sent through a name, an address or a pool. What was sent straight through
+    /// a ractor reference is not seen until it is taken.
+    #[must_use]
+    pub fn mailbox_depth(&self) -> u64 {
+        let taken = self.taken.load(Relaxed);
+        self.sent.load(Relaxed).saturating_sub(taken)
+    }
+
+    /// Returns how many messages were handled to the end, with success or not.
+    #[must_use]
+    pub fn handled(&self) -> u64 {
+        self.handled.load(Relaxed)
+    }
+
+    /// Returns for how long the message in hand has been worked on; `None` when idle.
+    #[must_use]
+    pub fn in_hand(&self) -> Option<Duration> {
+        let since = self.in_hand.load(Relaxed).checked_sub(1)?;
+        Some(
+            self.started
+                .elapsed()
+                .saturating_sub(Duration::from_micros(since)),
+        )
+    }
+
+    /// Returns why it ended, once it has.
+    #[must_use]
+    pub fn exit_reason(&self) -> Option<&ExitReason> {
+        self.exit.get()
+    }
+
+    /// Returns the reason for which it was asked to stop, once it was.
+    #[must_use]
+    pub fn asked(&self) -> Option<&ExitReason> {
+        self.asked.get()
+    }
+
+    /// Says whether it has ended, or was asked to stop or killed and will end.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.asked.get().is_some() || self.killed.load(Relaxed) || self.exit.get().is_some()
+    }
+
+    /// Asks the actor to stop in order; the first reason asked for stands.
+    ///
+    /// The message in hand is finished and `post_stop` runs. Returns at once.
+    pub fn stop(&self, reason: ExitReason) {
+        if self.asked.set(reason.clone()).is_ok() {
+            self.door.knock(self.cell(), reason);
+        }
+    }
+
+    /// Kills the actor: the handler in hand is dropped at its next await, no `post_stop` runs.
+    pub fn kill(&self) {
+        self.killed.store(true, Relaxed);
+        self.cell().kill();
+    }
+
+    /// Waits for the end and returns its reason; returns at once when it has ended.
+    ///
+    /// By then the tree's events hold the end, the node shows it, and its notice is in the parent's queue.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: waiting changes nothing.
+    pub async fn ended(&self) -> ExitReason {
+        loop {
+            let notified = self.ended.notified();
+            if self.told.load(Acquire)
+                && let Some(reason) = self.exit.get()
+            {
+                return reason.clone();
+            }
+            notified.await;
+        }
+    }
+
+    /// Counts a message that is about to be sent.
+    pub fn count_sent(&self) {
+        self.sent.fetch_add(1, Relaxed);
+    }
+
+    /// Takes back [`count_sent`](Self::count_sent) for a message that could not be sent.
+    pub fn uncount_sent(&self) {
+        self.sent.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn begin_message(&self) {
+        // One writer: the actor's own task. Plain stores suffice, and are cheaper than read-modify-write.
+        let taken = self.taken.load(Relaxed) + 1;
+        self.taken.store(taken, Relaxed);
+        // A message that nobody counted must not hide one that waits for good.
+        if taken > self.sent.load(Relaxed) {
+            self.sent.fetch_max(taken, Relaxed);
+        }
+        let since = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX - 1);
+        self.in_hand.store(since + 1, Relaxed);
+    }
+
+    pub(crate) fn end_message(&self) {
+        self.in_hand.store(0, Relaxed);
+        self.handled.store(self.handled.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// Records the end; the first reason stands. The waiters are woken by [`announce`](Self::announce).
+    pub(crate) fn finish(&self, reason: ExitReason) -> ExitReason {
+        self.in_hand.store(0, Relaxed);
+        self.exit.get_or_init(|| reason).clone()
+    }
+
+    pub(crate) fn announce(&self) {
+        self.told.store(true, Release);
+        self.ended.notify_waiters();
+    }
+}
+
+impl fmt::Debug for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incarnation")
+            .field("number", &self.number)
+            .field("message", &self.message.name)
+            .field("exit", &self.exit.get())
+            .finish_non_exhaustive()
+    }
+}

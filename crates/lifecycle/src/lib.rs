@@ -1,0 +1,65 @@
+//! One actor's life: how it starts, how it is watched, how it ends.
+//!
+//! ractor tells a kill from a stop only by the text "killed", calls no `post_stop` on the children of a
+//! stopped parent, and never tells a monitor that came late. This crate hides all of that behind a thin
+//! generic adapter around a plain [`ractor::Actor`]: the adapter keeps the message type, measures each
+//! message, and reports the end of the actor exactly once, with a typed [`ExitReason`].
+//!
+//! ```
+//! use perennial_lifecycle::{ChildSpec, Restart, Shutdown};
+//! use ractor::{Actor, ActorProcessingErr, ActorRef};
+//! use std::time::Duration;
+//!
+//! struct Billing;
+//!
+//! impl Actor for Billing {
+//!     type Msg = ();
+//!     type State = ();
+//!     type Arguments = ();
+//!     async fn pre_start(&self, _: ActorRef<()>, _: ()) -> Result<(), ActorProcessingErr> {
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let spec = ChildSpec::worker("billing", || (Billing, ()))
+//!     .transient()
+//!     .shutdown(Shutdown::Within(Duration::from_secs(1)));
+//! assert_eq!(spec.restart_type(), Restart::Transient);
+//! ```
+//!
+//! # Guarantees
+//!
+//! - An actor that ended is reported once, in order with everything else that its parent is told, and by
+//!   the end of the actor itself: also when its task was cancelled.
+//! - When a parent goes away without having stopped its children, they are asked to stop and run their
+//!   `post_stop`.
+//! - A [`Node`] outlives the actor it describes, so that looking at it never waits for the actor.
+//!
+//! # What it does not do
+//!
+//! It restarts nothing (`perennial-supervisor` does), and it cannot pre-empt a handler that does not
+//! yield: a kill takes effect at the handler's next await.
+
+mod adapter;
+mod event;
+mod incarnation;
+mod name;
+mod node;
+mod panic;
+mod path;
+mod reason;
+mod scope;
+mod spec;
+mod start;
+
+pub use adapter::StopDoor;
+pub use event::{Event, EventBus, EventKind, ReportContext};
+pub use incarnation::Incarnation;
+pub use name::{ActorName, Directory, MessageType, NameTaken};
+pub use node::{ChildState, Ended, Node};
+pub use panic::install_panic_hook;
+pub use path::ActorPath;
+pub use reason::{Cause, Exit, ExitReason};
+pub use scope::Scope;
+pub use spec::{ChildKind, ChildSpec, ChildSpecError, Restart, Shutdown, StartFn};
+pub use start::{Child, ChildKey, ParentLink, StartContext, StartError, Started};

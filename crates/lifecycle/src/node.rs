@@ -1,0 +1,354 @@
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::{ArcSwapOption, Guard};
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use crate::{ActorPath, ChildKind, ExitReason, Incarnation, Restart, Shutdown};
+
+/// How many ends a node remembers.
+const HISTORY: usize = 8;
+
+/// What the supervisor last knew of a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChildState {
+    /// Nothing runs: never started, ended for good, terminated, or its start was ignored.
+    Stopped,
+    /// It is being started.
+    Starting,
+    /// It runs.
+    Running,
+    /// It was asked to stop and has not ended yet.
+    Stopping,
+    /// It ended, or failed to start, and will be started again.
+    Restarting,
+}
+
+impl ChildState {
+    const ALL: [Self; 5] = [
+        Self::Stopped,
+        Self::Starting,
+        Self::Running,
+        Self::Stopping,
+        Self::Restarting,
+    ];
+}
+
+impl fmt::Display for ChildState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Restarting => "restarting",
+        })
+    }
+}
+
+/// One end of an actor, as its node remembers it.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// The run that ended.
+    pub incarnation: u64,
+    /// Why.
+    pub reason: ExitReason,
+    /// When.
+    pub at: SystemTime,
+    /// How long it had run.
+    pub uptime: Duration,
+}
+
+/// A place in the tree: what is known of the actor that lives there, over all its incarnations.
+///
+/// The parent's side owns it, so it outlives the actor as an ETS table with an heir does in OTP. Names
+/// point to nodes, and the debug actor reads them; neither sends the actor a message.
+pub struct Node {
+    path: ActorPath,
+    state: AtomicU8,
+    started: AtomicU64,
+    restarts: AtomicU64,
+    current: ArcSwapOption<Incarnation>,
+    changed: Notify,
+    detail: Mutex<Detail>,
+}
+
+#[derive(Default)]
+struct Detail {
+    spec: Option<(ChildKind, Restart, Shutdown)>,
+    history: VecDeque<Ended>,
+    children: Option<Box<Children>>,
+}
+
+#[derive(Default)]
+struct Children {
+    ordered: BTreeMap<u64, Arc<Node>>,
+    by_id: HashMap<Arc<str>, u64>,
+    next: u64,
+}
+
+impl Children {
+    fn push(&mut self, id: Arc<str>, node: Arc<Node>) {
+        let key = self.next;
+        self.next += 1;
+        self.by_id.insert(id, key);
+        self.ordered.insert(key, node);
+    }
+}
+
+impl Node {
+    /// Makes a node that no tree holds yet.
+    #[must_use]
+    pub fn new(path: ActorPath) -> Arc<Self> {
+        Arc::new(Self {
+            path,
+            state: AtomicU8::new(ChildState::Stopped as u8),
+            started: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
+            current: ArcSwapOption::empty(),
+            changed: Notify::new(),
+            detail: Mutex::default(),
+        })
+    }
+
+    /// Returns the place in the tree.
+    #[must_use]
+    pub fn path(&self) -> &ActorPath {
+        &self.path
+    }
+
+    /// Returns what the supervisor last knew.
+    #[must_use]
+    pub fn state(&self) -> ChildState {
+        ChildState::ALL[usize::from(self.state.load(Acquire))]
+    }
+
+    /// Records what the supervisor knows, and wakes whoever waits for a change.
+    pub fn set_state(&self, state: ChildState) {
+        if self.state.swap(state as u8, AcqRel) != state as u8 {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Returns the run that is alive now; no lock is taken.
+    #[must_use]
+    pub fn current(&self) -> Option<Arc<Incarnation>> {
+        self.current.load_full()
+    }
+
+    /// Borrows the run that is alive now, without touching its reference count.
+    #[must_use]
+    pub fn current_ref(&self) -> Guard<Option<Arc<Incarnation>>> {
+        self.current.load()
+    }
+
+    /// Returns how many runs were attempted.
+    #[must_use]
+    pub fn incarnations(&self) -> u64 {
+        self.started.load(Acquire)
+    }
+
+    /// Returns how often a supervisor started it again after an end.
+    #[must_use]
+    pub fn restarts(&self) -> u64 {
+        self.restarts.load(Acquire)
+    }
+
+    /// Counts a restart.
+    pub fn count_restart(&self) {
+        self.restarts.fetch_add(1, AcqRel);
+    }
+
+    /// Returns the last ends, oldest first.
+    #[must_use]
+    pub fn history(&self) -> Vec<Ended> {
+        self.detail().history.iter().cloned().collect()
+    }
+
+    /// Returns the last end.
+    #[must_use]
+    pub fn last_end(&self) -> Option<Ended> {
+        self.detail().history.back().cloned()
+    }
+
+    /// Returns kind, restart type and shutdown, once a spec is known.
+    #[must_use]
+    pub fn spec(&self) -> Option<(ChildKind, Restart, Shutdown)> {
+        self.detail().spec
+    }
+
+    /// Records the spec that the actor is started from.
+    pub fn set_spec(&self, kind: ChildKind, restart: Restart, shutdown: Shutdown) {
+        self.detail().spec = Some((kind, restart, shutdown));
+    }
+
+    /// Waits until the actor runs and returns the run.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: waiting changes nothing.
+    pub async fn running(&self) -> Arc<Incarnation> {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(current) = self.current() {
+                return current;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits for the next change of state.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe. A change between two calls is missed; read the state after making the future.
+    pub fn changed(&self) -> impl Future<Output = ()> + '_ {
+        self.changed.notified()
+    }
+
+    /// Returns the children, in start order.
+    #[must_use]
+    pub fn children(&self) -> Vec<Arc<Self>> {
+        let detail = self.detail();
+        let children = detail.children.as_ref();
+        children.map_or_else(Vec::new, |it| it.ordered.values().cloned().collect())
+    }
+
+    /// Finds a child by id.
+    #[must_use]
+    pub fn child(&self, id: &str) -> Option<Arc<Self>> {
+        let detail = self.detail();
+        let children = detail.children.as_ref()?;
+        children.ordered.get(children.by_id.get(id)?).cloned()
+    }
+
+    /// Finds a child by id, or adds it behind all others.
+    pub fn child_or_insert(&self, id: &Arc<str>) -> Arc<Self> {
+        let mut detail = self.detail();
+        let children = detail.children.get_or_insert_default();
+        if let Some(known) = children.by_id.get(id)
+            && let Some(node) = children.ordered.get(known)
+        {
+            return Arc::clone(node);
+        }
+        let node = Self::new(self.path.child(id));
+        children.push(Arc::clone(id), Arc::clone(&node));
+        node
+    }
+
+    /// Finds a child by id, or adds it; either way it then stands behind all others.
+    ///
+    /// A supervisor does this for each child in start order, so that the order here is its own.
+    pub fn child_at_end(&self, id: &Arc<str>) -> Arc<Self> {
+        let mut detail = self.detail();
+        let children = detail.children.get_or_insert_default();
+        let known = children.by_id.remove(id);
+        let node = known
+            .and_then(|key| children.ordered.remove(&key))
+            .unwrap_or_else(|| Self::new(self.path.child(id)));
+        children.push(Arc::clone(id), Arc::clone(&node));
+        node
+    }
+
+    /// Removes a child that its supervisor has forgotten.
+    pub fn remove_child(&self, id: &str) {
+        let mut detail = self.detail();
+        if let Some(children) = detail.children.as_mut()
+            && let Some(key) = children.by_id.remove(id)
+        {
+            children.ordered.remove(&key);
+        }
+    }
+
+    /// Removes every child whose id `keep` refuses: a supervisor that starts anew knows only its specs.
+    pub fn retain_children(&self, keep: impl Fn(&str) -> bool) {
+        let mut detail = self.detail();
+        if let Some(children) = detail.children.as_mut() {
+            children.by_id.retain(|id, _| keep(id));
+            children.ordered.retain(|_, node| keep(node.path.id()));
+        }
+    }
+
+    /// Finds a node below this one by its full path.
+    #[must_use]
+    pub fn find(self: &Arc<Self>, path: &str) -> Option<Arc<Self>> {
+        let rest = path.strip_prefix(self.path.as_str())?;
+        if rest.is_empty() {
+            return Some(Arc::clone(self));
+        }
+        let mut node = Arc::clone(self);
+        for id in rest.strip_prefix('/')?.split('/') {
+            node = node.child(id)?;
+        }
+        Some(node)
+    }
+
+    /// Gives up on a run that does not yield to a kill, so that another can live here.
+    pub fn abandon(&self, incarnation: &Arc<Incarnation>) {
+        self.vacate(incarnation);
+    }
+
+    /// Wakes whoever waits for a change, without one.
+    pub fn announce(&self) {
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn next_incarnation(&self) -> u64 {
+        self.started.fetch_add(1, AcqRel) + 1
+    }
+
+    pub(crate) fn enter(&self, incarnation: Arc<Incarnation>) {
+        self.current.store(Some(incarnation));
+        self.state.store(
+            ChildState::Running as u8,
+            std::sync::atomic::Ordering::Release,
+        );
+        self.changed.notify_waiters();
+    }
+
+    /// Notes the end of a run. A successor that already lives here is left alone.
+    pub(crate) fn leave(&self, incarnation: &Arc<Incarnation>, reason: &ExitReason) {
+        {
+            let mut detail = self.detail();
+            if detail.history.len() == HISTORY {
+                detail.history.pop_front();
+            }
+            detail.history.push_back(Ended {
+                incarnation: incarnation.number(),
+                reason: reason.clone(),
+                at: SystemTime::now(),
+                uptime: incarnation.uptime(),
+            });
+        }
+        self.vacate(incarnation);
+    }
+
+    fn vacate(&self, incarnation: &Arc<Incarnation>) {
+        let seen = self
+            .current
+            .compare_and_swap(incarnation, None::<Arc<Incarnation>>);
+        if seen.as_ref().is_some_and(|it| Arc::ptr_eq(it, incarnation)) {
+            self.set_state(ChildState::Stopped);
+        }
+    }
+
+    fn detail(&self) -> MutexGuard<'_, Detail> {
+        // Nothing in a critical section panics; a poisoned lock still holds whole values.
+        self.detail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("path", &self.path)
+            .field("state", &self.state())
+            .field("restarts", &self.restarts())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,46 @@
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::PanicHookInfo;
+use std::sync::Arc;
+use std::sync::Once;
+
+use crate::ExitReason;
+
+thread_local! {
+    static LAST_LOCATION: RefCell<Option<Arc<str>>> = const { RefCell::new(None) };
+}
+
+/// Reports panics through `tracing` and remembers where they happened, instead of printing a backtrace.
+///
+/// With the hook in place [`ExitReason::Panicked`] carries its location, and a restart after a panic does
+/// not pay for the default hook, which captures and prints a backtrace. The hook replaces the process's
+/// panic hook for all panics, so this is the host's decision; calling it again does nothing.
+pub fn install_panic_hook() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| std::panic::set_hook(Box::new(report)));
+}
+
+fn report(info: &PanicHookInfo<'_>) {
+    let location = info.location().map(|place| Arc::from(place.to_string()));
+    let message = info.payload_as_str().unwrap_or("no message");
+    tracing::error!(
+        panic.location = location.as_deref().unwrap_or("unknown"),
+        "panic: {message}"
+    );
+    LAST_LOCATION.with_borrow_mut(|last| *last = location);
+}
+
+/// Makes the exit reason of a panic that was just caught on this thread.
+pub(crate) fn reason(payload: &(dyn Any + Send)) -> ExitReason {
+    let message: Arc<str> = if let Some(text) = payload.downcast_ref::<&str>() {
+        Arc::from(*text)
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        Arc::from(text.as_str())
+    } else {
+        Arc::from("no message")
+    };
+    ExitReason::Panicked {
+        message,
+        location: LAST_LOCATION.take(),
+    }
+}

@@ -1,0 +1,83 @@
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use crate::{ActorPath, Directory, EventBus, ExitReason, Node};
+
+/// How many events a tree remembers unless told otherwise.
+const EVENTS: usize = 4096;
+
+/// What all actors of one tree share: its namespace, its nodes, its events and its directory of names.
+///
+/// There is nothing global: two trees in one process know nothing of each other.
+#[derive(Clone)]
+pub struct Scope(Arc<Inner>);
+
+struct Inner {
+    root: Arc<Node>,
+    events: EventBus,
+    directory: OnceLock<Arc<dyn Directory>>,
+}
+
+impl Scope {
+    /// Makes the scope of a new tree.
+    #[must_use]
+    pub fn new(namespace: &str) -> Self {
+        Self(Arc::new(Inner {
+            root: Node::new(ActorPath::root(namespace)),
+            events: EventBus::new(EVENTS),
+            directory: OnceLock::new(),
+        }))
+    }
+
+    /// Says where named actors are entered; the first directory stands.
+    pub fn set_directory(&self, directory: Arc<dyn Directory>) {
+        // A second directory would split the names of one tree over two places.
+        drop(self.0.directory.set(directory));
+    }
+
+    /// Returns the node of the root supervisor.
+    #[must_use]
+    pub fn root(&self) -> &Arc<Node> {
+        &self.0.root
+    }
+
+    /// Says whether a place is being cleared because a supervisor above it was lost: what stops there now
+    /// is about to come back.
+    #[must_use]
+    pub fn is_orphaned(&self, place: &ActorPath) -> bool {
+        let mut node = Arc::clone(self.root());
+        let below = place.as_str().strip_prefix(node.path().as_str());
+        for id in below.unwrap_or_default().split('/').skip(1) {
+            let Some(child) = node.child(id) else {
+                return false;
+            };
+            node = child;
+            // The topmost orphan is asked by its lost parent's end, and stops the rest in the ordinary way.
+            let current = node.current();
+            if current.is_some_and(|it| matches!(it.asked(), Some(ExitReason::Killed))) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Returns the tree's events.
+    #[must_use]
+    pub fn events(&self) -> &EventBus {
+        &self.0.events
+    }
+
+    /// Returns the directory, if one was set.
+    #[must_use]
+    pub fn directory(&self) -> Option<&Arc<dyn Directory>> {
+        self.0.directory.get()
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope")
+            .field("root", self.0.root.path())
+            .finish_non_exhaustive()
+    }
+}

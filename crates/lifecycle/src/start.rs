@@ -1,0 +1,228 @@
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, SpawnErr};
+use tokio::time::timeout;
+
+use crate::adapter::{Supervised, SupervisedArguments};
+use crate::{
+    ActorName, ActorPath, ExitReason, Incarnation, MessageType, Node, Scope, StopDoor, panic,
+};
+
+/// How long a start waits for an orphan at its place, first after asking it to stop, then after killing it.
+const ORPHAN_GRACE: Duration = Duration::from_secs(5);
+
+/// A supervisor's own key for one of its children.
+pub type ChildKey = u64;
+
+/// How an ended child reaches its supervisor: as one more message in the supervisor's only queue.
+pub trait ParentLink: Send + Sync + 'static {
+    /// Tells the supervisor that a child ended. Called once per run, from the end of the child itself.
+    fn child_ended(&self, key: ChildKey, incarnation: &Arc<Incarnation>, reason: &ExitReason);
+}
+
+/// What a start function is given.
+pub struct StartContext {
+    pub(crate) scope: Scope,
+    pub(crate) node: Arc<Node>,
+    pub(crate) link: Arc<dyn ParentLink>,
+    pub(crate) key: ChildKey,
+    pub(crate) name: Option<ActorName>,
+    pub(crate) number: u64,
+}
+
+impl StartContext {
+    /// Prepares one start of the actor that lives at `node`.
+    #[must_use]
+    pub fn new(
+        scope: Scope,
+        node: Arc<Node>,
+        link: Arc<dyn ParentLink>,
+        key: ChildKey,
+        name: Option<ActorName>,
+    ) -> Self {
+        let number = node.next_incarnation();
+        Self {
+            scope,
+            node,
+            link,
+            key,
+            name,
+            number,
+        }
+    }
+
+    /// Returns where the child lives.
+    #[must_use]
+    pub fn path(&self) -> &ActorPath {
+        self.node.path()
+    }
+
+    /// Returns the number of this start: 1 for the first, then counting up, failed starts included.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        self.number
+    }
+
+    /// Returns the child's node.
+    #[must_use]
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Returns the tree's scope.
+    #[must_use]
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Starts the actor under the supervisor and waits for its `pre_start`.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] when the child's name is taken, or when `pre_start` fails or panics.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: an actor that nobody took over is asked to stop.
+    pub async fn spawn<A: Actor>(
+        self,
+        actor: A,
+        arguments: A::Arguments,
+    ) -> Result<Child, StartError> {
+        self.spawn_with(actor, arguments, StopDoor::Port).await
+    }
+
+    /// Like [`spawn`](Self::spawn), for an actor that takes its stop as a message.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn).
+    pub async fn spawn_with<A: Actor>(
+        self,
+        actor: A,
+        arguments: A::Arguments,
+        door: StopDoor,
+    ) -> Result<Child, StartError> {
+        self.clear_place().await;
+        let message = MessageType::of::<A::Msg>();
+        if let (Some(name), Some(directory)) = (&self.name, self.scope.directory()) {
+            directory
+                .bind(name, &self.node, message)
+                .map_err(|taken| StartError::new(ExitReason::failed(taken)))?;
+        }
+        let incarnation = Arc::new(Incarnation::new(self.number, message, door));
+        let arguments = SupervisedArguments {
+            inner: arguments,
+            context: self,
+            incarnation: Arc::clone(&incarnation),
+        };
+        match Actor::spawn(None, Supervised(actor), arguments).await {
+            // The task is detached: its end is reported by the state's drop guard.
+            Ok((_actor, _task)) => Ok(Child::new(incarnation)),
+            Err(SpawnErr::StartupFailed(error)) => Err(match error.downcast::<StartError>() {
+                Ok(error) => *error,
+                Err(error) => StartError::new(ExitReason::from_processing_error(error)),
+            }),
+            Err(other) => Err(StartError::new(ExitReason::failed(other.to_string()))),
+        }
+    }
+
+    /// Makes sure that nobody else lives here: a supervisor that was killed has left orphans, which end by
+    /// themselves beside its own restart. Two runs of one actor must not work side by side.
+    async fn clear_place(&self) {
+        let Some(orphan) = self.node.current() else {
+            return;
+        };
+        orphan.stop(ExitReason::Killed);
+        if timeout(ORPHAN_GRACE, orphan.ended()).await.is_err() {
+            orphan.kill();
+            if timeout(ORPHAN_GRACE, orphan.ended()).await.is_err() {
+                self.node.abandon(&orphan);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for StartContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StartContext")
+            .field("path", self.path())
+            .field("incarnation", &self.number)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A child that has just been started.
+///
+/// A supervisor takes it over with [`adopt`](Self::adopt). One that is dropped before is asked to stop.
+#[derive(Debug)]
+#[must_use]
+pub struct Child(Option<Arc<Incarnation>>);
+
+impl Child {
+    fn new(incarnation: Arc<Incarnation>) -> Self {
+        Self(Some(incarnation))
+    }
+
+    /// Takes responsibility for stopping the child.
+    #[must_use]
+    pub fn adopt(mut self) -> Option<Arc<Incarnation>> {
+        self.0.take()
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if let Some(orphan) = self.0.take() {
+            orphan.stop(ExitReason::Killed);
+        }
+    }
+}
+
+/// What came of a start that did not fail.
+#[derive(Debug)]
+pub enum Started {
+    /// The child runs.
+    Running {
+        /// The child.
+        child: Child,
+        /// What the start function has to say to the caller of `start_child`.
+        info: Option<Arc<str>>,
+    },
+    /// There is nothing to start now.
+    Ignored,
+}
+
+impl From<Child> for Started {
+    fn from(child: Child) -> Self {
+        Self::Running { child, info: None }
+    }
+}
+
+/// A start that failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("start failed: {reason}")]
+pub struct StartError {
+    /// Why.
+    pub reason: ExitReason,
+    #[source]
+    source: Option<crate::Cause>,
+}
+
+impl StartError {
+    /// Makes a start error with this reason.
+    #[must_use]
+    pub fn new(reason: ExitReason) -> Self {
+        let source = reason.cause().cloned();
+        Self { reason, source }
+    }
+
+    /// Makes the error of a start function that panicked, from what `catch_unwind` caught.
+    #[must_use]
+    pub fn from_panic(payload: &(dyn Any + Send)) -> Self {
+        Self::new(panic::reason(payload))
+    }
+}

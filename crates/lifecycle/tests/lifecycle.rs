@@ -1,0 +1,238 @@
+//! How actors end, seen from the parent's side.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use perennial_lifecycle::{
+    Child, ChildKey, Exit, ExitReason, Incarnation, Node, ParentLink, Scope, StartContext,
+    StartError,
+};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::mpsc;
+
+enum Order {
+    Fail,
+    Panic,
+    Exit(ExitReason),
+    Hang,
+}
+
+struct Puppet;
+
+#[derive(Default)]
+struct Setup {
+    fail_start: bool,
+    panic_start: bool,
+    stop: Option<ExitReason>,
+    stopped: Option<mpsc::Sender<&'static str>>,
+}
+
+impl Actor for Puppet {
+    type Msg = Order;
+    type State = Setup;
+    type Arguments = Setup;
+    async fn pre_start(
+        &self,
+        _: ActorRef<Order>,
+        setup: Setup,
+    ) -> Result<Setup, ActorProcessingErr> {
+        assert!(!setup.panic_start, "no start");
+        if setup.fail_start {
+            return Err("refused".into());
+        }
+        Ok(setup)
+    }
+    async fn handle(
+        &self,
+        _: ActorRef<Order>,
+        order: Order,
+        _: &mut Setup,
+    ) -> Result<(), ActorProcessingErr> {
+        match order {
+            Order::Fail => Err("broken".into()),
+            Order::Panic => panic!("bang {}", 7),
+            Order::Exit(reason) => Err(Exit(reason).into()),
+            Order::Hang => std::future::pending().await,
+        }
+    }
+    async fn post_stop(
+        &self,
+        _: ActorRef<Order>,
+        setup: &mut Setup,
+    ) -> Result<(), ActorProcessingErr> {
+        if let Some(stopped) = &setup.stopped {
+            stopped.send("post_stop").await?;
+        }
+        match setup.stop.take() {
+            Some(reason) => Err(Exit(reason).into()),
+            None => Ok(()),
+        }
+    }
+}
+
+struct Notices(mpsc::Sender<(ChildKey, u64, String)>);
+
+impl ParentLink for Notices {
+    fn child_ended(&self, key: ChildKey, incarnation: &Arc<Incarnation>, reason: &ExitReason) {
+        // At most a handful in these tests.
+        self.0
+            .try_send((key, incarnation.number(), reason.to_string()))
+            .unwrap();
+    }
+}
+
+struct Parent {
+    scope: Scope,
+    node: Arc<Node>,
+    link: Arc<Notices>,
+    notices: mpsc::Receiver<(ChildKey, u64, String)>,
+}
+
+impl Parent {
+    fn new() -> Self {
+        let scope = Scope::new("t");
+        let (send, notices) = mpsc::channel(16);
+        Self {
+            node: scope.root().child_or_insert(&Arc::from("puppet")),
+            scope,
+            link: Arc::new(Notices(send)),
+            notices,
+        }
+    }
+
+    async fn start(&self, setup: Setup) -> Result<Child, StartError> {
+        let link = Arc::clone(&self.link) as Arc<dyn ParentLink>;
+        StartContext::new(self.scope.clone(), Arc::clone(&self.node), link, 9, None)
+            .spawn(Puppet, setup)
+            .await
+    }
+
+    async fn running(&self, setup: Setup) -> Arc<Incarnation> {
+        self.start(setup).await.unwrap().adopt().unwrap()
+    }
+}
+
+fn send(to: &Incarnation, order: Order) {
+    assert!(to.actor_ref::<Order>().unwrap().send_message(order).is_ok());
+}
+
+#[tokio::test]
+async fn life_1_every_way_out_is_reported_once_with_its_reason() {
+    let mut parent = Parent::new();
+    let cases: Vec<(Order, &str)> = vec![
+        (Order::Fail, "failed: broken"),
+        (Order::Panic, "panicked: bang 7"),
+        (Order::Exit(ExitReason::Normal), "normal"),
+        (Order::Exit(ExitReason::Shutdown), "shutdown"),
+        (Order::Exit(ExitReason::failed("own")), "failed: own"),
+    ];
+    for (number, (order, expected)) in (1..).zip(cases) {
+        let run = parent.running(Setup::default()).await;
+        send(&run, order);
+        let notice = parent.notices.recv().await.unwrap();
+        assert_eq!(notice, (9, number, expected.to_owned()));
+        assert_eq!(run.ended().await.to_string(), expected);
+        assert!(parent.node.current().is_none());
+        assert_eq!(parent.node.last_end().unwrap().incarnation, number);
+    }
+    assert!(parent.notices.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn life_1_a_kill_and_a_stop_are_told_apart() {
+    let mut parent = Parent::new();
+    let run = parent.running(Setup::default()).await;
+    send(&run, Order::Hang);
+    run.kill();
+    assert_eq!(parent.notices.recv().await.unwrap().2, "killed");
+
+    let run = parent.running(Setup::default()).await;
+    run.stop(ExitReason::Shutdown);
+    assert_eq!(parent.notices.recv().await.unwrap().2, "shutdown");
+
+    // Stopped behind our back: it ended in order, and nobody of ours asked.
+    let run = parent.running(Setup::default()).await;
+    run.cell().stop(Some("killed".into()));
+    assert_eq!(parent.notices.recv().await.unwrap().2, "normal");
+
+    let run = parent.running(Setup::default()).await;
+    run.cell().kill();
+    assert_eq!(parent.notices.recv().await.unwrap().2, "killed");
+}
+
+#[tokio::test]
+async fn a_reason_given_by_post_stop_stands() {
+    let mut parent = Parent::new();
+    let setup = Setup {
+        stop: Some(ExitReason::failed("could not flush")),
+        ..Setup::default()
+    };
+    let run = parent.running(setup).await;
+    run.stop(ExitReason::Shutdown);
+    assert_eq!(
+        parent.notices.recv().await.unwrap().2,
+        "failed: could not flush"
+    );
+}
+
+#[tokio::test]
+async fn a_start_that_fails_or_panics_leaves_no_run_and_no_notice() {
+    let mut parent = Parent::new();
+    let setup = Setup {
+        fail_start: true,
+        ..Setup::default()
+    };
+    let error = parent.start(setup).await.unwrap_err();
+    assert_eq!(error.reason.to_string(), "failed: refused");
+    let setup = Setup {
+        panic_start: true,
+        ..Setup::default()
+    };
+    let error = parent.start(setup).await.unwrap_err();
+    assert_eq!(error.reason.to_string(), "panicked: no start");
+    assert!(parent.node.current().is_none());
+    assert_eq!(parent.node.incarnations(), 2);
+    assert!(parent.notices.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn life_2_a_child_that_nobody_adopts_is_stopped_in_order() {
+    let mut parent = Parent::new();
+    let (stopped, mut seen) = mpsc::channel(1);
+    let setup = Setup {
+        stopped: Some(stopped),
+        ..Setup::default()
+    };
+    drop(parent.start(setup).await.unwrap());
+    assert_eq!(seen.recv().await, Some("post_stop"));
+    assert_eq!(parent.notices.recv().await.unwrap().2, "killed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn life_3_two_runs_of_one_place_never_overlap() {
+    let mut parent = Parent::new();
+    let orphan = parent.running(Setup::default()).await;
+    send(&orphan, Order::Hang);
+    // Its handler never ends: it is asked, then killed, and only then does the successor start.
+    let successor = parent.running(Setup::default()).await;
+    assert!(orphan.exit_reason().is_some());
+    assert_eq!(parent.notices.recv().await.unwrap().2, "killed");
+    assert_eq!(parent.node.current().unwrap().number(), successor.number());
+    assert!(successor.exit_reason().is_none());
+}
+
+#[tokio::test]
+async fn looking_at_a_stuck_actor_does_not_wait_for_it() {
+    let parent = Parent::new();
+    let run = parent.running(Setup::default()).await;
+    assert_eq!(run.in_hand(), None);
+    send(&run, Order::Hang);
+    while run.in_hand().is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert!(run.in_hand().unwrap() < Duration::from_secs(60));
+    assert_eq!(run.handled(), 0);
+    run.kill();
+    run.ended().await;
+    assert_eq!(run.in_hand(), None);
+}
