@@ -1,0 +1,694 @@
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use perennial_lifecycle::{
+    Child, ChildKey, ChildKind, ChildSpec, ChildState, Exit, ExitReason, Incarnation, Node,
+    ParentLink, ReportContext, Restart, Scope, Shutdown, StartContext, StartError, Started,
+    StopDoor,
+};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use tokio::time::Instant;
+
+use crate::children::{ChildEntry, Children, Run};
+use crate::config::check_child;
+use crate::handle::{ChildCount, ChildInfo, ChildStatus, StartedChild};
+use crate::intensity::RestartWindow;
+use crate::{
+    AutoShutdown, DeleteChildError, FailedToStartChild, RestartChildError, StartChildError,
+    Strategy, SupervisorSpec, TerminateChildError, event,
+};
+
+/// How long a killed actor may take to reach its next await before it is left behind.
+const KILL_GRACE: Duration = Duration::from_secs(5);
+
+/// All that a supervisor hears of, in one queue.
+pub(crate) enum SupervisorMsg {
+    Ended {
+        key: ChildKey,
+        incarnation: Arc<Incarnation>,
+        reason: ExitReason,
+    },
+    Retry(ChildKey),
+    Stop(ExitReason),
+    StartChild(
+        Box<ChildSpec>,
+        RpcReplyPort<Result<StartedChild, StartChildError>>,
+    ),
+    TerminateChild(Arc<str>, RpcReplyPort<Result<(), TerminateChildError>>),
+    RestartChild(
+        Arc<str>,
+        RpcReplyPort<Result<StartedChild, RestartChildError>>,
+    ),
+    BounceChild(
+        Arc<str>,
+        RpcReplyPort<Result<StartedChild, RestartChildError>>,
+    ),
+    DeleteChild(Arc<str>, RpcReplyPort<Result<(), DeleteChildError>>),
+    WhichChildren(RpcReplyPort<Vec<ChildInfo>>),
+    CountChildren(RpcReplyPort<ChildCount>),
+    ChildSpec(Arc<str>, RpcReplyPort<Option<ChildSpec>>),
+}
+
+/// Puts the ends of children into the supervisor's queue.
+struct Link(ActorRef<SupervisorMsg>);
+
+impl ParentLink for Link {
+    fn child_ended(&self, key: ChildKey, incarnation: &Arc<Incarnation>, reason: &ExitReason) {
+        // Fails when the supervisor has ended: then nobody is left to care.
+        drop(self.0.send_message(SupervisorMsg::Ended {
+            key,
+            incarnation: Arc::clone(incarnation),
+            reason: reason.clone(),
+        }));
+    }
+}
+
+/// The root's parent is whoever waits for the root's end.
+struct NoParent;
+
+impl ParentLink for NoParent {
+    fn child_ended(&self, _: ChildKey, _: &Arc<Incarnation>, _: &ExitReason) {}
+}
+
+pub(crate) async fn start_root(spec: SupervisorSpec, scope: &Scope) -> Result<(), StartError> {
+    let node = Arc::clone(scope.root());
+    node.set_spec(
+        ChildKind::Supervisor,
+        Restart::Permanent,
+        Shutdown::Infinity,
+    );
+    node.set_state(ChildState::Starting);
+    let context = StartContext::new(
+        scope.clone(),
+        Arc::clone(&node),
+        Arc::new(NoParent),
+        0,
+        None,
+    );
+    let number = context.incarnation();
+    match SupervisorActor::spawn(spec, context).await {
+        Ok(child) => {
+            // The caller's handle finds it by its node.
+            drop(child.adopt());
+            event::started(scope, &node, number);
+            Ok(())
+        }
+        Err(error) => {
+            node.set_state(ChildState::Stopped);
+            event::start_failed(scope, &node, number, &error.reason);
+            Err(error)
+        }
+    }
+}
+
+/// The ractor shell of a supervisor.
+pub(crate) struct SupervisorActor;
+
+impl SupervisorActor {
+    pub(crate) async fn spawn(
+        spec: SupervisorSpec,
+        context: StartContext,
+    ) -> Result<Child, StartError> {
+        let scope = context.scope().clone();
+        let node = Arc::clone(context.node());
+        let door = StopDoor::Mailbox(|cell: &ActorCell, reason| {
+            // Fails when it has ended: then it needs no stop.
+            drop(cell.send_message(SupervisorMsg::Stop(reason)));
+        });
+        context.spawn_with(Self, (spec, scope, node), door).await
+    }
+}
+
+pub(crate) struct State {
+    myself: ActorRef<SupervisorMsg>,
+    spec: SupervisorSpec,
+    scope: Scope,
+    node: Arc<Node>,
+    link: Arc<dyn ParentLink>,
+    children: Children,
+    window: RestartWindow,
+}
+
+impl Drop for State {
+    /// A supervisor that is killed cannot stop its children: they are asked to stop by themselves.
+    fn drop(&mut self) {
+        let orphans = Orphans(self.children.iter().filter_map(ChildEntry::alive).collect());
+        if orphans.0.is_empty() {
+            return;
+        }
+        // They notice the supervisor's end, so it comes first. Without a run there is none to come: the
+        // supervisor did not get through its start. Without a runtime nobody can wait.
+        if let Some(run) = self.node.current()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            // Detached: it ends with the supervisor.
+            drop(runtime.spawn(async move {
+                run.ended().await;
+                drop(orphans);
+            }));
+        }
+    }
+}
+
+/// Children whose supervisor has gone; asked to stop when dropped, whatever comes between.
+struct Orphans(Vec<Arc<Incarnation>>);
+
+impl Drop for Orphans {
+    fn drop(&mut self) {
+        for orphan in &self.0 {
+            orphan.stop(ExitReason::Killed);
+        }
+    }
+}
+
+/// What came of one start.
+enum Start {
+    Running(Arc<Incarnation>, Option<Arc<str>>),
+    Ignored,
+    Failed(ExitReason),
+}
+
+impl Actor for SupervisorActor {
+    type Msg = SupervisorMsg;
+    type State = State;
+    type Arguments = (SupervisorSpec, Scope, Arc<Node>);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<SupervisorMsg>,
+        (spec, scope, node): Self::Arguments,
+    ) -> Result<State, ActorProcessingErr> {
+        node.retain_children(|id| spec.children.iter().any(|child| **child.id() == *id));
+        let mut state = State {
+            link: Arc::new(Link(myself.clone())),
+            window: RestartWindow::new(spec.intensity),
+            children: Children::default(),
+            myself,
+            spec,
+            scope,
+            node,
+        };
+        let specs = Arc::clone(&state.spec.children);
+        for child in specs.iter() {
+            let key = state.add(child.clone());
+            match state.start(key).await {
+                Start::Running(incarnation, _) => state.note_started(key, &incarnation),
+                Start::Ignored => {
+                    if child.restart_type() == Restart::Temporary {
+                        state.forget(key);
+                    }
+                }
+                Start::Failed(reason) => {
+                    state.report(ReportContext::StartError, child.id(), &reason);
+                    // It holds nothing to stop; like the others it keeps its node for the next attempt.
+                    state.stop_all().await;
+                    let failed = FailedToStartChild {
+                        id: child.id().to_string(),
+                        reason,
+                    };
+                    let cause = perennial_lifecycle::Cause::new(failed);
+                    return Err(Exit(ExitReason::ShutdownWith(cause)).into());
+                }
+            }
+        }
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<SupervisorMsg>,
+        message: SupervisorMsg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        // An answer that nobody waits for any more is dropped: the caller gave up.
+        match message {
+            SupervisorMsg::Ended {
+                key,
+                incarnation,
+                reason,
+            } => state.child_ended(key, &incarnation, &reason).await?,
+            SupervisorMsg::Retry(key) => state.retry(key).await?,
+            SupervisorMsg::Stop(reason) => {
+                state.stop_all().await;
+                return Err(Exit(reason).into());
+            }
+            SupervisorMsg::StartChild(spec, reply) => {
+                drop(reply.send(state.start_child(*spec).await));
+            }
+            SupervisorMsg::TerminateChild(id, reply) => {
+                drop(reply.send(state.terminate_child(&id).await));
+            }
+            SupervisorMsg::RestartChild(id, reply) => {
+                drop(reply.send(state.restart_child(&id).await));
+            }
+            SupervisorMsg::BounceChild(id, reply) => {
+                drop(reply.send(state.bounce_child(&id).await));
+            }
+            SupervisorMsg::DeleteChild(id, reply) => drop(reply.send(state.delete_child(&id))),
+            SupervisorMsg::WhichChildren(reply) => drop(reply.send(state.which_children())),
+            SupervisorMsg::CountChildren(reply) => drop(reply.send(state.count_children())),
+            SupervisorMsg::ChildSpec(id, reply) => {
+                let key = state.children.find(&id);
+                let spec = key.and_then(|key| state.children.get(key));
+                drop(reply.send(spec.map(|child| child.spec.clone())));
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<SupervisorMsg>,
+        _: SupervisionEvent,
+        _: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        // Children are not linked by ractor, which would kill them with their parent; their own ends
+        // report them.
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _: ActorRef<SupervisorMsg>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        // Only when somebody stopped it through ractor: every other way out has stopped them already.
+        state.stop_all().await;
+        Ok(())
+    }
+}
+
+impl State {
+    fn add(&mut self, spec: ChildSpec) -> ChildKey {
+        let node = self.node.child_at_end(spec.id());
+        node.set_spec(spec.kind(), spec.restart_type(), spec.shutdown_type());
+        self.children.push(ChildEntry {
+            spec,
+            node,
+            run: Run::Stopped,
+        })
+    }
+
+    fn forget(&mut self, key: ChildKey) {
+        if let Some(child) = self.children.remove(key) {
+            self.node.remove_child(child.spec.id());
+        }
+    }
+
+    fn report(&self, context: ReportContext, child: &Arc<str>, reason: &ExitReason) {
+        event::report(&self.scope, &self.node, context, child, reason);
+    }
+
+    fn note_started(&self, key: ChildKey, incarnation: &Incarnation) {
+        if let Some(child) = self.children.get(key) {
+            event::started(&self.scope, &child.node, incarnation.number());
+        }
+    }
+
+    /// Starts a child and records what came of it; a failed one is left stopped.
+    async fn start(&mut self, key: ChildKey) -> Start {
+        let Some(child) = self.children.get_mut(key) else {
+            return Start::Ignored;
+        };
+        let node = Arc::clone(&child.node);
+        node.set_state(ChildState::Starting);
+        let context = StartContext::new(
+            self.scope.clone(),
+            Arc::clone(&node),
+            Arc::clone(&self.link),
+            key,
+            child.spec.actor_name().cloned(),
+        );
+        let number = context.incarnation();
+        let function = Arc::clone(child.spec.start_fn());
+        // The function is called inside, so that a panic of it is caught as well.
+        let call = async move { function(context).await };
+        let result = match AssertUnwindSafe(call).catch_unwind().await {
+            Ok(result) => result,
+            Err(payload) => Err(StartError::from_panic(&*payload)),
+        };
+        match result {
+            Ok(Started::Running {
+                child: started,
+                info,
+            }) => match started.adopt() {
+                Some(incarnation) => {
+                    child.run = Run::Alive(Arc::clone(&incarnation));
+                    Start::Running(incarnation, info)
+                }
+                None => Start::Ignored,
+            },
+            Ok(Started::Ignored) => {
+                child.run = Run::Stopped;
+                node.set_state(ChildState::Stopped);
+                event::ignored(&self.scope, &node, number);
+                Start::Ignored
+            }
+            Err(error) => {
+                child.run = Run::Stopped;
+                node.set_state(ChildState::Stopped);
+                event::start_failed(&self.scope, &node, number, &error.reason);
+                Start::Failed(error.reason)
+            }
+        }
+    }
+
+    async fn child_ended(
+        &mut self,
+        key: ChildKey,
+        ended: &Arc<Incarnation>,
+        reason: &ExitReason,
+    ) -> Result<(), Exit> {
+        let Some(child) = self.children.get_mut(key) else {
+            return Ok(());
+        };
+        // Stopped by us, or by a group restart, before the notice was read: it has been dealt with.
+        if !matches!(&child.run, Run::Alive(current) if Arc::ptr_eq(current, ended)) {
+            return Ok(());
+        }
+        child.run = Run::Stopped;
+        let id = Arc::clone(child.spec.id());
+        let restart = child.spec.restart_type();
+        let significant = child.spec.is_significant();
+        if restart == Restart::Permanent || !reason.is_clean() {
+            self.report(ReportContext::ChildTerminated, &id, reason);
+        }
+        let again = match restart {
+            Restart::Permanent => true,
+            Restart::Transient => !reason.is_clean(),
+            Restart::Temporary => false,
+        };
+        if again {
+            return self.restart(key).await;
+        }
+        if restart == Restart::Temporary {
+            self.forget(key);
+        }
+        if significant && self.shuts_down_by_itself() {
+            self.stop_all().await;
+            return Err(Exit(ExitReason::Shutdown));
+        }
+        Ok(())
+    }
+
+    /// Says whether the end of a significant child ends the supervisor.
+    fn shuts_down_by_itself(&self) -> bool {
+        match self.spec.auto_shutdown {
+            AutoShutdown::Never => false,
+            AutoShutdown::AnySignificant => true,
+            AutoShutdown::AllSignificant => !self
+                .children
+                .iter()
+                .any(|child| child.spec.is_significant() && !matches!(child.run, Run::Stopped)),
+        }
+    }
+
+    async fn retry(&mut self, key: ChildKey) -> Result<(), Exit> {
+        match self.children.get(key) {
+            Some(child) if matches!(child.run, Run::Restarting) => self.restart(key).await,
+            // Restarted with its group, terminated or deleted meanwhile.
+            _ => Ok(()),
+        }
+    }
+
+    async fn restart(&mut self, key: ChildKey) -> Result<(), Exit> {
+        let Some(child) = self.children.get_mut(key) else {
+            return Ok(());
+        };
+        let id = Arc::clone(child.spec.id());
+        if !self.window.allow(Instant::now()) {
+            child.run = Run::Stopped;
+            child.node.set_state(ChildState::Stopped);
+            let exceeded = ExitReason::failed("reached_max_restart_intensity");
+            self.report(ReportContext::Shutdown, &id, &exceeded);
+            self.stop_all().await;
+            return Err(Exit(ExitReason::Shutdown));
+        }
+        child.node.set_state(ChildState::Restarting);
+        match self.spec.strategy {
+            Strategy::OneForOne => {
+                self.start_again(key).await;
+            }
+            Strategy::OneForAll => self.restart_group(None).await,
+            Strategy::RestForOne => {
+                let before = self.children.before(Some(key));
+                self.restart_group(before).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Restarts every child behind `before` (all of them for `None`): stop in reverse order, start in order.
+    async fn restart_group(&mut self, before: Option<ChildKey>) {
+        let mut at = self.children.before(None);
+        while let Some(key) = at {
+            if at == before {
+                break;
+            }
+            at = self.children.before(Some(key));
+            self.stop(key).await;
+            let temporary = self
+                .children
+                .get(key)
+                .is_some_and(|child| child.spec.restart_type() == Restart::Temporary);
+            if temporary {
+                self.forget(key);
+            }
+        }
+        let mut at = self.children.after(before);
+        while let Some(key) = at {
+            if !self.start_again(key).await {
+                return;
+            }
+            at = self.children.after(Some(key));
+        }
+    }
+
+    /// Starts a child as part of a restart; on failure it is `Restarting` and a retry is queued.
+    async fn start_again(&mut self, key: ChildKey) -> bool {
+        match self.start(key).await {
+            Start::Running(incarnation, _) => {
+                if let Some(child) = self.children.get(key) {
+                    event::restarted(&self.scope, &child.node, incarnation.number());
+                }
+                true
+            }
+            Start::Ignored => true,
+            Start::Failed(reason) => {
+                if let Some(child) = self.children.get_mut(key) {
+                    child.run = Run::Restarting;
+                    child.node.set_state(ChildState::Restarting);
+                    let id = Arc::clone(child.spec.id());
+                    self.report(ReportContext::StartError, &id, &reason);
+                }
+                // Behind what waits already. Fails only when this supervisor is ending.
+                drop(self.myself.send_message(SupervisorMsg::Retry(key)));
+                false
+            }
+        }
+    }
+
+    /// Stops a child by its spec and waits for its end.
+    async fn stop(&mut self, key: ChildKey) {
+        let Some(child) = self.children.get_mut(key) else {
+            return;
+        };
+        let run = std::mem::replace(&mut child.run, Run::Stopped);
+        let Run::Alive(incarnation) = run else {
+            child.node.set_state(ChildState::Stopped);
+            return;
+        };
+        let spec = child.spec.clone();
+        let node = Arc::clone(&child.node);
+        if incarnation.exit_reason().is_none() {
+            node.set_state(ChildState::Stopping);
+        }
+        let reason = match spec.shutdown_type() {
+            Shutdown::BrutalKill => None,
+            Shutdown::Within(limit) => {
+                incarnation.stop(ExitReason::Shutdown);
+                tokio::time::timeout(limit, incarnation.ended()).await.ok()
+            }
+            Shutdown::Infinity => {
+                incarnation.stop(ExitReason::Shutdown);
+                Some(incarnation.ended().await)
+            }
+        };
+        let reason = match reason {
+            Some(reason) => reason,
+            None => {
+                incarnation.kill();
+                match tokio::time::timeout(KILL_GRACE, incarnation.ended()).await {
+                    Ok(reason) => reason,
+                    Err(_) => {
+                        event::detached(&self.scope, &node);
+                        ExitReason::Killed
+                    }
+                }
+            }
+        };
+        node.set_state(ChildState::Stopped);
+        let expected = match (spec.shutdown_type(), &reason) {
+            (Shutdown::BrutalKill, ExitReason::Killed) => true,
+            (Shutdown::Within(_) | Shutdown::Infinity, ExitReason::Shutdown) => true,
+            (_, reason) => spec.restart_type() != Restart::Permanent && reason.is_clean(),
+        };
+        if !expected {
+            self.report(ReportContext::ShutdownError, spec.id(), &reason);
+        }
+    }
+
+    /// Stops all children in reverse start order, one at a time, and forgets them.
+    async fn stop_all(&mut self) {
+        while let Some(key) = self.children.before(None) {
+            self.stop(key).await;
+            // The node stays: a supervisor that starts anew lives at the same places.
+            drop(self.children.remove(key));
+        }
+    }
+
+    async fn start_child(&mut self, spec: ChildSpec) -> Result<StartedChild, StartChildError> {
+        check_child(&spec, self.spec.auto_shutdown)?;
+        if let Some(known) = self
+            .children
+            .find(spec.id())
+            .and_then(|key| self.children.get(key))
+        {
+            let id = spec.id().to_string();
+            return Err(match &known.run {
+                Run::Alive(incarnation) => StartChildError::AlreadyStarted {
+                    id,
+                    node: Arc::clone(&known.node),
+                    incarnation: incarnation.number(),
+                },
+                _ => StartChildError::AlreadyPresent { id },
+            });
+        }
+        let temporary = spec.restart_type() == Restart::Temporary;
+        let key = self.add(spec);
+        let started = self.start_by_call(key).await;
+        let keep = match &started {
+            Ok(started) => started.node.is_some() || !temporary,
+            Err(_) => false,
+        };
+        if !keep {
+            self.forget(key);
+        }
+        Ok(started?)
+    }
+
+    /// Starts a child because somebody asked; failures are the caller's, not the siblings'.
+    async fn start_by_call(&mut self, key: ChildKey) -> Result<StartedChild, FailedToStartChild> {
+        let started = self.start(key).await;
+        let Some(child) = self.children.get(key) else {
+            return Ok(StartedChild::ignored());
+        };
+        match started {
+            Start::Running(incarnation, info) => {
+                event::started(&self.scope, &child.node, incarnation.number());
+                Ok(StartedChild {
+                    node: Some(Arc::clone(&child.node)),
+                    incarnation: incarnation.number(),
+                    info,
+                })
+            }
+            Start::Ignored => Ok(StartedChild::ignored()),
+            Start::Failed(reason) => Err(FailedToStartChild {
+                id: child.spec.id().to_string(),
+                reason,
+            }),
+        }
+    }
+
+    async fn terminate_child(&mut self, id: &str) -> Result<(), TerminateChildError> {
+        let Some(key) = self.children.find(id) else {
+            return Err(TerminateChildError::NotFound { id: id.to_owned() });
+        };
+        self.stop(key).await;
+        let temporary = self
+            .children
+            .get(key)
+            .is_some_and(|child| child.spec.restart_type() == Restart::Temporary);
+        if temporary {
+            self.forget(key);
+        }
+        Ok(())
+    }
+
+    async fn restart_child(&mut self, id: &str) -> Result<StartedChild, RestartChildError> {
+        let id = id.to_owned();
+        let key = self.children.find(&id);
+        match key.and_then(|key| self.children.get(key)).map(|it| &it.run) {
+            None => Err(RestartChildError::NotFound { id }),
+            Some(Run::Alive(_)) => Err(RestartChildError::Running { id }),
+            Some(Run::Restarting) => Err(RestartChildError::Restarting { id }),
+            Some(Run::Stopped) => Ok(self.start_by_call(key.unwrap_or_default()).await?),
+        }
+    }
+
+    /// Stops a child and starts it again, whatever it was doing; costs no restart intensity.
+    async fn bounce_child(&mut self, id: &str) -> Result<StartedChild, RestartChildError> {
+        let Some(key) = self.children.find(id) else {
+            return Err(RestartChildError::NotFound { id: id.to_owned() });
+        };
+        self.stop(key).await;
+        Ok(self.start_by_call(key).await?)
+    }
+
+    fn delete_child(&mut self, id: &str) -> Result<(), DeleteChildError> {
+        let id = id.to_owned();
+        let Some(key) = self.children.find(&id) else {
+            return Err(DeleteChildError::NotFound { id });
+        };
+        match self.children.get(key).map(|child| &child.run) {
+            Some(Run::Alive(_)) => Err(DeleteChildError::Running { id }),
+            Some(Run::Restarting) => Err(DeleteChildError::Restarting { id }),
+            _ => {
+                self.forget(key);
+                Ok(())
+            }
+        }
+    }
+
+    /// Lists the children, newest first.
+    fn which_children(&self) -> Vec<ChildInfo> {
+        let mut list = Vec::with_capacity(self.children.len());
+        let mut at = self.children.before(None);
+        while let Some(key) = at {
+            at = self.children.before(Some(key));
+            if let Some(child) = self.children.get(key) {
+                list.push(ChildInfo {
+                    id: Arc::clone(child.spec.id()),
+                    kind: child.spec.kind(),
+                    node: Arc::clone(&child.node),
+                    status: match &child.run {
+                        Run::Alive(incarnation) => ChildStatus::Alive {
+                            incarnation: incarnation.number(),
+                        },
+                        Run::Restarting => ChildStatus::Restarting,
+                        Run::Stopped => ChildStatus::Stopped,
+                    },
+                });
+            }
+        }
+        list
+    }
+
+    fn count_children(&self) -> ChildCount {
+        let mut count = ChildCount::default();
+        for child in self.children.iter() {
+            count.specs += 1;
+            match child.spec.kind() {
+                ChildKind::Supervisor => count.supervisors += 1,
+                ChildKind::Worker => count.workers += 1,
+            }
+            if let Run::Alive(incarnation) = &child.run {
+                // One that is dead while its notice still waits is not active.
+                count.active += usize::from(incarnation.exit_reason().is_none());
+            }
+        }
+        count
+    }
+}

@@ -1,0 +1,211 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use perennial_lifecycle::{ChildKey, ChildSpec, Incarnation, Node};
+
+/// What a supervisor knows of one child.
+#[derive(Debug)]
+pub(crate) struct ChildEntry {
+    pub(crate) spec: ChildSpec,
+    pub(crate) node: Arc<Node>,
+    pub(crate) run: Run,
+}
+
+impl ChildEntry {
+    pub(crate) fn alive(&self) -> Option<Arc<Incarnation>> {
+        match &self.run {
+            Run::Alive(incarnation) => Some(Arc::clone(incarnation)),
+            Run::Restarting | Run::Stopped => None,
+        }
+    }
+}
+
+/// Whether a child has an actor.
+#[derive(Debug)]
+pub(crate) enum Run {
+    /// It has one, which may have ended unnoticed.
+    Alive(Arc<Incarnation>),
+    /// A restart failed; the next attempt is in the supervisor's queue.
+    Restarting,
+    /// It has none, and none is coming.
+    Stopped,
+}
+
+/// The children of a supervisor in start order.
+///
+/// A slab whose entries are linked in order: look-up by key or id, adding at the end and removing cost the
+/// same whatever the number of children, and the order survives every removal.
+#[derive(Debug, Default)]
+pub(crate) struct Children {
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+    first: Option<usize>,
+    last: Option<usize>,
+    by_id: HashMap<Arc<str>, ChildKey>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// Counts the entries that this slot has held, so that a stale key finds nothing.
+    generation: u32,
+    entry: Option<ChildEntry>,
+    before: Option<usize>,
+    after: Option<usize>,
+}
+
+impl Children {
+    pub(crate) fn push(&mut self, entry: ChildEntry) -> ChildKey {
+        let id = Arc::clone(entry.spec.id());
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot {
+                generation: 0,
+                entry: None,
+                before: None,
+                after: None,
+            });
+            self.slots.len() - 1
+        });
+        let slot = &mut self.slots[index];
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.entry = Some(entry);
+        slot.before = self.last;
+        slot.after = None;
+        match self.last {
+            Some(last) => self.slots[last].after = Some(index),
+            None => self.first = Some(index),
+        }
+        self.last = Some(index);
+        let key = self.key(index);
+        self.by_id.insert(id, key);
+        key
+    }
+
+    pub(crate) fn remove(&mut self, key: ChildKey) -> Option<ChildEntry> {
+        let index = self.index(key)?;
+        let slot = &mut self.slots[index];
+        let entry = slot.entry.take()?;
+        let (before, after) = (slot.before.take(), slot.after.take());
+        match before {
+            Some(before) => self.slots[before].after = after,
+            None => self.first = after,
+        }
+        match after {
+            Some(after) => self.slots[after].before = before,
+            None => self.last = before,
+        }
+        self.free.push(index);
+        self.by_id.remove(entry.spec.id());
+        Some(entry)
+    }
+
+    pub(crate) fn get(&self, key: ChildKey) -> Option<&ChildEntry> {
+        self.slots[self.index(key)?].entry.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, key: ChildKey) -> Option<&mut ChildEntry> {
+        let index = self.index(key)?;
+        self.slots[index].entry.as_mut()
+    }
+
+    pub(crate) fn find(&self, id: &str) -> Option<ChildKey> {
+        self.by_id.get(id).copied()
+    }
+
+    /// Returns the key behind `key` in start order; the first for `None`.
+    pub(crate) fn after(&self, key: Option<ChildKey>) -> Option<ChildKey> {
+        let next = match key {
+            None => self.first,
+            Some(key) => self.slots[self.index(key)?].after,
+        };
+        next.map(|index| self.key(index))
+    }
+
+    /// Returns the key before `key` in start order; the last for `None`.
+    pub(crate) fn before(&self, key: Option<ChildKey>) -> Option<ChildKey> {
+        let next = match key {
+            None => self.last,
+            Some(key) => self.slots[self.index(key)?].before,
+        };
+        next.map(|index| self.key(index))
+    }
+
+    /// Walks the children in start order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &ChildEntry> {
+        let mut next = self.after(None);
+        std::iter::from_fn(move || {
+            let key = next?;
+            next = self.after(Some(key));
+            self.get(key)
+        })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    fn key(&self, index: usize) -> ChildKey {
+        (u64::from(self.slots[index].generation) << 32) | index as u64
+    }
+
+    fn index(&self, key: ChildKey) -> Option<usize> {
+        let index = usize::try_from(key & u64::from(u32::MAX)).ok()?;
+        let slot = self.slots.get(index)?;
+        (slot.entry.is_some() && u64::from(slot.generation) == key >> 32).then_some(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use perennial_lifecycle::{ActorPath, ChildKind, Started};
+    use proptest::prelude::*;
+
+    fn entry(id: &str) -> ChildEntry {
+        ChildEntry {
+            spec: ChildSpec::from_fn(id, ChildKind::Worker, |_| async { Ok(Started::Ignored) }),
+            node: Node::new(ActorPath::root("t").child(id)),
+            run: Run::Stopped,
+        }
+    }
+
+    fn ids(children: &Children) -> Vec<String> {
+        children.iter().map(|it| it.spec.id().to_string()).collect()
+    }
+
+    proptest! {
+        /// Adding and removing in any order leaves the same order as a plain list.
+        #[test]
+        fn order_agrees_with_a_list(steps in proptest::collection::vec((any::<bool>(), 0_usize..12), 1..100)) {
+            let mut children = Children::default();
+            let mut model: Vec<String> = Vec::new();
+            let mut stale = Vec::new();
+            for (add, pick) in steps {
+                let id = format!("c{pick}");
+                let known = model.iter().position(|it| *it == id);
+                match (add, known) {
+                    (true, None) => {
+                        children.push(entry(&id));
+                        model.push(id);
+                    }
+                    (false, Some(at)) => {
+                        let key = children.find(&id).unwrap();
+                        prop_assert!(children.remove(key).is_some());
+                        stale.push(key);
+                        model.remove(at);
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(ids(&children), model.clone());
+                let mut backwards = Vec::new();
+                let mut at = children.before(None);
+                while let Some(key) = at {
+                    backwards.push(children.get(key).unwrap().spec.id().to_string());
+                    at = children.before(Some(key));
+                }
+                backwards.reverse();
+                prop_assert_eq!(backwards, model.clone());
+                prop_assert!(stale.iter().all(|key| children.get(*key).is_none()));
+            }
+        }
+    }
+}

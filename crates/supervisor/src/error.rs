@@ -1,0 +1,149 @@
+use std::sync::Arc;
+
+use perennial_lifecycle::{ActorPath, ChildSpecError, ExitReason, Node};
+
+/// Settings of a supervisor that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SupervisorSpecError {
+    /// A child spec is bad by itself.
+    #[error(transparent)]
+    Child(#[from] ChildSpecError),
+    /// Two children have the same id.
+    #[error("child `{id}`: id is used twice")]
+    DuplicateChild {
+        /// The id.
+        id: String,
+    },
+    /// A significant child needs a supervisor that shuts down by itself.
+    #[error("child `{id}`: significant needs a supervisor with auto shutdown")]
+    SignificantWithoutAutoShutdown {
+        /// The child.
+        id: String,
+    },
+    /// A restart window without length would never count a restart.
+    #[error("restart intensity: period must not be zero")]
+    ZeroPeriod,
+}
+
+/// The supervisor ended before it answered, or was not running.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the supervisor {path} is down")]
+pub struct SupervisorDown {
+    /// Which supervisor.
+    pub path: ActorPath,
+}
+
+/// Why a supervisor could not start: the child that failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("child `{id}` failed to start: {reason}")]
+#[non_exhaustive]
+pub struct FailedToStartChild {
+    /// The child.
+    pub id: String,
+    /// Why.
+    pub reason: ExitReason,
+}
+
+/// A child that could not be added.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartChildError {
+    /// The spec is bad.
+    #[error(transparent)]
+    Spec(#[from] SupervisorSpecError),
+    /// A child with this id runs.
+    #[error("child `{id}` is already started, as #{incarnation}")]
+    AlreadyStarted {
+        /// The id.
+        id: String,
+        /// Where it lives.
+        node: Arc<Node>,
+        /// Its present run.
+        incarnation: u64,
+    },
+    /// A child with this id is known, and does not run.
+    #[error("child `{id}` is already present, and stopped")]
+    AlreadyPresent {
+        /// The id.
+        id: String,
+    },
+    /// The start failed; nothing is kept.
+    #[error(transparent)]
+    Failed(#[from] FailedToStartChild),
+    /// The supervisor is gone.
+    #[error(transparent)]
+    Down(#[from] SupervisorDown),
+}
+
+/// A child that could not be terminated.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TerminateChildError {
+    /// No child has this id.
+    #[error("no child `{id}`")]
+    NotFound {
+        /// The id.
+        id: String,
+    },
+    /// The supervisor is gone.
+    #[error(transparent)]
+    Down(#[from] SupervisorDown),
+}
+
+/// A stopped child that could not be started again.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestartChildError {
+    /// No child has this id.
+    #[error("no child `{id}`")]
+    NotFound {
+        /// The id.
+        id: String,
+    },
+    /// It runs.
+    #[error("child `{id}` is running")]
+    Running {
+        /// The id.
+        id: String,
+    },
+    /// The supervisor is about to restart it.
+    #[error("child `{id}` is restarting")]
+    Restarting {
+        /// The id.
+        id: String,
+    },
+    /// The start failed; the child stays stopped.
+    #[error(transparent)]
+    Failed(#[from] FailedToStartChild),
+    /// The supervisor is gone.
+    #[error(transparent)]
+    Down(#[from] SupervisorDown),
+}
+
+/// A child spec that could not be deleted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeleteChildError {
+    /// No child has this id.
+    #[error("no child `{id}`")]
+    NotFound {
+        /// The id.
+        id: String,
+    },
+    /// It runs.
+    #[error("child `{id}` is running")]
+    Running {
+        /// The id.
+        id: String,
+    },
+    /// The supervisor is about to restart it.
+    #[error("child `{id}` is restarting")]
+    Restarting {
+        /// The id.
+        id: String,
+    },
+    /// The supervisor is gone.
+    #[error(transparent)]
+    Down(#[from] SupervisorDown),
+}

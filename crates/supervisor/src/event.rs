@@ -1,0 +1,86 @@
+//! The only place of this crate that emits events, tracing and metrics.
+
+use std::sync::Arc;
+
+use perennial_lifecycle::{EventKind, ExitReason, Node, ReportContext, Scope};
+
+pub(crate) fn started(scope: &Scope, node: &Node, incarnation: u64) {
+    tracing::info!(actor.name = %node.path(), incarnation, "started");
+    scope
+        .events()
+        .emit(node.path(), EventKind::Started { incarnation });
+}
+
+pub(crate) fn restarted(scope: &Scope, node: &Node, incarnation: u64) {
+    node.count_restart();
+    let restarts = node.restarts();
+    tracing::warn!(actor.name = %node.path(), incarnation, restart.count = restarts, "restarted");
+    metrics::counter!("perennial.supervisor.restart").increment(1);
+    scope.events().emit(
+        node.path(),
+        EventKind::Restarted {
+            incarnation,
+            restarts,
+        },
+    );
+}
+
+pub(crate) fn ignored(scope: &Scope, node: &Node, incarnation: u64) {
+    tracing::info!(actor.name = %node.path(), "start ignored");
+    scope
+        .events()
+        .emit(node.path(), EventKind::Ignored { incarnation });
+}
+
+pub(crate) fn start_failed(scope: &Scope, node: &Node, incarnation: u64, reason: &ExitReason) {
+    tracing::warn!(actor.name = %node.path(), exit.reason = %reason, "start failed");
+    metrics::counter!("perennial.supervisor.start_failure").increment(1);
+    scope.events().emit(
+        node.path(),
+        EventKind::StartFailed {
+            incarnation,
+            reason: reason.clone(),
+        },
+    );
+}
+
+/// Reports what OTP's supervisor would log.
+pub(crate) fn report(
+    scope: &Scope,
+    supervisor: &Node,
+    context: ReportContext,
+    child: &Arc<str>,
+    reason: &ExitReason,
+) {
+    if context == ReportContext::Shutdown {
+        tracing::error!(
+            actor.name = %supervisor.path(), child.id = %child, exit.reason = %reason,
+            "restart intensity exceeded"
+        );
+    } else {
+        tracing::warn!(
+            actor.name = %supervisor.path(), child.id = %child, exit.reason = %reason,
+            "{context}"
+        );
+    }
+    scope.events().emit(
+        supervisor.path(),
+        EventKind::Report {
+            context,
+            child: Arc::clone(child),
+            reason: reason.clone(),
+        },
+    );
+}
+
+pub(crate) fn detached(scope: &Scope, node: &Node) {
+    tracing::error!(actor.name = %node.path(), "does not yield to a kill; left behind");
+    metrics::counter!("perennial.supervisor.detached").increment(1);
+    scope.events().emit(
+        node.path(),
+        EventKind::Noted {
+            source: "supervisor",
+            text: "does not yield to a kill; left behind".into(),
+        },
+    );
+}

@@ -1,0 +1,71 @@
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::RestartIntensity;
+
+/// The restarts within a sliding window: a ring of at most `max` instants.
+#[derive(Debug)]
+pub(crate) struct RestartWindow {
+    limit: RestartIntensity,
+    recent: VecDeque<Instant>,
+}
+
+impl RestartWindow {
+    pub(crate) fn new(limit: RestartIntensity) -> Self {
+        Self {
+            limit,
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// Notes a restart at `now`; `false` when it is one too many. A restart exactly `period` old counts.
+    pub(crate) fn allow(&mut self, now: Instant) -> bool {
+        let max = usize::try_from(self.limit.max()).unwrap_or(usize::MAX);
+        let period: Duration = self.limit.period();
+        while let Some(oldest) = self.recent.front() {
+            if now.saturating_duration_since(*oldest) <= period {
+                break;
+            }
+            self.recent.pop_front();
+        }
+        if self.recent.len() >= max {
+            return false;
+        }
+        self.recent.push_back(now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// The ring admits exactly what a list of all restarts admits.
+        #[test]
+        fn ring_agrees_with_the_list_of_all_restarts(
+            max in 0_u32..6,
+            period in 1_u64..50,
+            steps in proptest::collection::vec(0_u64..30, 1..80),
+        ) {
+            let period = Duration::from_millis(period);
+            let mut window = RestartWindow::new(RestartIntensity::new(max, period));
+            let mut all: Vec<Instant> = Vec::new();
+            let mut now = Instant::now();
+            for step in steps {
+                now += Duration::from_millis(step);
+                all.push(now);
+                let within = all.iter().filter(|at| now - **at <= period).count();
+                let expected = within <= max as usize;
+                prop_assert_eq!(window.allow(now), expected);
+                if !expected {
+                    // A refused restart ends the supervisor; the model forgets it as the ring does.
+                    all.pop();
+                }
+            }
+        }
+    }
+}
