@@ -1,0 +1,129 @@
+use std::fmt;
+use std::time::Duration;
+
+use perennial_lifecycle::{ActorName, ExitReason};
+
+/// Why a message was not delivered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No actor was ever started under this name.
+    #[error("no actor is named `{name}`")]
+    Unknown {
+        /// The name.
+        name: ActorName,
+    },
+    /// The actor is down now; its supervisor may bring it back.
+    #[error("`{name}` is not running")]
+    NotRunning {
+        /// The name.
+        name: ActorName,
+    },
+    /// The name's gate refused.
+    #[error("`{name}` is rate limited, retry after {retry_after:?}")]
+    RateLimited {
+        /// The name.
+        name: ActorName,
+        /// When a message would be admitted.
+        retry_after: Duration,
+    },
+    /// The actor takes another type of message: the name was made at run time.
+    #[error("`{name}` takes {takes}, not {given}")]
+    WrongType {
+        /// The name.
+        name: ActorName,
+        /// What the actor takes.
+        takes: &'static str,
+        /// What it was given.
+        given: &'static str,
+    },
+}
+
+impl Refusal {
+    /// Says whether the same message may be delivered later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::NotRunning { .. } | Self::RateLimited { .. })
+    }
+
+    /// Says when to come back, where that is known.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
+    }
+}
+
+/// A cast that was not delivered; the message comes back.
+pub struct CastError<M> {
+    /// The message.
+    pub message: M,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+impl<M> fmt::Display for CastError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.refusal, f)
+    }
+}
+
+impl<M> fmt::Debug for CastError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CastError")
+            .field("refusal", &self.refusal)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M> std::error::Error for CastError<M> {}
+
+/// A call that brought no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The message was not delivered.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// No answer came in time. The actor may still handle the message.
+    #[error("`{name}` did not answer within {timeout:?}")]
+    TimedOut {
+        /// The name.
+        name: ActorName,
+        /// The time given.
+        timeout: Duration,
+    },
+    /// The actor ended while it held the message.
+    #[error("`{name}` ended before it answered: {reason}")]
+    CalleeFailed {
+        /// The name.
+        name: ActorName,
+        /// Why it ended.
+        reason: ExitReason,
+    },
+    /// The actor handled the message without answering.
+    #[error("`{name}` dropped the call without an answer")]
+    NoReply {
+        /// The name.
+        name: ActorName,
+    },
+}
+
+impl CallError {
+    /// Says whether asking again may help, without saying that it is safe to do the work twice.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.is_retryable(),
+            Self::TimedOut { .. } | Self::CalleeFailed { .. } => true,
+            Self::NoReply { .. } => false,
+        }
+    }
+}
+
+/// A name that does not lead to an actor of the type asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(transparent)]
+pub struct ResolveError(#[from] pub Refusal);

@@ -1,0 +1,31 @@
+//! The only place of this crate that emits tracing and metrics.
+
+use crate::{CallError, Refusal};
+
+pub(crate) fn refused(refusal: &Refusal) {
+    let kind = match refusal {
+        Refusal::Unknown { .. } => "unknown",
+        Refusal::NotRunning { .. } => "not_running",
+        Refusal::RateLimited { .. } => "rate_limited",
+        Refusal::WrongType { .. } => "wrong_type",
+    };
+    tracing::debug!(error.type = kind, "message refused: {refusal}");
+    metrics::counter!("perennial.message.refused", "error.type" => kind).increment(1);
+}
+
+pub(crate) fn call_failed(error: &CallError) {
+    let kind = match error {
+        CallError::Refused(refusal) => return refused(refusal),
+        CallError::TimedOut { .. } => "timed_out",
+        CallError::CalleeFailed { .. } => "callee_failed",
+        CallError::NoReply { .. } => "no_reply",
+    };
+    tracing::debug!(error.type = kind, "call failed: {error}");
+    metrics::counter!("perennial.call.failed", "error.type" => kind).increment(1);
+}
+
+pub(crate) fn size(names: usize) {
+    // A gauge is a float; names beyond 2^53 are not a concern.
+    #[allow(clippy::cast_precision_loss, reason = "a count of names")]
+    metrics::gauge!("perennial.registry.name").set(names as f64);
+}

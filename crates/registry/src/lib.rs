@@ -1,0 +1,68 @@
+//! Typed names to live actors.
+//!
+//! A [`Name<M>`] is a constant that says which messages its actor takes, so a cast of the wrong type does
+//! not compile. A name outlives every restart of its actor: it points to the actor's place in the tree.
+//!
+//! ```
+//! # use perennial_lifecycle::{ChildSpec, Scope};
+//! # use perennial_supervisor::Supervisor;
+//! # use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+//! use perennial_registry::{Name, Registry};
+//! use std::time::Duration;
+//!
+//! enum CounterMsg {
+//!     Add(u64),
+//!     Total(RpcReplyPort<u64>),
+//! }
+//! const COUNTER: Name<CounterMsg> = Name::new("counter");
+//! # struct Counter;
+//! # impl Actor for Counter {
+//! #     type Msg = CounterMsg;
+//! #     type State = u64;
+//! #     type Arguments = ();
+//! #     async fn pre_start(&self, _: ActorRef<CounterMsg>, _: ()) -> Result<u64, ActorProcessingErr> { Ok(0) }
+//! #     async fn handle(&self, _: ActorRef<CounterMsg>, m: CounterMsg, s: &mut u64) -> Result<(), ActorProcessingErr> {
+//! #         match m { CounterMsg::Add(n) => *s += n, CounterMsg::Total(r) => { let _ = r.send(*s); } }
+//! #         Ok(())
+//! #     }
+//! # }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let scope = Scope::new("shop");
+//! # let registry = Registry::new(&scope);
+//! # let spec = ChildSpec::worker("counter", || (Counter, ())).name(COUNTER.to_actor_name());
+//! # Supervisor::builder().child(spec).build()?.start_in(&scope).await?;
+//! registry.cast(COUNTER, CounterMsg::Add(2))?;
+//! let total = registry.call(COUNTER, CounterMsg::Total, Duration::from_secs(1)).await?;
+//! assert_eq!(total, 2);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Guarantees
+//!
+//! - Resolving a name takes no message and no contended lock, also while the registry actor is down.
+//! - A second live actor cannot take a name; the error names the holder.
+//! - A cast that is refused hands its message back. A call always ends by its deadline.
+//! - A gate attached to a name is asked before each cast and call to it.
+//!
+//! # What it does not do
+//!
+//! It starts and restarts nothing, and a message that was delivered to an actor which then ended is gone:
+//! the caller of `call` is told, the sender of `cast` is not.
+
+mod actor;
+mod address;
+mod error;
+mod event;
+mod gate;
+mod handle;
+mod name;
+mod slot;
+
+pub use address::Address;
+pub use error::{CallError, CastError, Refusal, ResolveError};
+pub use gate::{Gate, GateRefused};
+pub use handle::{Entry, Registry};
+pub use name::Name;

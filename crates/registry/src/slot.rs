@@ -1,0 +1,94 @@
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use perennial_lifecycle::{ActorName, Incarnation, MessageType, Node};
+use ractor::Message;
+
+use crate::{CastError, Gate, Refusal};
+
+/// What stands behind one name: the place in the tree, and the gate before it.
+///
+/// Both are read without a lock. A slot lives as long as the registry: an address held by a user stays
+/// right over restarts of the actor, of its supervisor, and of the registry actor.
+pub(crate) struct Slot {
+    pub(crate) name: ActorName,
+    pub(crate) node: ArcSwapOption<Bound>,
+    pub(crate) gate: ArcSwapOption<Box<dyn Gate>>,
+}
+
+/// The actor's place, and what it takes.
+pub(crate) struct Bound {
+    pub(crate) node: Arc<Node>,
+    pub(crate) message: MessageType,
+}
+
+impl Slot {
+    pub(crate) fn new(name: ActorName) -> Self {
+        Self {
+            name,
+            node: ArcSwapOption::empty(),
+            gate: ArcSwapOption::empty(),
+        }
+    }
+
+    pub(crate) fn check_type<M: Message>(&self) -> Result<(), Refusal> {
+        match &*self.node.load() {
+            Some(bound) if bound.message != MessageType::of::<M>() => Err(Refusal::WrongType {
+                name: self.name.clone(),
+                takes: bound.message.name,
+                given: std::any::type_name::<M>(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks the gate, if there is one.
+    pub(crate) fn admit(&self) -> Result<(), Refusal> {
+        match &*self.gate.load() {
+            None => Ok(()),
+            Some(gate) => gate.admit().map_err(|refused| Refusal::RateLimited {
+                name: self.name.clone(),
+                retry_after: refused.retry_after,
+            }),
+        }
+    }
+
+    /// Hands the message to the actor that lives here now, without asking the gate.
+    pub(crate) fn deliver<M: Message>(&self, message: M) -> Result<Arc<Incarnation>, CastError<M>> {
+        let bound = self.node.load();
+        let Some(bound) = &*bound else {
+            return Err(CastError {
+                message,
+                refusal: Refusal::Unknown {
+                    name: self.name.clone(),
+                },
+            });
+        };
+        let Some(current) = bound.node.current() else {
+            return Err(self.not_running(message));
+        };
+        current.count_sent();
+        match current.cell().send_message(message) {
+            Ok(()) => Ok(current),
+            Err(error) => {
+                current.uncount_sent();
+                match error {
+                    ractor::MessagingErr::SendErr(message) => Err(self.not_running(message)),
+                    // The type was checked when the name was resolved, and the port of a live actor
+                    // takes every message: ractor has no other way to fail here.
+                    ractor::MessagingErr::ChannelClosed
+                    | ractor::MessagingErr::InvalidActorType => unreachable!("checked above"),
+                }
+            }
+        }
+    }
+
+    fn not_running<M>(&self, message: M) -> CastError<M> {
+        CastError {
+            message,
+            refusal: Refusal::NotRunning {
+                name: self.name.clone(),
+            },
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Names over the lives of their actors.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use perennial_lifecycle::{ActorName, ChildSpec, ExitReason, Scope};
+use perennial_registry::{CallError, Gate, GateRefused, Name, Refusal, Registry};
+use perennial_supervisor::{RestartIntensity, Supervisor};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+
+enum Msg {
+    Add(u64),
+    Total(RpcReplyPort<u64>),
+    Mute(RpcReplyPort<u64>),
+    Crash(RpcReplyPort<u64>),
+    Hang(RpcReplyPort<u64>),
+}
+
+const SUM: Name<Msg> = Name::new("sum");
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Sum;
+
+impl Actor for Sum {
+    type Msg = Msg;
+    type State = u64;
+    type Arguments = ();
+    async fn pre_start(&self, _: ActorRef<Msg>, _: ()) -> Result<u64, ActorProcessingErr> {
+        Ok(0)
+    }
+    async fn handle(
+        &self,
+        _: ActorRef<Msg>,
+        message: Msg,
+        sum: &mut u64,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Msg::Add(n) => *sum += n,
+            Msg::Total(reply) => reply.send(*sum)?,
+            Msg::Mute(reply) => drop(reply),
+            Msg::Crash(_reply) => return Err("crashed".into()),
+            Msg::Hang(_reply) => std::future::pending().await,
+        }
+        Ok(())
+    }
+}
+
+fn spec(id: &str) -> ChildSpec {
+    ChildSpec::worker(id, || (Sum, ())).name(SUM.to_actor_name())
+}
+
+async fn tree(specs: impl IntoIterator<Item = ChildSpec>) -> (Registry, Supervisor) {
+    let scope = Scope::new("t");
+    let registry = Registry::new(&scope);
+    let supervisor = Supervisor::builder()
+        .intensity(RestartIntensity::new(100, SECOND))
+        .child(registry.child_spec())
+        .children(specs)
+        .build()
+        .unwrap()
+        .start_in(&scope)
+        .await
+        .unwrap();
+    (registry, supervisor)
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_1_a_name_outlives_the_restart_of_its_actor_and_of_the_registry() {
+    let (registry, supervisor) = tree([spec("a")]).await;
+    let held = registry.resolve(&SUM).unwrap();
+    for id in ["a", "registry"] {
+        registry.cast(SUM, Msg::Add(1)).unwrap();
+        let node = supervisor.node().child(id).unwrap();
+        node.current().unwrap().kill();
+        let total = registry.call(SUM, Msg::Total, SECOND).await;
+        // The one that was hit may or may not have been the callee of that call.
+        if let Ok(total) = total {
+            assert!(total <= 1);
+        }
+        node.running().await;
+    }
+    held.cast(Msg::Add(5)).unwrap();
+    assert!(held.call(Msg::Total, SECOND).await.unwrap() >= 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_waits_for_an_actor_that_is_coming_back() {
+    let (registry, supervisor) = tree([spec("a")]).await;
+    supervisor.terminate_child("a").await.unwrap();
+    let refused = registry.cast(SUM, Msg::Add(1)).unwrap_err();
+    assert!(matches!(refused.refusal, Refusal::NotRunning { .. }));
+    assert!(matches!(refused.message, Msg::Add(1)));
+
+    let call = tokio::spawn({
+        let registry = registry.clone();
+        async move { registry.call(SUM, Msg::Total, SECOND).await }
+    });
+    tokio::time::sleep(SECOND / 2).await;
+    supervisor.restart_child("a").await.unwrap();
+    assert_eq!(call.await.unwrap().unwrap(), 0);
+
+    supervisor.terminate_child("a").await.unwrap();
+    let late = registry.call(SUM, Msg::Total, SECOND).await.unwrap_err();
+    assert!(matches!(
+        late,
+        CallError::Refused(Refusal::NotRunning { .. })
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_says_why_it_brought_no_answer() {
+    let (registry, _supervisor) = tree([spec("a")]).await;
+    let muted = registry.call(SUM, Msg::Mute, SECOND).await.unwrap_err();
+    assert!(matches!(muted, CallError::NoReply { .. }));
+    let crashed = registry.call(SUM, Msg::Crash, SECOND).await.unwrap_err();
+    assert!(
+        matches!(&crashed, CallError::CalleeFailed { reason, .. } if reason.to_string() == "failed: crashed"),
+        "{crashed:?}"
+    );
+    let hung = registry.call(SUM, Msg::Hang, SECOND).await.unwrap_err();
+    assert!(matches!(hung, CallError::TimedOut { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_2_a_second_actor_cannot_take_a_name_and_the_error_names_the_holder() {
+    let (registry, supervisor) = tree([spec("a")]).await;
+    let error = supervisor.start_child(spec("b")).await.unwrap_err();
+    assert!(
+        error.to_string().contains("`sum` is held by t/a"),
+        "{error}"
+    );
+    supervisor.terminate_child("a").await.unwrap();
+    supervisor.start_child(spec("b")).await.unwrap();
+    assert_eq!(registry.entries()[0].path.as_str(), "t/b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_4_two_trees_never_meet() {
+    let (one, _first) = tree([spec("a")]).await;
+    let (two, _second) = tree([spec("a")]).await;
+    one.cast(SUM, Msg::Add(1)).unwrap();
+    assert_eq!(one.call(SUM, Msg::Total, SECOND).await.unwrap(), 1);
+    assert_eq!(two.call(SUM, Msg::Total, SECOND).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_made_at_run_time_are_checked() {
+    let (registry, _supervisor) = tree([spec("a")]).await;
+    let wrong: Name<u8> = Name::of_kind(ActorName::HOST, "sum");
+    let error = registry.cast(wrong, 3).unwrap_err();
+    assert_eq!(error.message, 3);
+    assert!(matches!(error.refusal, Refusal::WrongType { .. }));
+    let unknown: Name<Msg> = Name::of_kind(ActorName::HOST, "none");
+    assert!(matches!(
+        registry.call(unknown, Msg::Total, SECOND).await,
+        Err(CallError::Refused(Refusal::Unknown { .. }))
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_3_a_gate_is_asked_before_each_cast_and_call() {
+    struct Shut(Arc<AtomicBool>);
+    impl Gate for Shut {
+        fn admit(&self) -> Result<(), GateRefused> {
+            if self.0.load(SeqCst) {
+                Err(GateRefused {
+                    retry_after: SECOND,
+                })
+            } else {
+                Ok(())
+            }
+        }
+    }
+    let (registry, _supervisor) = tree([spec("a")]).await;
+    let shut = Arc::new(AtomicBool::new(true));
+    registry.set_gate(SUM.as_actor_name(), Box::new(Shut(Arc::clone(&shut))));
+    let refused = registry.cast(SUM, Msg::Add(4)).unwrap_err();
+    assert_eq!(refused.refusal.retry_after(), Some(SECOND));
+    assert!(registry.call(SUM, Msg::Total, SECOND).await.is_err());
+    shut.store(false, SeqCst);
+    registry.cast(SUM, refused.message).unwrap();
+    assert_eq!(registry.call(SUM, Msg::Total, SECOND).await.unwrap(), 4);
+    registry.clear_gate(SUM.as_actor_name());
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_of_actors_that_are_gone_for_good_are_swept() {
+    let (registry, supervisor) = tree([spec("a").temporary()]).await;
+    let waiting = registry.wait_for(&SUM).await;
+    waiting.stop(ExitReason::Shutdown);
+    waiting.ended().await;
+    // Answered behind the notice of the end.
+    supervisor.count_children().await.unwrap();
+    assert_eq!(registry.sweep(), 1);
+    assert!(registry.entries().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn wait_for_completes_when_an_actor_is_first_started_under_the_name() {
+    let (registry, supervisor) = tree([]).await;
+    let waiting = tokio::spawn({
+        let registry = registry.clone();
+        async move { registry.wait_for(&SUM).await.number() }
+    });
+    tokio::task::yield_now().await;
+    supervisor.start_child(spec("a")).await.unwrap();
+    assert_eq!(waiting.await.unwrap(), 1);
+}
