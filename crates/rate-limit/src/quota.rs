@@ -1,0 +1,275 @@
+//! What a caller may do: [`Quota`] and the [`Algorithm`] that meters it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{clock::nanos, error::QuotaError};
+
+const SECOND: u64 = 1_000_000_000;
+const SHORTEST: Duration = Duration::from_micros(1);
+/// Twice this, added to any present time, still fits the limiter's 64 bits.
+const LONGEST: Duration = Duration::from_nanos(1 << 61);
+
+/// How a [`Quota`] is metered.
+///
+/// | algorithm | admits | state forgets |
+/// | --- | --- | --- |
+/// | `Gcra` | a burst at once, then one cell every `period / limit` | cell by cell |
+/// | `FixedWindow` | `limit` cells per window; windows start at multiples of the period since the Unix epoch | all at once, when the window ends |
+///
+/// Around the edge of a fixed window twice the limit may pass within one
+/// period; that is what fixed windows do. GCRA has no such edge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Algorithm {
+    /// The generic cell rate algorithm (the default).
+    #[default]
+    Gcra,
+    /// Windows aligned to the epoch; a denied check counts as well.
+    FixedWindow,
+}
+
+/// How many cells a key may spend per period, and how many of them at once.
+///
+/// A limit of 0 always refuses. For [`Algorithm::Gcra`] the burst (by default
+/// the limit) is what may be spent at once after a rest, and a burst of 0 always
+/// refuses too; a fixed window has no use for it. An interval between cells that is no
+/// whole number of nanoseconds is rounded up, so a quota is never exceeded, and
+/// a rate above one cell per nanosecond is held at that.
+///
+/// In a configuration file a quota is a table; only `limit` and one of
+/// `period_ms` and `period_ns` are required:
+///
+/// ```
+/// use perennial_rate_limit::{Algorithm, Quota};
+///
+/// let quota: Quota = serde_json::from_str(
+///     r#"{ "limit": 10, "period_ms": 60000, "burst": 3, "algorithm": "gcra" }"#,
+/// )?;
+/// assert_eq!(quota, Quota::per_minute(10).burst(3));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use perennial_rate_limit::{Algorithm, Quota};
+///
+/// let logins = Quota::per_minute(10);
+/// let exports = Quota::new(100, Duration::from_secs(6 * 3600))?.algorithm(Algorithm::FixedWindow);
+/// assert_eq!(logins.period(), Duration::from_secs(60));
+/// assert_eq!(exports.limit(), 100);
+/// # Ok::<(), perennial_rate_limit::QuotaError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "QuotaTable", into = "QuotaTable")]
+pub struct Quota {
+    limit: u32,
+    burst: u32,
+    period: u64,
+    algorithm: Algorithm,
+}
+
+impl Quota {
+    /// Allows `limit` cells per `period`.
+    ///
+    /// # Errors
+    ///
+    /// - [`QuotaError::PeriodTooShort`] for a period of zero, or below a microsecond.
+    /// - [`QuotaError::PeriodTooLong`] for one of more than 73 years.
+    pub fn new(limit: u32, period: Duration) -> Result<Self, QuotaError> {
+        if period < SHORTEST {
+            return Err(QuotaError::PeriodTooShort { period });
+        }
+        if period > LONGEST {
+            return Err(QuotaError::PeriodTooLong { period });
+        }
+        Ok(Self::of(limit, nanos(period)))
+    }
+
+    /// Allows `limit` cells per second.
+    #[must_use]
+    pub const fn per_second(limit: u32) -> Self {
+        Self::of(limit, SECOND)
+    }
+
+    /// Allows `limit` cells per minute.
+    #[must_use]
+    pub const fn per_minute(limit: u32) -> Self {
+        Self::of(limit, 60 * SECOND)
+    }
+
+    /// Allows `limit` cells per hour.
+    #[must_use]
+    pub const fn per_hour(limit: u32) -> Self {
+        Self::of(limit, 3600 * SECOND)
+    }
+
+    const fn of(limit: u32, period: u64) -> Self {
+        Self {
+            limit,
+            burst: limit,
+            period,
+            algorithm: Algorithm::Gcra,
+        }
+    }
+
+    /// Sets how many cells may be spent at once after a rest (default: the limit).
+    ///
+    /// A burst that would take more than 73 years to refill is cut to what
+    /// does not.
+    #[must_use]
+    pub const fn burst(mut self, cells: u32) -> Self {
+        self.burst = cells;
+        self
+    }
+
+    /// Sets how the quota is metered (default: [`Algorithm::Gcra`]).
+    #[must_use]
+    pub const fn algorithm(mut self, algorithm: Algorithm) -> Self {
+        self.algorithm = algorithm;
+        self
+    }
+
+    /// Returns how many cells are allowed per period.
+    #[must_use]
+    pub const fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// Returns the period.
+    #[must_use]
+    pub const fn period(&self) -> Duration {
+        Duration::from_nanos(self.period)
+    }
+
+    /// Returns how many cells may be spent at once.
+    ///
+    /// In a fixed window this is the limit, whatever [`Quota::burst`] was set to.
+    #[must_use]
+    pub const fn max_at_once(&self) -> u32 {
+        match self.algorithm {
+            Algorithm::Gcra if self.limit == 0 => 0,
+            Algorithm::Gcra => self.burst,
+            Algorithm::FixedWindow => self.limit,
+        }
+    }
+
+    /// Returns how the quota is metered.
+    #[must_use]
+    pub const fn metered_by(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    pub(crate) const fn period_nanos(&self) -> u64 {
+        self.period
+    }
+
+    /// The longest time that any state may reach into the future.
+    pub(crate) const fn longest_span() -> u64 {
+        1 << 61
+    }
+}
+
+/// The form of a quota in a configuration file.
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "Quota", deny_unknown_fields)]
+struct QuotaTable {
+    limit: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    period_ms: Option<u64>,
+    /// For a period that is no whole number of milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    period_ns: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    burst: Option<u32>,
+    #[serde(default)]
+    algorithm: Algorithm,
+}
+
+impl TryFrom<QuotaTable> for Quota {
+    type Error = QuotaError;
+
+    fn try_from(table: QuotaTable) -> Result<Self, QuotaError> {
+        let period = match (table.period_ms, table.period_ns) {
+            (Some(ms), None) => Duration::from_millis(ms),
+            (None, Some(ns)) => Duration::from_nanos(ns),
+            _ => return Err(QuotaError::OnePeriod),
+        };
+        let quota = Quota::new(table.limit, period)?.algorithm(table.algorithm);
+        Ok(quota.burst(table.burst.unwrap_or(table.limit)))
+    }
+}
+
+impl From<Quota> for QuotaTable {
+    fn from(quota: Quota) -> Self {
+        let whole = quota.period.is_multiple_of(1_000_000);
+        Self {
+            limit: quota.limit,
+            period_ms: whole.then_some(quota.period / 1_000_000),
+            period_ns: (!whole).then_some(quota.period),
+            burst: (quota.burst != quota.limit).then_some(quota.burst),
+            algorithm: quota.algorithm,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Quota, String> {
+        serde_json::from_str(text).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_period_of_zero_is_refused() {
+        assert!(matches!(
+            Quota::new(1, Duration::ZERO),
+            Err(QuotaError::PeriodTooShort { .. })
+        ));
+        assert!(matches!(
+            Quota::new(1, Duration::MAX),
+            Err(QuotaError::PeriodTooLong { .. })
+        ));
+        assert!(Quota::new(1, SHORTEST).is_ok());
+        assert!(Quota::new(1, LONGEST).is_ok());
+    }
+
+    #[test]
+    fn the_table_needs_a_limit_and_one_period() {
+        assert_eq!(
+            parse(r#"{"limit":10,"period_ms":60000}"#),
+            Ok(Quota::per_minute(10))
+        );
+        assert!(parse(r#"{"limit":10}"#).unwrap_err().contains("period_ms"));
+        assert!(parse(r#"{"limit":10,"period_ms":1,"period_ns":1000000}"#).is_err());
+        assert!(
+            parse(r#"{"limit":10,"period_ms":0}"#)
+                .unwrap_err()
+                .contains("too short")
+        );
+        assert!(
+            parse(r#"{"limit":10,"period_ms":1,"brust":3}"#)
+                .unwrap_err()
+                .contains("brust")
+        );
+        assert!(parse(r#"{"limit":-1,"period_ms":1}"#).is_err());
+    }
+
+    #[test]
+    fn a_quota_survives_the_way_through_a_file() {
+        for quota in [
+            Quota::per_second(7),
+            Quota::per_hour(0)
+                .burst(3)
+                .algorithm(Algorithm::FixedWindow),
+            Quota::new(3, Duration::from_nanos(1_500_001)).unwrap(),
+        ] {
+            let text = serde_json::to_string(&quota).unwrap();
+            assert_eq!(parse(&text), Ok(quota), "{text}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+use std::{
+    collections::HashSet,
+    hash::{BuildHasherDefault, DefaultHasher},
+    sync::{Arc, Barrier, atomic::AtomicU32},
+};
+
+use super::*;
+use crate::quota::{Algorithm, Quota};
+
+/// Spreads keys the same way in every run.
+type Fixed = BuildHasherDefault<DefaultHasher>;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn store(quota: Quota, max_keys: usize, when_full: WhenFull) -> Store<u64, Fixed> {
+    Store::new(
+        Engine::new(&quota),
+        NonZeroUsize::new(max_keys).unwrap(),
+        when_full,
+        Fixed::default(),
+    )
+}
+
+fn at(now: u64) -> Ask {
+    Ask {
+        engine: None,
+        cells: 1,
+        now: Nanos(now),
+    }
+}
+
+fn both() -> [Quota; 2] {
+    let quota = Quota::per_hour(1);
+    [quota, quota.algorithm(Algorithm::FixedWindow)]
+}
+
+#[test]
+fn a_first_touch_by_many_threads_admits_one() {
+    const THREADS: usize = 4;
+    const KEYS: u64 = 3_000;
+    for quota in both() {
+        for (max_keys, when_full) in [(10_000, WhenFull::Evict), (3_000, WhenFull::Refuse)] {
+            let store = store(quota, max_keys, when_full);
+            let barrier = Barrier::new(THREADS);
+            let through = AtomicU32::new(0);
+            std::thread::scope(|scope| {
+                for _ in 0..THREADS {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        for key in 0..KEYS {
+                            if store.check(&key, at(SECOND)).is_allowed() {
+                                through.fetch_add(1, Ordering::Relaxed);
+                            }
+                        }
+                    });
+                }
+            });
+            let through = u64::from(through.into_inner());
+            // A place that a racing first touch holds for a moment can turn
+            // the last keys of a full store away, but never admits twice.
+            assert!(through <= KEYS, "{through} through");
+            assert!(max_keys == 3_000 || through == KEYS, "{through} through");
+            assert_eq!(store.len() as u64, through);
+        }
+    }
+}
+
+#[test]
+fn the_cap_holds_while_threads_bring_new_keys() {
+    const THREADS: u64 = 4;
+    let store = store(Quota::per_hour(5), 100, WhenFull::Evict);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let store = &store;
+            scope.spawn(move || {
+                for key in 0..2_000 {
+                    assert!(store.check(&(thread << 32 | key), at(SECOND)).is_allowed());
+                    assert!(store.len() <= 100);
+                }
+            });
+        }
+    });
+    let stored: usize = (0..store.shards.len())
+        .map(|i| store.read(i).entries.len())
+        .sum();
+    assert_eq!(stored, store.len());
+    assert_eq!(store.evicted(), THREADS * 2_000 - stored as u64);
+}
+
+#[test]
+fn a_flood_does_not_push_out_a_key_near_its_limit() {
+    let store = store(Quota::per_hour(5), 50, WhenFull::Evict);
+    for _ in 0..5 {
+        assert!(store.check(&0, at(SECOND)).is_allowed());
+    }
+    for key in 1..5_000 {
+        assert!(store.check(&key, at(SECOND)).is_allowed());
+    }
+    assert_eq!(store.len(), 50);
+    assert!(!store.check(&0, at(SECOND)).is_allowed());
+}
+
+#[test]
+fn a_full_store_may_refuse_until_a_key_is_idle() {
+    let store = store(Quota::per_second(1), 10, WhenFull::Refuse);
+    for key in 0..10 {
+        assert!(store.check(&key, at(SECOND)).is_allowed());
+    }
+    let refused = store.check(&99, at(SECOND));
+    assert_eq!(
+        refused.retry_after(),
+        Some(std::time::Duration::from_secs(1))
+    );
+    assert_eq!(store.len(), 10);
+    assert!(!store.check(&99, at(2 * SECOND - 1)).is_allowed());
+    assert!(store.check(&99, at(2 * SECOND)).is_allowed());
+    assert!(store.len() <= 10);
+}
+
+#[test]
+fn a_sweep_takes_steps_and_removes_only_what_is_idle() {
+    let store = store(Quota::per_second(1), 100_000, WhenFull::Evict);
+    for key in 0..10_000 {
+        assert!(store.check(&key, at(SECOND)).is_allowed());
+    }
+    let early = store.sweep(usize::MAX, Nanos(2 * SECOND - 1));
+    assert_eq!((early.examined, early.removed), (10_000, 0));
+
+    let mut removed = 0;
+    let mut steps = 0;
+    while store.len() > 0 {
+        let swept = store.sweep(100, Nanos(2 * SECOND));
+        assert!(swept.examined < 400, "{swept:?} for a budget of 100");
+        removed += swept.removed;
+        steps += 1;
+    }
+    assert_eq!(removed, 10_000);
+    assert!(steps > 10, "{steps} steps");
+    assert_eq!(store.sweep(100, Nanos(2 * SECOND)), Swept::default());
+}
+
+#[test]
+fn memory_of_a_flood_is_given_back() {
+    let store = store(Quota::per_second(1), 100_000, WhenFull::Evict);
+    for key in 0..50_000 {
+        assert!(store.check(&key, at(SECOND)).is_allowed());
+    }
+    store.sweep(usize::MAX, Nanos(9 * SECOND));
+    let capacity: usize = (0..store.shards.len())
+        .map(|i| store.read(i).entries.capacity())
+        .sum();
+    assert_eq!(capacity, 0);
+}
+
+#[test]
+fn a_late_reading_does_not_begin_a_forgotten_key_at_its_earlier_time() {
+    let store = store(Quota::per_second(1), 10, WhenFull::Evict);
+    assert!(store.check(&1, at(SECOND)).is_allowed());
+    assert_eq!(store.sweep(usize::MAX, Nanos(2 * SECOND)).removed, 1);
+    assert!(store.check(&1, at(SECOND + 1)).is_allowed());
+    assert!(!store.check(&1, at(2 * SECOND + 1)).is_allowed());
+    assert!(store.check(&1, at(3 * SECOND)).is_allowed());
+}
+
+#[test]
+fn a_closed_store_stores_nothing_and_forgets_nothing() {
+    let shut = store(Quota::per_hour(0), 10, WhenFull::Evict);
+    assert_eq!(shut.check(&1, at(SECOND)), Decision::Never);
+    assert_eq!(shut.peek(&1, at(SECOND)), Decision::Never);
+    assert_eq!(shut.len(), 0);
+
+    let store = store(Quota::per_hour(2), 10, WhenFull::Evict);
+    assert!(store.check(&1, at(SECOND)).is_allowed());
+    store.set_engine(Engine::new(&Quota::per_hour(0)), Nanos(SECOND));
+    assert_eq!(store.check(&1, at(SECOND)), Decision::Never);
+    assert_eq!(store.check(&2, at(SECOND)), Decision::Never);
+    store.set_engine(Engine::new(&Quota::per_hour(3)), Nanos(SECOND));
+    let decision = store.check(&1, at(SECOND));
+    assert_eq!(decision, Decision::Allowed { remaining: 1 });
+}
+
+#[test]
+fn a_closed_window_still_tells_its_count_and_its_end() {
+    let windows = |limit| Quota::per_hour(limit).algorithm(Algorithm::FixedWindow);
+    let store = store(windows(2), 10, WhenFull::Evict);
+    assert!(store.check(&1, at(SECOND)).is_allowed());
+    store.set_engine(Engine::new(&windows(0)), Nanos(SECOND));
+    let status = store.status(&1, at(SECOND));
+    assert_eq!((status.spent, status.remaining), (1, 0));
+    assert_eq!(status.resets_in.as_secs(), 3599);
+}
+
+#[test]
+fn what_spends_nothing_stores_nothing() {
+    for quota in both() {
+        let store = store(quota, 10, WhenFull::Evict);
+        let none = Ask { cells: 0, ..at(1) };
+        let many = Ask { cells: 2, ..at(1) };
+        assert_eq!(store.check(&1, none), Decision::Allowed { remaining: 1 });
+        assert_eq!(store.check(&1, many), Decision::Never);
+        assert_eq!(store.peek(&1, at(1)), Decision::Allowed { remaining: 0 });
+        assert_eq!(store.status(&1, at(1)).remaining, 1);
+        assert!(!store.reset(&1));
+        assert_eq!(store.len(), 0);
+    }
+}
+
+#[test]
+fn keys_spread_over_the_shards() {
+    let store = store(Quota::per_hour(1), 100_000, WhenFull::Evict);
+    let used: HashSet<_> = (0..10_000_u64).map(|key| store.index(&key)).collect();
+    assert_eq!(used.len(), store.shards.len());
+}
+
+#[test]
+fn a_key_that_panics_leaves_the_others_in_order() {
+    /// Panics at the second comparison with a touchy one: the one under the exclusive lock.
+    #[derive(Clone, Debug)]
+    struct Touchy(u8, Arc<AtomicU32>);
+
+    impl Hash for Touchy {
+        fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
+    }
+
+    impl PartialEq for Touchy {
+        fn eq(&self, other: &Self) -> bool {
+            for key in [self, other] {
+                assert_ne!(key.1.fetch_add(1, Ordering::Relaxed), 1, "touched");
+            }
+            self.0 == other.0
+        }
+    }
+
+    impl Eq for Touchy {}
+
+    let calm = |id| Touchy(id, Arc::new(AtomicU32::new(100)));
+    let store: Store<Touchy, Fixed> = Store::new(
+        Engine::new(&Quota::per_hour(1)),
+        NonZeroUsize::new(10).unwrap(),
+        WhenFull::Evict,
+        Fixed::default(),
+    );
+    assert!(store.check(&calm(1), at(SECOND)).is_allowed());
+    let touchy = Touchy(2, Arc::default());
+    let touched = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        store.check(&touchy, at(SECOND))
+    }));
+    assert!(touched.is_err());
+    assert!(store.shards.iter().any(|shard| shard.0.is_poisoned()));
+
+    assert!(!store.check(&calm(1), at(SECOND)).is_allowed());
+    assert!(store.check(&calm(3), at(SECOND)).is_allowed());
+    assert_eq!(store.len(), 2);
+}
