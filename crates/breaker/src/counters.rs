@@ -1,0 +1,148 @@
+//! How calls ended, counted without the callers getting in each other's way.
+
+use std::cell::Cell;
+
+use crate::machine::{Nanos, Verdict};
+use crate::sync::{AtomicU64, Ordering};
+
+const STRIPES: usize = 8;
+
+/// The counters of the threads that share this number, on a cache line pair of their own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Stripe {
+    successes: AtomicU64,
+    failures: AtomicU64,
+    cancelled: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// Each count is a sum over the stripes, exact as soon as the calls counted are over.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    stripes: [Stripe; STRIPES],
+    late: AtomicU64,
+    /// The time of the last failure plus one; 0 if there was none.
+    last_failure: AtomicU64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) successes: u64,
+    pub(crate) failures: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) refused: u64,
+    pub(crate) late: u64,
+}
+
+impl Counters {
+    pub(crate) fn new() -> Self {
+        Self {
+            stripes: std::array::from_fn(|_| Stripe::default()),
+            late: AtomicU64::new(0),
+            last_failure: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn ended(&self, verdict: Verdict) {
+        let stripe = self.stripe();
+        let counter = match verdict {
+            Verdict::Success => &stripe.successes,
+            Verdict::Failure => &stripe.failures,
+            Verdict::Cancelled => &stripe.cancelled,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refused(&self) {
+        self.stripe().refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn late(&self) {
+        self.late.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn failed_at(&self, now: Nanos) {
+        self.last_failure
+            .fetch_max(now.saturating_add(1), Ordering::Relaxed);
+    }
+
+    pub(crate) fn last_failure(&self) -> Option<Nanos> {
+        self.last_failure.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        let sum = |counter: fn(&Stripe) -> &AtomicU64| {
+            self.stripes
+                .iter()
+                .map(|stripe| counter(stripe).load(Ordering::Relaxed))
+                .sum()
+        };
+        Totals {
+            successes: sum(|stripe| &stripe.successes),
+            failures: sum(|stripe| &stripe.failures),
+            cancelled: sum(|stripe| &stripe.cancelled),
+            refused: sum(|stripe| &stripe.refused),
+            late: self.late.load(Ordering::Relaxed),
+        }
+    }
+
+    fn stripe(&self) -> &Stripe {
+        &self.stripes[thread_number() % STRIPES]
+    }
+}
+
+/// A number of the calling thread: consecutive, so that a few threads share no stripe.
+fn thread_number() -> usize {
+    use std::sync::atomic::AtomicUsize;
+
+    const UNSET: usize = usize::MAX;
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static NUMBER: Cell<usize> = const { Cell::new(UNSET) });
+
+    let number = NUMBER.get();
+    if number != UNSET {
+        return number;
+    }
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    NUMBER.set(number);
+    number
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_add_up_over_threads() {
+        let counters = Counters::new();
+        std::thread::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        counters.ended(Verdict::Success);
+                        counters.ended(Verdict::Failure);
+                        counters.refused();
+                    }
+                    counters.ended(Verdict::Cancelled);
+                });
+            }
+        });
+        let expected = Totals {
+            successes: 2_000,
+            failures: 2_000,
+            cancelled: 20,
+            refused: 2_000,
+            late: 0,
+        };
+        assert_eq!(counters.totals(), expected);
+    }
+
+    #[test]
+    fn a_failure_at_time_zero_is_a_failure() {
+        let counters = Counters::new();
+        assert_eq!(counters.last_failure(), None);
+        counters.failed_at(0);
+        assert_eq!(counters.last_failure(), Some(0));
+    }
+}

@@ -1,0 +1,73 @@
+//! May I call this service? Closed, open, half-open.
+//!
+//! A service that fails keeps its callers waiting and is kept down by their retries. A [`Breaker`] stands before
+//! it: while calls end well they flow (closed); after too many failures they are refused at once (open); when the
+//! open time is over a few are let through to look (half-open), and their outcome closes the breaker or opens it
+//! again.
+//!
+//! ```
+//! use perennial_breaker::{Breaker, BreakerConfig, BreakerState, CallError, Trip};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = BreakerConfig::builder().trip(Trip::Consecutive(2)).build()?;
+//! let database = Breaker::new("database", config);
+//!
+//! for _ in 0..2 {
+//!     let answer = database.call(async { Err::<(), _>("connection refused") }).await;
+//!     assert_eq!(answer, Err(CallError::Failed("connection refused")));
+//! }
+//!
+//! assert_eq!(database.state(), BreakerState::Open);
+//! let answer = database.call(async { Ok::<_, &str>("not run") }).await;
+//! assert!(matches!(answer, Err(CallError::Refused(refusal)) if refusal.retry_after.is_some()));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Guarantees
+//!
+//! - The operation runs in the caller's task, any number at a time. Asking a closed breaker takes no lock, sends no
+//!   message, reads no clock and writes nothing. Reporting a success to one that counts failures in a row adds to a
+//!   counter of the caller's thread, and no more while no failure is on record. A failure rate keeps its window
+//!   behind a short lock.
+//! - The time of opening is stored, and half-open follows from it: the first caller after the open time is itself
+//!   the first probe. No timer has to fire for a breaker to heal.
+//! - Half-open admits a bounded number of calls. Their places are reserved before they run and come back when the
+//!   [`Permit`] goes, however it goes: a cancelled or panicking probe cannot leave the breaker half-open for ever.
+//! - A result counts only in the state in which its call was admitted. One that comes later is counted in the
+//!   totals and judged neither way.
+//! - The state lives in a cell that every [`Breaker`] shares, not in an actor. [`Breaker::child_spec`] describes an
+//!   actor that announces the end of open times and publishes metrics; it may be killed at any moment.
+//! - A name that is not registered in [`Breakers`] is `None`. There is no breaker made on first use, and no call
+//!   unprotected by mistake.
+//!
+//! # What it does not do
+//!
+//! It has no timeouts, retries or queues: a deadline belongs around the operation, and when it drops the operation
+//! that counts as cancelled unless the caller reports a failure. It does not guess which results are failures.
+
+mod actor;
+mod breakers;
+mod cell;
+mod config;
+mod counters;
+mod error;
+mod event;
+mod gate;
+mod handle;
+mod machine;
+#[cfg(test)]
+mod model;
+mod permit;
+mod status;
+mod sync;
+mod tally;
+
+pub use breakers::Breakers;
+pub use config::{BreakerConfig, BreakerConfigBuilder, OpenTime, Trip, Window};
+pub use error::{BreakerConfigError, CallError, CircuitOpen, DuplicateBreaker};
+pub use event::{BreakerEvent, CloseCause, OpenCause};
+pub use handle::Breaker;
+pub use permit::{Outcome, OwnedPermit, Permit};
+pub use status::{BreakerState, BreakerStatus};

@@ -1,0 +1,123 @@
+//! Leave to make one call.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use crate::cell::Cell;
+use crate::gate::Ticket;
+use crate::machine::Verdict;
+
+/// What a call says about the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The service works.
+    Success,
+    /// The service does not work.
+    Failure,
+    /// The call says nothing about the service; counted as cancelled.
+    Ignored,
+}
+
+/// Leave to make one call, from [`Breaker::try_acquire`](crate::Breaker::try_acquire).
+///
+/// Dropped without a result it counts as cancelled, is judged neither way, and frees the place that it held in a
+/// half-open breaker. It remembers in which state the call was admitted: a result that comes when the breaker has
+/// moved on is counted in the totals and changes nothing else.
+#[must_use = "a permit that is dropped counts as a cancelled call"]
+#[derive(Debug)]
+pub struct Permit<'a>(Held<&'a Cell>);
+
+/// A [`Permit`] that shares the breaker instead of borrowing it.
+#[must_use = "a permit that is dropped counts as a cancelled call"]
+#[derive(Debug)]
+pub struct OwnedPermit(Held<Arc<Cell>>);
+
+impl<'a> Permit<'a> {
+    pub(crate) fn new(cell: &'a Cell, ticket: Ticket) -> Self {
+        Self(Held {
+            cell,
+            ticket: Some(ticket),
+        })
+    }
+
+    /// Reports that the service works.
+    pub fn success(self) {
+        self.0.end(Verdict::Success);
+    }
+
+    /// Reports that the service does not work.
+    pub fn failure(self) {
+        self.0.end(Verdict::Failure);
+    }
+
+    /// Reports an outcome.
+    pub fn record(self, outcome: Outcome) {
+        self.0.end(outcome.into());
+    }
+}
+
+impl OwnedPermit {
+    pub(crate) fn new(cell: Arc<Cell>, ticket: Ticket) -> Self {
+        Self(Held {
+            cell,
+            ticket: Some(ticket),
+        })
+    }
+
+    /// Reports that the service works.
+    pub fn success(self) {
+        self.0.end(Verdict::Success);
+    }
+
+    /// Reports that the service does not work.
+    pub fn failure(self) {
+        self.0.end(Verdict::Failure);
+    }
+
+    /// Reports an outcome.
+    pub fn record(self, outcome: Outcome) {
+        self.0.end(outcome.into());
+    }
+}
+
+impl From<Outcome> for Verdict {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Success => Self::Success,
+            Outcome::Failure => Self::Failure,
+            Outcome::Ignored => Self::Cancelled,
+        }
+    }
+}
+
+/// A ticket that is handed back exactly once.
+struct Held<C: Deref<Target = Cell>> {
+    cell: C,
+    /// Taken when the result is in; what is left at the drop is a cancelled call.
+    ticket: Option<Ticket>,
+}
+
+impl<C: Deref<Target = Cell>> Held<C> {
+    fn end(mut self, verdict: Verdict) {
+        if let Some(ticket) = self.ticket.take() {
+            self.cell.settle(ticket, verdict);
+        }
+    }
+}
+
+impl<C: Deref<Target = Cell>> Drop for Held<C> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.cell.settle(ticket, Verdict::Cancelled);
+        }
+    }
+}
+
+impl<C: Deref<Target = Cell>> fmt::Debug for Held<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held")
+            .field("breaker", self.cell.name())
+            .finish_non_exhaustive()
+    }
+}
