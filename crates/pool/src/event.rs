@@ -1,0 +1,111 @@
+//! The only place of this crate that emits events, tracing and metrics.
+//!
+//! The metrics mirror OpenTelemetry's `db.client.connection.*`, under `perennial.pool.worker.*`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram};
+use perennial_lifecycle::{EventKind, Incarnation, Node, Scope};
+
+use crate::CheckoutError;
+
+/// The meters of one pool, resolved once.
+pub(crate) struct Meters {
+    idle: Gauge,
+    used: Gauge,
+    pending: Gauge,
+    timeouts: Counter,
+    create_time: Histogram,
+    wait_time: Histogram,
+    use_time: Histogram,
+}
+
+impl Meters {
+    pub(crate) fn new(pool: &Arc<str>) -> Self {
+        let name = || ("pool.name", pool.to_string());
+        let count =
+            |state| metrics::gauge!("perennial.pool.worker.count", &[name(), ("state", state)]);
+        Self {
+            idle: count("idle".to_owned()),
+            used: count("used".to_owned()),
+            pending: metrics::gauge!("perennial.pool.worker.pending_requests", &[name()]),
+            timeouts: metrics::counter!("perennial.pool.worker.timeouts", &[name()]),
+            create_time: metrics::histogram!("perennial.pool.worker.create_time", &[name()]),
+            wait_time: metrics::histogram!("perennial.pool.worker.wait_time", &[name()]),
+            use_time: metrics::histogram!("perennial.pool.worker.use_time", &[name()]),
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a pool has far fewer workers than a double has digits"
+)]
+fn gauge(count: usize) -> f64 {
+    count as f64
+}
+
+pub(crate) fn counted(meters: &Meters, idle: usize, used: usize) {
+    meters.idle.set(gauge(idle));
+    meters.used.set(gauge(used));
+}
+
+pub(crate) fn pending(meters: &Meters, waiting: usize) {
+    meters.pending.set(gauge(waiting));
+}
+
+pub(crate) fn checked_out(meters: &Meters, waited: Duration) {
+    meters.wait_time.record(waited);
+}
+
+pub(crate) fn checked_in(meters: &Meters, used: Duration) {
+    meters.use_time.record(used);
+}
+
+pub(crate) fn created(meters: &Meters, took: Duration) {
+    meters.create_time.record(took);
+}
+
+pub(crate) fn timed_out(meters: &Meters, place: Option<(&Scope, &Node)>, error: &CheckoutError) {
+    meters.timeouts.increment(1);
+    tracing::warn!(pool.name = error.pool(), error.type = "timed_out", "{error}");
+    note(place, error);
+}
+
+pub(crate) fn refused(error: &CheckoutError) {
+    tracing::debug!(pool.name = error.pool(), error.type = "refused", "{error}");
+}
+
+pub(crate) fn retired(pool: &str, scope: Option<&Scope>, node: &Node, incarnation: &Incarnation) {
+    tracing::warn!(
+        pool.name = pool, actor.name = %node.path(), incarnation = incarnation.number(),
+        "retired: its holder gave up in the middle of a call"
+    );
+    note(
+        scope.map(|scope| (scope, node)),
+        "retired: its holder gave up in the middle of a call",
+    );
+}
+
+pub(crate) fn dismissed(pool: &str, node: &Node) {
+    tracing::debug!(pool.name = pool, actor.name = %node.path(), "dismissed: nobody waits");
+}
+
+pub(crate) fn opened(pool: &str) {
+    tracing::info!(pool.name = pool, "open");
+}
+
+pub(crate) fn closed(pool: &str, for_good: bool) {
+    tracing::info!(pool.name = pool, for_good, "closed");
+}
+
+fn note(place: Option<(&Scope, &Node)>, text: impl ToString) {
+    if let Some((scope, node)) = place {
+        let kind = EventKind::Noted {
+            source: "pool",
+            text: text.to_string().into(),
+        };
+        scope.events().emit(node.path(), kind);
+    }
+}

@@ -1,0 +1,64 @@
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a pool stands at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolStatus {
+    /// Workers that the pool keeps.
+    pub size: usize,
+    /// Workers that it may start beyond them.
+    pub max_overflow: usize,
+    /// Workers that are alive and not on loan.
+    pub idle: usize,
+    /// Workers on loan.
+    pub in_use: usize,
+    /// Overflow workers: on loan, idle, or being started.
+    pub overflow: usize,
+    /// Of the `size` workers, those that are neither on loan nor alive: not started yet, or between an
+    /// end and the restart.
+    pub down: usize,
+    /// Checkouts that wait: for their turn, for a worker to come back up, or for one to start.
+    pub waiting: usize,
+}
+
+/// What a pool has done so far. Counts go on over restarts of its actors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolStats {
+    /// Checkouts that got a worker.
+    pub checkouts: u64,
+    /// Checkouts whose time ran out.
+    pub timeouts: u64,
+    /// Checkouts that were refused at once.
+    pub refused: u64,
+    /// Checkouts that had to wait and got a worker.
+    pub waits: u64,
+    /// How long they waited, all together.
+    pub wait_total: Duration,
+    /// How long the one waited that waited longest.
+    pub wait_max: Duration,
+    /// Workers started: first starts, restarts and overflow.
+    pub created: u64,
+    /// Overflow workers sent home because nobody waited.
+    pub dismissed: u64,
+    /// Workers killed because their holder gave up in the middle of a call.
+    pub retired: u64,
+    /// The most workers that were on loan at once.
+    pub peak_in_use: usize,
+}
+
+/// Who holds a worker.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Holder {
+    /// The id of the worker within its pool, such as `worker-3`.
+    pub worker: Arc<str>,
+    /// The run of the worker.
+    pub incarnation: u64,
+    /// For how long.
+    pub held_for: Duration,
+    /// Where it was checked out.
+    pub location: &'static Location<'static>,
+}

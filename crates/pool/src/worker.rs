@@ -1,0 +1,243 @@
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Release},
+};
+use std::time::Duration;
+
+use perennial_lifecycle::{ActorPath, Incarnation, Node};
+use ractor::{Actor, ActorRef, Message, RpcReplyPort};
+use tokio::sync::oneshot;
+
+use crate::WorkerError;
+
+/// How long a worker that dropped a reply may take to end before it is taken to live on.
+const LAST_BREATH: Duration = Duration::from_millis(50);
+
+/// A kind of worker that a pool can lend: a plain ractor actor, and what its holders work with.
+///
+/// See the [crate's example](crate).
+pub trait Worker: Send + Sync + 'static {
+    /// The actor.
+    type Actor: Actor;
+
+    /// What a holder works with, mostly a thin wrapper that turns methods into messages.
+    type Client: Send + Sync + 'static;
+
+    /// Makes the actor of one worker and its arguments; called at every start and restart.
+    fn actor(&self) -> (Self::Actor, <Self::Actor as Actor>::Arguments);
+
+    /// Wraps the reference to one worker in what holders use; called at every checkout.
+    fn client(&self, worker: WorkerRef<<Self::Actor as Actor>::Msg>) -> Self::Client;
+}
+
+/// A reference to a borrowed worker: to the one run of it that was alive at the checkout.
+///
+/// It is good until the worker is checked in, and never reaches a later run or a later loan.
+pub struct WorkerRef<M> {
+    actor: ActorRef<M>,
+    loan: Arc<Loan>,
+}
+
+impl<M: Message> WorkerRef<M> {
+    /// Fails when the actor takes another type of message, which a pool's own workers never do.
+    pub(crate) fn new(loan: &Arc<Loan>) -> Option<Self> {
+        Some(Self {
+            actor: loan.incarnation.actor_ref()?,
+            loan: Arc::clone(loan),
+        })
+    }
+
+    /// Sends a message and waits for its reply.
+    ///
+    /// There is no timeout here: the deadline of the whole operation belongs around it. When the worker
+    /// ends meanwhile the call ends too.
+    ///
+    /// # Errors
+    ///
+    /// - [`WorkerError::Died`] says why the worker ended.
+    /// - [`WorkerError::NoReply`] when the worker dropped the reply and has not ended shortly after.
+    /// - [`WorkerError::CheckedIn`] when the worker was given back.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe for the pool, not for the message: it is on its way and may be handled. A worker that is
+    /// checked in with a call unanswered is killed and restarted, and not lent before that.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        message: impl FnOnce(RpcReplyPort<T>) -> M,
+    ) -> Result<T, WorkerError> {
+        self.loan.check()?;
+        let (reply, answer) = oneshot::channel();
+        let mut call = Call {
+            loan: &self.loan,
+            number: self.loan.begin(),
+            answer,
+            settled: false,
+        };
+        if !self.send(message(reply.into())) {
+            call.settle();
+            return Err(self.loan.end_or_silence().await);
+        }
+        let answer = tokio::select! {
+            biased;
+            answer = &mut call.answer => answer.ok(),
+            // A port that was handed on may outlive the worker; nobody waits for that.
+            _ = self.loan.incarnation.ended() => call.answer.try_recv().ok(),
+        };
+        call.settle();
+        match answer {
+            Some(answer) => Ok(answer),
+            None => Err(self.loan.end_or_silence().await),
+        }
+    }
+
+    /// Sends a message that has no reply.
+    ///
+    /// It is handled before the messages of the next holder.
+    ///
+    /// # Errors
+    ///
+    /// - [`WorkerError::Died`] when the worker has ended.
+    /// - [`WorkerError::NoReply`] when it is ending and takes no more messages.
+    /// - [`WorkerError::CheckedIn`] when the worker was given back.
+    pub fn cast(&self, message: M) -> Result<(), WorkerError> {
+        self.loan.check()?;
+        if self.send(message) {
+            return Ok(());
+        }
+        let ended = self.loan.incarnation.exit_reason().cloned();
+        Err(ended.map_or(WorkerError::NoReply, |reason| WorkerError::Died { reason }))
+    }
+
+    /// Returns where the worker lives.
+    #[must_use]
+    pub fn path(&self) -> &ActorPath {
+        self.loan.node.path()
+    }
+
+    /// Returns the run that this reference reaches.
+    #[must_use]
+    pub fn incarnation(&self) -> &Arc<Incarnation> {
+        &self.loan.incarnation
+    }
+
+    fn send(&self, message: M) -> bool {
+        let incarnation = &self.loan.incarnation;
+        incarnation.count_sent();
+        let sent = self.actor.send_message(message).is_ok();
+        if !sent {
+            incarnation.uncount_sent();
+        }
+        sent
+    }
+}
+
+impl<M> Clone for WorkerRef<M> {
+    fn clone(&self) -> Self {
+        Self {
+            actor: self.actor.clone(),
+            loan: Arc::clone(&self.loan),
+        }
+    }
+}
+
+impl<M> fmt::Debug for WorkerRef<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerRef")
+            .field("path", self.loan.node.path())
+            .field("incarnation", &self.loan.incarnation.number())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One worker in one holder's hands.
+#[derive(Debug)]
+pub(crate) struct Loan {
+    pub(crate) node: Arc<Node>,
+    pub(crate) incarnation: Arc<Incarnation>,
+    over: AtomicBool,
+    /// How many calls were begun; also the number of the latest.
+    calls: AtomicU64,
+    /// The latest call that was answered. A mailbox is worked off in order, so all before it were too.
+    answered: AtomicU64,
+}
+
+impl Loan {
+    pub(crate) fn new(node: Arc<Node>, incarnation: Arc<Incarnation>) -> Self {
+        Self {
+            node,
+            incarnation,
+            over: AtomicBool::new(false),
+            calls: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+        }
+    }
+
+    /// Ends the loan: references that are still about fail from now on.
+    pub(crate) fn end(&self) {
+        self.over.store(true, Release);
+    }
+
+    /// Says whether the worker may still be busy with a call: given up, or awaited by somebody else.
+    pub(crate) fn has_open_call(&self) -> bool {
+        self.calls.load(Acquire) > self.answered.load(Acquire)
+            && self.incarnation.exit_reason().is_none()
+    }
+
+    fn check(&self) -> Result<(), WorkerError> {
+        if self.over.load(Acquire) {
+            return Err(WorkerError::CheckedIn);
+        }
+        Ok(())
+    }
+
+    fn begin(&self) -> u64 {
+        self.calls.fetch_add(1, Release) + 1
+    }
+
+    /// Tells a worker that died from one that lives on and did not answer.
+    ///
+    /// A handler that fails drops its reply a moment before its end is recorded.
+    async fn end_or_silence(&self) -> WorkerError {
+        let known = self.incarnation.exit_reason().cloned();
+        let reason = match known {
+            Some(reason) => Some(reason),
+            None => tokio::time::timeout(LAST_BREATH, self.incarnation.ended())
+                .await
+                .ok(),
+        };
+        reason.map_or(WorkerError::NoReply, |reason| WorkerError::Died { reason })
+    }
+}
+
+/// A call under way; dropped unanswered, it stays open on the loan.
+struct Call<'a, T> {
+    loan: &'a Loan,
+    number: u64,
+    answer: oneshot::Receiver<T>,
+    settled: bool,
+}
+
+impl<T> Call<'_, T> {
+    fn settle(&mut self) {
+        self.settled = true;
+        self.loan.answered.fetch_max(self.number, Release);
+    }
+}
+
+impl<T> Drop for Call<'_, T> {
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        // Answered, or let go of, while the caller was already leaving: the worker is done with it.
+        if !matches!(
+            self.answer.try_recv(),
+            Err(oneshot::error::TryRecvError::Empty)
+        ) {
+            self.settle();
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! A holder that is dropped at any poll leaks nothing.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use perennial_pool::Pool;
+use tokio::sync::Notify;
+
+use crate::support::{Fixture, ProbeWorker, config, let_others_run, poll};
+
+type Job = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Runs `job` anew for each number of polls after which it is dropped, until it gets through; others run
+/// between the polls, and `meanwhile` is called before each.
+async fn drop_at_every_poll(
+    it: &mut Fixture,
+    job: impl Fn(Pool<ProbeWorker>) -> Job,
+    meanwhile: impl AsyncFn(&Fixture, usize),
+) -> usize {
+    for polls in 0..100 {
+        let mut run = job(it.pool.clone());
+        let mut done = false;
+        for number in 0..polls {
+            meanwhile(it, number).await;
+            if let Poll::Ready(()) = poll(run.as_mut()) {
+                done = true;
+                break;
+            }
+            let_others_run().await;
+        }
+        drop(run);
+        it.lends_all().await;
+        if done {
+            return polls;
+        }
+    }
+    panic!("it never gets through");
+}
+
+fn borrow_and_call(pool: Pool<ProbeWorker>) -> Job {
+    Box::pin(async move {
+        let held = pool.checkout().await.unwrap();
+        assert_eq!(held.echo(4).await.unwrap(), 4);
+        assert_eq!(held.echo(5).await.unwrap(), 5);
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_an_idle_worker() {
+    let mut it = Fixture::start(config(1, 0)).await;
+    drop_at_every_poll(&mut it, borrow_and_call, async |_, _| {}).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_an_overflow_worker_that_must_be_started() {
+    let mut it = Fixture::start(config(0, 2)).await;
+    drop_at_every_poll(&mut it, borrow_and_call, async |_, _| {}).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_an_overflow_worker_that_starts_slowly() {
+    let mut it = Fixture::start(config(1, 1)).await;
+    for polls in 0..6 {
+        let held = it.pool.checkout().await.unwrap();
+        it.worker.start.shut();
+        let mut run = borrow_and_call(it.pool.clone());
+        for _ in 0..polls {
+            assert!(poll(run.as_mut()).is_pending());
+            let_others_run().await;
+        }
+        drop(run);
+        // The start goes on without its caller; nothing of it may stay.
+        it.worker.start.open();
+        drop(held);
+        it.lends_all().await;
+        let_others_run().await;
+        assert_eq!(it.supervisor().count_children().await.unwrap().specs, 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_it_waits_for_its_turn() {
+    for size in [0, 1] {
+        let mut it = Fixture::start(config(size, 1 - size)).await;
+        for released_at in 0..4 {
+            for polls in 0..8 {
+                let mut held = Some(it.pool.checkout().await.unwrap());
+                let mut run = borrow_and_call(it.pool.clone());
+                for number in 0..polls {
+                    if number == released_at {
+                        held = None;
+                    }
+                    if poll(run.as_mut()).is_ready() {
+                        break;
+                    }
+                    let_others_run().await;
+                }
+                drop(run);
+                drop(held);
+                it.lends_all().await;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_the_gap_of_a_restart() {
+    let mut it = Fixture::start(config(1, 1)).await;
+    let kill_first = async |it: &Fixture, number: usize| {
+        if number == 0 {
+            let run = it.run("worker-1");
+            run.kill();
+            run.ended().await;
+        }
+    };
+    drop_at_every_poll(&mut it, borrow_and_call, kill_first).await;
+    let kill_supervisor = async |it: &Fixture, number: usize| {
+        if number == 0 {
+            let run = it.supervisor().incarnation().unwrap();
+            it.supervisor().kill();
+            run.ended().await;
+        }
+    };
+    drop_at_every_poll(&mut it, borrow_and_call, kill_supervisor).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_the_middle_of_a_call() {
+    let mut it = Fixture::start(config(2, 1)).await;
+    let until = Arc::new(Notify::new());
+    let job = |pool: Pool<ProbeWorker>| {
+        let until = Arc::clone(&until);
+        Box::pin(async move {
+            let held = pool.checkout().await.unwrap();
+            held.hold(&until).await.unwrap();
+            pool.transaction(|held| async move { held.echo(1).await.unwrap() })
+                .await
+                .unwrap();
+        }) as Job
+    };
+    let release_late = async |_: &Fixture, number: usize| {
+        if number == 5 {
+            until.notify_one();
+        }
+    };
+    let polls = drop_at_every_poll(&mut it, job, release_late).await;
+    assert!(polls > 5 && it.pool.stats().retired >= 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_deadline_around_everything() {
+    let mut it = Fixture::start(config(1, 1)).await;
+    let until = Arc::new(Notify::new());
+    for _ in 0..10 {
+        let pool = it.pool.clone();
+        let work = pool.transaction(|held| {
+            let until = Arc::clone(&until);
+            async move { held.hold(&until).await }
+        });
+        let late = tokio::time::timeout(Duration::from_millis(10), work).await;
+        assert!(late.is_err());
+    }
+    it.lends_all().await;
+    assert_eq!(it.pool.stats().retired, 10);
+}

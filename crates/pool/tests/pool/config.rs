@@ -1,0 +1,38 @@
+use perennial_pool::{Pool, PoolConfig, PoolField, PoolName, Pools};
+
+use crate::support::ProbeWorker;
+
+const PROBES: PoolName<ProbeWorker> = PoolName::new("probes");
+
+#[test]
+fn public_types_can_be_sent_and_shown() {
+    fn check<T: std::fmt::Debug + Send + Sync>() {}
+    check::<Pool<ProbeWorker>>();
+    check::<Pools>();
+    check::<PoolConfig>();
+    check::<PoolName<ProbeWorker>>();
+    check::<perennial_pool::PoolView>();
+    check::<perennial_pool::Checkout<ProbeWorker>>();
+    check::<perennial_pool::CheckoutError>();
+    check::<perennial_pool::WorkerError>();
+    check::<perennial_pool::WorkerRef<()>>();
+    check::<perennial_pool::Holder>();
+}
+
+#[test]
+fn a_bad_config_makes_no_pool() {
+    let error = Pool::new(PROBES, ProbeWorker::default(), PoolConfig::new(0)).unwrap_err();
+    assert_eq!((&*error.pool, error.field), ("probes", PoolField::Size));
+}
+
+#[test]
+fn pools_are_found_by_name_and_kind() {
+    let pools = Pools::new();
+    let pool = Pool::new(PROBES, ProbeWorker::default(), PoolConfig::new(1)).unwrap();
+    pools.insert(pool.clone()).unwrap();
+    assert!(pools.insert(pool).is_err());
+    assert!(pools.get(PROBES).is_some());
+    assert!(pools.get(PoolName::<ProbeWorker>::new("probe")).is_none());
+    pools.close();
+    assert!(pools.views()[0].is_closed());
+}

@@ -1,0 +1,9 @@
+//! Pools under a real supervisor, on tokio's paused clock. Nothing here sleeps to synchronise.
+#![allow(clippy::unwrap_used, reason = "this is a test, its helpers included")]
+
+mod cancellation;
+mod config;
+mod deaths;
+mod hammer;
+mod lending;
+mod support;
