@@ -1,0 +1,233 @@
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use perennial_breaker::{Breaker, Outcome};
+use perennial_rate_limit::{Quota, RateGate};
+
+use crate::environment::Service;
+use crate::event::Meter;
+use crate::stage::{ChoosePool, Lend, NoPool};
+use crate::{Environment, Guard, GuardConfigError, GuardError};
+
+/// The quota of a rate key that names none: 100 calls a minute.
+const DEFAULT_QUOTA: Quota = Quota::per_minute(100);
+
+/// Collects the stages of a guard.
+///
+/// | stage | default |
+/// | --- | --- |
+/// | rate limit | none; with a `rate_key` and no `quota`: 100 a minute |
+/// | breaker | in a tree: the one named as the service; alone: none |
+/// | pool | none: the operation is given `()` |
+/// | deadline | none: a checkout waits as the pool's settings say, the operation as it likes |
+#[must_use]
+pub struct GuardBuilder<P = NoPool, K = ()> {
+    service: Arc<str>,
+    environment: Option<Environment>,
+    gate: Option<RateGate>,
+    key: Option<K>,
+    quota: Option<Quota>,
+    breaker: BreakerChoice,
+    pool: P,
+    deadline: Option<Duration>,
+}
+
+enum BreakerChoice {
+    /// The one named as the service, where there are breakers.
+    ByService,
+    This(Breaker),
+    Without,
+}
+
+impl Guard {
+    /// Begins a guard that is wired by hand, outside a tree.
+    pub fn builder(service: &str) -> GuardBuilder<NoPool, ()> {
+        GuardBuilder::new(service.into(), None)
+    }
+}
+
+impl GuardBuilder<NoPool, ()> {
+    pub(crate) fn in_environment(service: &str, environment: Environment) -> Self {
+        let mut builder = Self::new(service.into(), None);
+        builder.gate = environment.parts().gate.clone();
+        builder.environment = Some(environment);
+        builder
+    }
+
+    fn new(service: Arc<str>, environment: Option<Environment>) -> Self {
+        Self {
+            service,
+            environment,
+            gate: None,
+            key: None,
+            quota: None,
+            breaker: BreakerChoice::ByService,
+            pool: NoPool,
+            deadline: None,
+        }
+    }
+}
+
+impl<P, K> GuardBuilder<P, K> {
+    /// Sets the gate at which the quota is spent.
+    pub fn gate(mut self, gate: RateGate) -> Self {
+        self.gate = Some(gate);
+        self
+    }
+
+    /// Sets whose quota is spent; any hashable value, such as `("config_update", user_id)`.
+    pub fn rate_key<K2: Hash + Eq + 'static>(self, key: K2) -> GuardBuilder<P, K2> {
+        GuardBuilder {
+            service: self.service,
+            environment: self.environment,
+            gate: self.gate,
+            key: Some(key),
+            quota: self.quota,
+            breaker: self.breaker,
+            pool: self.pool,
+            deadline: self.deadline,
+        }
+    }
+
+    /// Sets the quota of each key; without a key all callers share one.
+    pub fn quota(mut self, quota: Quota) -> Self {
+        self.quota = Some(quota);
+        self
+    }
+
+    /// Sets the breaker.
+    pub fn breaker(mut self, breaker: Breaker) -> Self {
+        self.breaker = BreakerChoice::This(breaker);
+        self
+    }
+
+    /// Runs without a breaker.
+    pub fn without_breaker(mut self) -> Self {
+        self.breaker = BreakerChoice::Without;
+        self
+    }
+
+    /// Sets the pool that lends a worker to the operation, by handle or by name.
+    pub fn pool<P2: ChoosePool>(self, pool: P2) -> GuardBuilder<P2, K> {
+        GuardBuilder {
+            service: self.service,
+            environment: self.environment,
+            gate: self.gate,
+            key: self.key,
+            quota: self.quota,
+            breaker: self.breaker,
+            pool,
+            deadline: self.deadline,
+        }
+    }
+
+    /// Bounds the whole call: the wait for a worker and the operation.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+}
+
+impl<P: ChoosePool, K: Hash + Eq + Send + Sync + 'static> GuardBuilder<P, K> {
+    /// Resolves everything once.
+    ///
+    /// # Errors
+    ///
+    /// [`GuardConfigError`] names the service and the stage.
+    pub fn build(self) -> Result<Guard<P::Stage, K>, GuardConfigError> {
+        let service = self.service;
+        if self.deadline == Some(Duration::ZERO) {
+            return Err(GuardConfigError::ZeroDeadline { service });
+        }
+        let known = match &self.environment {
+            Some(environment) => environment.service(&service),
+            None => Arc::new(Service {
+                name: Arc::clone(&service),
+                breaker: None,
+                meter: Meter::new(&service),
+                recorder: None,
+            }),
+        };
+        let parts = self.environment.as_ref().map(Environment::parts);
+        let breaker = match self.breaker {
+            BreakerChoice::This(breaker) => Some(breaker),
+            BreakerChoice::Without => None,
+            BreakerChoice::ByService => match &known.breaker {
+                Some(breaker) => Some(breaker.clone()),
+                // Running unprotected because of a misspelt name is what a breaker must not do.
+                None if parts.is_some_and(|parts| parts.breakers.is_some()) => {
+                    return Err(GuardConfigError::UnknownBreaker { service });
+                }
+                None => None,
+            },
+        };
+        let limiter = match (self.key.is_some() || self.quota.is_some(), self.gate) {
+            (false, _) => None,
+            (true, None) => return Err(GuardConfigError::NoGate { service }),
+            (true, Some(gate)) => Some(gate.limiter(&service, self.quota.unwrap_or(DEFAULT_QUOTA))),
+        };
+        let pool = self
+            .pool
+            .choose(parts.and_then(|parts| parts.pools.as_ref()))
+            .map_err(|pool| GuardConfigError::UnknownPool { service, pool })?;
+        Ok(Guard {
+            service: known,
+            critical: parts.and_then(|parts| parts.critical.clone()),
+            limiter,
+            key: self.key,
+            breaker,
+            pool,
+            deadline: self.deadline,
+        })
+    }
+
+    /// Builds the guard and runs one operation; see [`Guard::run`].
+    ///
+    /// # Errors
+    ///
+    /// [`GuardError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Guard::run`].
+    pub async fn run<T, E, F, Fut>(self, operation: F) -> Result<T, GuardError<E>>
+    where
+        F: FnOnce(<P::Stage as Lend>::Item) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        self.build()?.run(operation).await
+    }
+
+    /// Builds the guard and runs one operation whose outcome `classify` judges.
+    ///
+    /// # Errors
+    ///
+    /// [`GuardError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Guard::run`].
+    pub async fn run_with<T, E, F, Fut>(
+        self,
+        operation: F,
+        classify: impl FnOnce(&Result<T, E>) -> Outcome,
+    ) -> Result<T, GuardError<E>>
+    where
+        F: FnOnce(<P::Stage as Lend>::Item) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        self.build()?.run_with(operation, classify).await
+    }
+}
+
+impl<P, K> fmt::Debug for GuardBuilder<P, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuardBuilder")
+            .field("service", &self.service)
+            .field("quota", &self.quota)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,147 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use perennial_breaker::{Breaker, Breakers};
+use perennial_pool::Pools;
+use perennial_rate_limit::RateGate;
+
+use crate::event::Meter;
+use crate::{GuardBuilder, NoPool, OperationOutcome};
+
+/// Learns the outcome of each operation of one service, once.
+///
+/// Called in the caller's task after each operation, so it must not wait.
+pub trait Recorder: Send + Sync + 'static {
+    /// Records an operation that was begun, or a refusal (with the time until it).
+    fn record(&self, outcome: OperationOutcome, took: Duration);
+}
+
+type Recorders = dyn Fn(&str) -> Arc<dyn Recorder> + Send + Sync;
+type Critical = dyn Fn() -> bool + Send + Sync;
+
+/// What the guards of one tree share; cheap to clone.
+#[derive(Clone)]
+pub struct Environment(Arc<Inner>);
+
+struct Inner {
+    parts: EnvironmentBuilder,
+    services: Mutex<HashMap<Arc<str>, Arc<Service>>>,
+}
+
+/// What is looked up once per service.
+pub(crate) struct Service {
+    pub(crate) name: Arc<str>,
+    pub(crate) breaker: Option<Breaker>,
+    pub(crate) meter: Meter,
+    pub(crate) recorder: Option<Arc<dyn Recorder>>,
+}
+
+/// Collects the parts of an [`Environment`].
+#[derive(Default)]
+#[must_use]
+pub struct EnvironmentBuilder {
+    pub(crate) gate: Option<RateGate>,
+    pub(crate) breakers: Option<Breakers>,
+    pub(crate) pools: Option<Pools>,
+    pub(crate) critical: Option<Arc<Critical>>,
+    pub(crate) recorders: Option<Arc<Recorders>>,
+}
+
+impl EnvironmentBuilder {
+    /// Sets the gate at which quotas are spent.
+    pub fn gate(mut self, gate: RateGate) -> Self {
+        self.gate = Some(gate);
+        self
+    }
+
+    /// Sets the breakers, found by service name.
+    pub fn breakers(mut self, breakers: Breakers) -> Self {
+        self.breakers = Some(breakers);
+        self
+    }
+
+    /// Sets the pools, found by name and worker type.
+    pub fn pools(mut self, pools: Pools) -> Self {
+        self.pools = Some(pools);
+        self
+    }
+
+    /// Sets the question whether memory pressure is critical.
+    pub fn critical_memory(mut self, critical: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.critical = Some(Arc::new(critical));
+        self
+    }
+
+    /// Sets who learns the outcomes of each service.
+    pub fn recorders(
+        mut self,
+        recorders: impl Fn(&str) -> Arc<dyn Recorder> + Send + Sync + 'static,
+    ) -> Self {
+        self.recorders = Some(Arc::new(recorders));
+        self
+    }
+
+    /// Makes the environment.
+    #[must_use]
+    pub fn build(self) -> Environment {
+        Environment(Arc::new(Inner {
+            parts: self,
+            services: Mutex::default(),
+        }))
+    }
+}
+
+impl Environment {
+    /// Collects the parts of an environment; a part that is left out is a stage that is skipped.
+    pub fn builder() -> EnvironmentBuilder {
+        EnvironmentBuilder::default()
+    }
+
+    /// Begins a guard for a service, wired to everything here.
+    pub fn guard(&self, service: &str) -> GuardBuilder<NoPool, ()> {
+        GuardBuilder::in_environment(service, self.clone())
+    }
+
+    pub(crate) fn parts(&self) -> &EnvironmentBuilder {
+        &self.0.parts
+    }
+
+    /// Returns what is known of a service; made at its first use.
+    pub(crate) fn service(&self, name: &str) -> Arc<Service> {
+        let mut services = self
+            .0
+            .services
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let breaker = || self.0.parts.breakers.as_ref()?.get(name);
+        if let Some(service) = services.get(name) {
+            // A breaker that was registered after the first use must not stay unseen.
+            if service.breaker.is_some() || breaker().is_none() {
+                return Arc::clone(service);
+            }
+        }
+        let name: Arc<str> = name.into();
+        let service = Arc::new(Service {
+            breaker: breaker(),
+            meter: Meter::new(&name),
+            recorder: self.0.parts.recorders.as_ref().map(|make| make(&name)),
+            name: Arc::clone(&name),
+        });
+        services.insert(name, Arc::clone(&service));
+        service
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for EnvironmentBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnvironmentBuilder").finish_non_exhaustive()
+    }
+}
