@@ -1,0 +1,146 @@
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex},
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    Check, CheckReport, HealthCheck, HealthConfig, QuickHealth, ServiceHealth, SystemHealth,
+    machine,
+};
+use crate::{
+    event::{Event, emit},
+    sync::{Job, Overdue, lock, run_all},
+};
+
+/// All that outlives the actor.
+pub(crate) struct HealthCell {
+    pub(crate) config: HealthConfig,
+    services: Mutex<Vec<Arc<Service>>>,
+    pub(crate) latest: watch::Sender<Option<Latest>>,
+}
+
+/// A report and when it was finished.
+#[derive(Debug, Clone)]
+pub(crate) struct Latest {
+    pub(crate) at: Instant,
+    pub(crate) health: Arc<SystemHealth>,
+}
+
+struct Service {
+    name: String,
+    check: Box<dyn HealthCheck>,
+    overdue: Overdue,
+}
+
+impl HealthCell {
+    pub(crate) fn new(config: HealthConfig) -> Self {
+        Self {
+            config,
+            services: Mutex::default(),
+            latest: watch::Sender::new(None),
+        }
+    }
+
+    pub(crate) fn register(&self, name: String, check: Box<dyn HealthCheck>) -> bool {
+        let service = Arc::new(Service {
+            name,
+            check,
+            overdue: Overdue::default(),
+        });
+        let mut services = lock(&self.services);
+        // Kept in order, so that two reports compare line by line.
+        match services.binary_search_by(|known| known.name.cmp(&service.name)) {
+            Ok(at) => {
+                services[at] = service;
+                true
+            }
+            Err(at) => {
+                services.insert(at, service);
+                false
+            }
+        }
+    }
+
+    pub(crate) fn unregister(&self, name: &str) -> bool {
+        let mut services = lock(&self.services);
+        let before = services.len();
+        services.retain(|service| service.name != name);
+        services.len() < before
+    }
+
+    fn services(&self) -> Vec<Arc<Service>> {
+        lock(&self.services).clone()
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        lock(&self.services)
+            .iter()
+            .map(|service| service.name.clone())
+            .collect()
+    }
+
+    pub(crate) async fn check(&self) -> SystemHealth {
+        let started = Instant::now();
+        let timeout = self.config.timeout();
+        let services = self.services();
+        let jobs = services.iter().map(|service| Job {
+            work: Box::pin(Arc::clone(service).check()),
+            overdue: service.overdue.clone(),
+        });
+        let ended = run_all(jobs.collect(), started + timeout).await;
+        let judged: Vec<ServiceHealth> = services
+            .iter()
+            .zip(ended)
+            .map(|(service, ended)| machine::service(service.name.clone(), ended, timeout))
+            .collect();
+        machine::system(judged, started.elapsed())
+    }
+
+    pub(crate) fn quick(&self) -> QuickHealth {
+        machine::quick(self.services().into_iter().map(|service| {
+            // A check that panics is a result here as well.
+            let alive = catch_unwind(AssertUnwindSafe(|| service.check.is_alive()));
+            (service.name.clone(), alive.unwrap_or(false))
+        }))
+    }
+
+    /// Checks, and shows the result as the latest.
+    pub(crate) async fn refresh(&self) {
+        let health = Arc::new(self.check().await);
+        let latest = Latest {
+            at: Instant::now(),
+            health: Arc::clone(&health),
+        };
+        let before = self.latest.send_replace(Some(latest));
+        let before = before.map(|before| before.health);
+        emit(Event::HealthChecked {
+            health: &health,
+            before: before.as_deref(),
+        });
+    }
+}
+
+impl Service {
+    async fn check(self: Arc<Self>) -> CheckReport {
+        if self.overdue.any() {
+            // A check that blocks its thread can't be cut off; a second one would block a second thread.
+            return CheckReport::new().with(Check::unhealthy(
+                "answers",
+                "an earlier check still blocks its thread",
+            ));
+        }
+        self.check.check().await
+    }
+}
+
+impl fmt::Debug for HealthCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HealthCell")
+            .field("config", &self.config)
+            .field("services", &self.names())
+            .finish_non_exhaustive()
+    }
+}
