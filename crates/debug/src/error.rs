@@ -1,0 +1,105 @@
+use std::time::Duration;
+
+use perennial_lifecycle::{ActorPath, ChildState};
+use perennial_supervisor::{RestartChildError, TerminateChildError};
+
+/// A snapshot that cannot be taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// No supervisor was ever started in this scope.
+    #[error("the tree `{root}` was never started")]
+    NotStarted {
+        /// The root's path.
+        root: ActorPath,
+    },
+}
+
+/// An operator command that did not succeed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// Nothing lives at this path.
+    #[error("no actor at `{path}`{}", did_you_mean(nearest.as_deref()))]
+    NotFound {
+        /// The path as given.
+        path: String,
+        /// The path that was probably meant.
+        nearest: Option<String>,
+    },
+    /// There is nothing to kill.
+    #[error("`{path}` is not running, it is {state}")]
+    NotRunning {
+        /// The path.
+        path: ActorPath,
+        /// What its supervisor last knew.
+        state: ChildState,
+    },
+    /// The root has no supervisor that could stop it or start it again; it can only be killed.
+    #[error("cannot {command} `{path}`: it is the root of the tree and has no supervisor")]
+    Root {
+        /// The root's path.
+        path: ActorPath,
+        /// The command.
+        command: &'static str,
+    },
+    /// The parent is not a supervisor.
+    #[error("cannot {command} `{path}`: its parent is no supervisor")]
+    Unsupervised {
+        /// The path.
+        path: ActorPath,
+        /// The command.
+        command: &'static str,
+    },
+    /// The supervisor of the actor refused.
+    #[error(transparent)]
+    Supervisor(#[from] SupervisorError),
+    /// The outcome was not known in time.
+    ///
+    /// A command that the debug actor had taken is still carried out; one that it had not is withdrawn.
+    #[error("{command} `{path}`: no outcome within {after:?}")]
+    TimedOut {
+        /// The path as given.
+        path: String,
+        /// The command.
+        command: &'static str,
+        /// The deadline.
+        after: Duration,
+    },
+    /// The command was cut off by the end of the runtime; how far it came is not known.
+    #[error("{command} `{path}`: cut off before its outcome was known")]
+    CutOff {
+        /// The path as given.
+        path: String,
+        /// The command.
+        command: &'static str,
+    },
+}
+
+impl CommandError {
+    /// Says whether the same command may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::NotFound { .. } | Self::Root { .. } | Self::Unsupervised { .. } => false,
+            Self::NotRunning { state, .. } => *state != ChildState::Stopped,
+            Self::Supervisor(_) | Self::TimedOut { .. } | Self::CutOff { .. } => true,
+        }
+    }
+}
+
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |it| format!("; did you mean `{it}`?"))
+}
+
+/// What a supervisor answered instead of doing as told.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SupervisorError {
+    /// To a restart.
+    #[error(transparent)]
+    Restart(#[from] RestartChildError),
+    /// To a stop.
+    #[error(transparent)]
+    Terminate(#[from] TerminateChildError),
+}

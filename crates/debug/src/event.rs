@@ -1,0 +1,34 @@
+//! The only place of this crate that emits events and tracing.
+
+use perennial_lifecycle::{ActorPath, EventKind, Scope};
+
+use crate::CommandError;
+use crate::actor::Command;
+
+/// Whose voice an operator command has in the event log.
+const OPERATOR: &str = "operator";
+
+/// Logs a command that was taken, before it is carried out.
+pub(crate) fn taken(scope: &Scope, command: Command, path: &str) {
+    tracing::info!(actor.name = %path, command = %command, "operator command");
+    note(scope, path, format!("{command} {path}"));
+}
+
+/// Logs the command's failure.
+pub(crate) fn failed(scope: &Scope, command: Command, path: &str, error: &CommandError) {
+    tracing::warn!(actor.name = %path, command = %command, error = %error, "operator command failed");
+    note(scope, path, format!("{command} {path} failed: {error}"));
+}
+
+fn note(scope: &Scope, path: &str, text: String) {
+    let node = scope.root().find(path);
+    // What concerns nobody concerns the tree.
+    let about: &ActorPath = node.as_ref().unwrap_or(scope.root()).path();
+    scope.events().emit(
+        about,
+        EventKind::Noted {
+            source: OPERATOR,
+            text: text.into(),
+        },
+    );
+}

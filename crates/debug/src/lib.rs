@@ -1,0 +1,65 @@
+//! What is the system doing now? Snapshots, events, commands.
+//!
+//! A tree that runs must be visible while it runs, above all when something in it hangs. A [`Debugger`]
+//! reads the shared cells of a tree and sends no actor a message for it, so a stuck actor is seen instead
+//! of waited for. What changes the tree (kill, restart, stop) goes through one supervised actor, so that
+//! there is one log of what operators did.
+//!
+//! ```
+//! # use ractor::{Actor, ActorProcessingErr, ActorRef};
+//! # struct Cache;
+//! # impl Actor for Cache {
+//! #     type Msg = ();
+//! #     type State = ();
+//! #     type Arguments = ();
+//! #     async fn pre_start(&self, _: ActorRef<()>, _: ()) -> Result<(), ActorProcessingErr> { Ok(()) }
+//! # }
+//! use perennial_debug::Debugger;
+//! use perennial_lifecycle::{ChildSpec, Scope};
+//! use perennial_supervisor::Supervisor;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let scope = Scope::new("shop");
+//! let debugger = Debugger::new(&scope);
+//! Supervisor::builder()
+//!     .child(ChildSpec::worker("cache", || (Cache, ())))
+//!     .child(debugger.child_spec())
+//!     .build()?
+//!     .start_in(&scope)
+//!     .await?;
+//!
+//! println!("{}", debugger.snapshot().await?.render());
+//! debugger.restart("shop/cache").await?;
+//! assert!(debugger.kill("shop/cash").await.unwrap_err().to_string().contains("shop/cache"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Guarantees
+//!
+//! - Looking waits for no actor, the debug actor included, and holds no lock while it renders.
+//! - Children appear in start order; one snapshot renders to the same text every time.
+//! - A command is carried out at most once, and is in the event log before its effects are.
+//! - One slow command holds up no other, and the end of the debug actor loses none: those that it had taken
+//!   go on, the others are taken by its successor.
+//!
+//! # What it does not do
+//!
+//! It computes nothing when nobody looks, and it keeps no history beyond what the tree's event log and nodes
+//! keep. A snapshot is no atomic picture: each actor is read at its own moment. Nothing can kill a
+//! handler that does not yield; such a command times out.
+
+mod actor;
+mod error;
+mod event;
+mod handle;
+mod nearest;
+mod render;
+mod snapshot;
+mod timeline;
+
+pub use error::{CommandError, SnapshotError, SupervisorError};
+pub use handle::Debugger;
+pub use snapshot::{ExitSnapshot, NodeSnapshot, Snapshot, SpecSnapshot, Totals};
+pub use timeline::{Level, TimelineEntry};

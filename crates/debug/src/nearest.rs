@@ -1,0 +1,94 @@
+use std::sync::Arc;
+
+use perennial_lifecycle::Node;
+
+/// Finds the path that was probably meant by one that leads nowhere.
+///
+/// The end of a path without its beginning is taken for what it is; otherwise the path with the fewest
+/// letters to change wins, the first in start order, if at most a third of the letters differ.
+pub(crate) fn nearest(root: &Arc<Node>, asked: &str) -> Option<String> {
+    let tail = format!("/{}", asked.trim_matches('/'));
+    let letters: Vec<char> = asked.chars().collect();
+    let mut best: Option<Arc<Node>> = None;
+    let mut bound = (letters.len() / 3).max(2) + 1;
+    let mut open = vec![Arc::clone(root)];
+    while let Some(node) = open.pop() {
+        let path = node.path().as_str();
+        if tail.len() > 1 && path.ends_with(&tail) {
+            return Some(path.to_owned());
+        }
+        let candidate: Vec<char> = path.chars().collect();
+        if candidate.len().abs_diff(letters.len()) < bound {
+            let distance = edit_distance(&letters, &candidate);
+            if distance < bound {
+                bound = distance;
+                best = Some(Arc::clone(&node));
+            }
+        }
+        open.extend(node.children().into_iter().rev());
+    }
+    best.map(|node| node.path().to_string())
+}
+
+/// Counts the letters to insert, remove or replace (Levenshtein).
+fn edit_distance(mut a: &[char], mut b: &[char]) -> usize {
+    // Paths of one tree begin alike.
+    let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    (a, b) = (&a[same..], &b[same..]);
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, letter) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, other) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != other);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use perennial_lifecycle::ActorPath;
+
+    use super::*;
+
+    fn distance(a: &str, b: &str) -> usize {
+        let letters = |text: &str| text.chars().collect::<Vec<_>>();
+        edit_distance(&letters(a), &letters(b))
+    }
+
+    #[test]
+    fn distance_counts_single_letters() {
+        assert_eq!(distance("", ""), 0);
+        assert_eq!(distance("abc", ""), 3);
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("shop/cahce", "shop/cache"), 2);
+        assert_eq!(distance("grün", "grau"), 2);
+    }
+
+    #[test]
+    fn the_nearest_path_is_suggested_or_none() {
+        let root = Node::new(ActorPath::root("shop"));
+        let pools = root.child_or_insert(&"pools".into());
+        pools.child_or_insert(&"database".into());
+        pools.child_or_insert(&"analyzer".into());
+        root.child_or_insert(&"debug".into());
+
+        let near = |asked| nearest(&root, asked);
+        assert_eq!(
+            near("shop/pools/databse").as_deref(),
+            Some("shop/pools/database")
+        );
+        assert_eq!(near("shop/pool").as_deref(), Some("shop/pools"));
+        assert_eq!(near("analyzer").as_deref(), Some("shop/pools/analyzer"));
+        assert_eq!(
+            near("/pools/analyzer").as_deref(),
+            Some("shop/pools/analyzer")
+        );
+        assert_eq!(near("shop/debug/").as_deref(), Some("shop/debug"));
+        assert_eq!(near("something/else/entirely"), None);
+        assert_eq!(near(""), None);
+    }
+}

@@ -1,0 +1,284 @@
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use perennial_lifecycle::{ActorPath, ChildKind, ChildState, Ended, Node, Restart, Shutdown};
+use serde::{Serialize, Serializer};
+use tokio::task::yield_now;
+
+use crate::render;
+
+/// How many nodes are read before other tasks get a turn.
+const BATCH: usize = 256;
+
+/// A message in hand for longer than this is a problem.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// A whole tree at one moment, detached from it: nothing that is done with a snapshot touches the tree.
+///
+/// ```
+/// # use perennial_debug::Debugger;
+/// # use perennial_supervisor::Supervisor;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let scope = perennial_lifecycle::Scope::new("shop");
+/// # let debugger = Debugger::new(&scope);
+/// # Supervisor::builder().child(debugger.child_spec()).build()?.start_in(&scope).await?;
+/// let snapshot = debugger.snapshot().await?;
+/// assert_eq!(snapshot.summary(), "shop: 2 actors, 0 restarts, 0 down");
+/// assert_eq!(snapshot.find("shop/debug").map(|it| it.restarts), Some(0));
+/// assert!(snapshot.render().contains("└── debug"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// When it was taken, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Counts over the whole tree.
+    pub totals: Totals,
+    /// The root supervisor.
+    pub root: NodeSnapshot,
+}
+
+/// Counts over a whole tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Totals {
+    /// Places in the tree, whether an actor runs there or not.
+    pub actors: u64,
+    /// Restarts of all of them.
+    pub restarts: u64,
+    /// Places where none runs.
+    pub down: u64,
+    /// Places with a [`problem`](NodeSnapshot::problem).
+    pub problems: u64,
+}
+
+/// One place in the tree and the actor that lives there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct NodeSnapshot {
+    /// Where it is.
+    pub path: ActorPath,
+    /// The last segment of the path.
+    pub id: String,
+    /// Whether it is a supervisor.
+    pub kind: ChildKind,
+    /// What its supervisor last knew.
+    pub state: ChildState,
+    /// How often it was restarted.
+    pub restarts: u64,
+    /// The run that is alive.
+    pub incarnation: Option<u64>,
+    /// How long this run has lasted.
+    pub uptime_ms: Option<u64>,
+    /// How many messages wait.
+    pub mailbox_depth: u64,
+    /// For how long the message in hand has been worked on; `None` when idle.
+    pub in_hand_ms: Option<u64>,
+    /// The type of message that it takes.
+    pub message_type: Option<&'static str>,
+    /// How many messages this run has handled.
+    pub handled: u64,
+    /// How the last run that ended did.
+    pub last_exit: Option<ExitSnapshot>,
+    /// What it is started from, once known.
+    pub spec: Option<SpecSnapshot>,
+    /// Its children, in start order.
+    pub children: Vec<NodeSnapshot>,
+}
+
+/// One end of an actor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ExitSnapshot {
+    /// The run that ended.
+    pub incarnation: u64,
+    /// Why, in one line.
+    pub reason: String,
+    /// The kind of reason: `normal`, `shutdown`, `shutdown_with`, `killed`, `failed` or `panicked`.
+    pub class: &'static str,
+    /// Whether a transient child that ends so stays down.
+    pub clean: bool,
+    /// The reason and all that led to it, outermost first.
+    pub chain: Vec<String>,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// How long that run had lasted.
+    pub uptime_ms: u64,
+}
+
+/// The part of a child spec that can be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct SpecSnapshot {
+    /// When it is restarted.
+    pub restart: Restart,
+    /// How it is stopped; as text in JSON.
+    #[serde(serialize_with = "as_text")]
+    pub shutdown: Shutdown,
+}
+
+impl Snapshot {
+    /// Reads a tree. No lock is held over more than one node, or over an await.
+    pub(crate) async fn read(root: &Arc<Node>) -> Self {
+        let mut totals = Totals::default();
+        let mut open = vec![(0, Arc::clone(root))];
+        // Each node before its children, these in start order.
+        let mut flat = Vec::new();
+        while let Some((depth, node)) = open.pop() {
+            let read = NodeSnapshot::read(&node);
+            totals.add(&read);
+            flat.push((depth, read));
+            let children = node.children().into_iter().rev();
+            open.extend(children.map(|child| (depth + 1, child)));
+            if flat.len() % BATCH == 0 {
+                yield_now().await;
+            }
+        }
+        Self {
+            at_ms: epoch_ms(SystemTime::now()),
+            totals,
+            root: fold(flat).unwrap_or_else(|| NodeSnapshot::read(root)),
+        }
+    }
+
+    /// Finds a node by its path.
+    #[must_use]
+    pub fn find(&self, path: &str) -> Option<&NodeSnapshot> {
+        self.nodes().find(|node| node.path.as_str() == path)
+    }
+
+    /// Goes over all nodes, each before its children.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeSnapshot> {
+        let mut open = vec![&self.root];
+        std::iter::from_fn(move || {
+            let node = open.pop()?;
+            open.extend(node.children.iter().rev());
+            Some(node)
+        })
+    }
+
+    /// Says in one line how the tree is.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        render::summary(self)
+    }
+
+    /// Draws the tree as text: one line per actor, aligned columns, problems marked with `!`.
+    #[must_use]
+    pub fn render(&self) -> String {
+        render::text(self)
+    }
+
+    /// Writes all of it as one JSON object.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        render::json(self)
+    }
+
+    /// Draws the tree as a [Mermaid](https://mermaid.js.org) flowchart, with each state as a class.
+    #[must_use]
+    pub fn to_mermaid(&self) -> String {
+        render::mermaid(self)
+    }
+}
+
+impl Totals {
+    pub(crate) fn add(&mut self, node: &NodeSnapshot) {
+        self.actors += 1;
+        self.restarts += node.restarts;
+        self.down += u64::from(node.incarnation.is_none());
+        self.problems += u64::from(node.problem().is_some());
+    }
+}
+
+impl NodeSnapshot {
+    fn read(node: &Arc<Node>) -> Self {
+        let path = node.path().clone();
+        let spec = node.spec();
+        let run = node.current();
+        let run = run.as_deref();
+        Self {
+            id: path.id().to_owned(),
+            path,
+            kind: spec.map_or(ChildKind::Worker, |(kind, ..)| kind),
+            state: node.state(),
+            restarts: node.restarts(),
+            incarnation: run.map(|it| it.number()),
+            uptime_ms: run.map(|it| millis(it.uptime())),
+            mailbox_depth: run.map_or(0, |it| it.mailbox_depth()),
+            in_hand_ms: run.and_then(|it| it.in_hand()).map(millis),
+            message_type: run.map(|it| it.message_type().name),
+            handled: run.map_or(0, |it| it.handled()),
+            last_exit: node.last_end().as_ref().map(ExitSnapshot::from),
+            spec: spec.map(|(_, restart, shutdown)| SpecSnapshot { restart, shutdown }),
+            children: Vec::new(),
+        }
+    }
+
+    /// Says what is wrong here, in a few words: it is being restarted, it ended badly and stayed down, or
+    /// its message in hand takes long.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        let bad_end = self.last_exit.as_ref().filter(|exit| !exit.clean);
+        let why = || bad_end.map_or_else(String::new, |exit| format!(": {}", exit.reason));
+        match self.state {
+            ChildState::Restarting => Some(format!("restarting{}", why())),
+            ChildState::Stopped if self.incarnation.is_none() && bad_end.is_some() => {
+                Some(format!("down{}", why()))
+            }
+            _ => self
+                .in_hand_ms
+                .map(Duration::from_millis)
+                .filter(|it| *it >= SLOW)
+                .map(|it| format!("message in hand for {}", render::duration(it))),
+        }
+    }
+}
+
+impl From<&Ended> for ExitSnapshot {
+    fn from(ended: &Ended) -> Self {
+        Self {
+            incarnation: ended.incarnation,
+            reason: ended.reason.to_string(),
+            class: ended.reason.class(),
+            clean: ended.reason.is_clean(),
+            chain: ended.reason.chain(),
+            at_ms: epoch_ms(ended.at),
+            uptime_ms: millis(ended.uptime),
+        }
+    }
+}
+
+/// Makes a tree of nodes that are listed with their depths, each before its children.
+fn fold(flat: Vec<(usize, NodeSnapshot)>) -> Option<NodeSnapshot> {
+    // From the back every node meets its children complete; `waiting[d]` holds those of depth `d`, last first.
+    let mut waiting: Vec<Vec<NodeSnapshot>> = Vec::new();
+    for (depth, mut node) in flat.into_iter().rev() {
+        if waiting.len() < depth + 2 {
+            waiting.resize_with(depth + 2, Vec::new);
+        }
+        node.children = std::mem::take(&mut waiting[depth + 1]);
+        node.children.reverse();
+        waiting[depth].push(node);
+    }
+    waiting.first_mut()?.pop()
+}
+
+fn as_text<S: Serializer>(shutdown: &Shutdown, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(shutdown)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds since the Unix epoch; 0 for a clock that is set before it.
+pub(crate) fn epoch_ms(at: SystemTime) -> u64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, millis)
+}
+
+#[cfg(test)]
+mod tests;
