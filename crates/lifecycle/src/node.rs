@@ -51,7 +51,7 @@ impl fmt::Display for ChildState {
     }
 }
 
-/// One end of an actor, as its node remembers it.
+/// One end of an actor, or a start of it that failed, as its node remembers it.
 #[derive(Clone, Debug)]
 pub struct Ended {
     /// The run that ended.
@@ -60,7 +60,7 @@ pub struct Ended {
     pub reason: ExitReason,
     /// When.
     pub at: SystemTime,
-    /// How long it had run.
+    /// How long it had run; zero for a start that failed.
     pub uptime: Duration,
 }
 
@@ -311,21 +311,28 @@ impl Node {
         self.changed.notify_waiters();
     }
 
+    /// Notes a start that failed, as an end without a life, so that the history shows why nothing runs.
+    pub fn note_failed_start(&self, incarnation: u64, reason: &ExitReason) {
+        self.remember(incarnation, reason, Duration::ZERO);
+    }
+
     /// Notes the end of a run. A successor that already lives here is left alone.
     pub(crate) fn leave(&self, incarnation: &Arc<Incarnation>, reason: &ExitReason) {
-        {
-            let mut detail = self.detail();
-            if detail.history.len() == HISTORY {
-                detail.history.pop_front();
-            }
-            detail.history.push_back(Ended {
-                incarnation: incarnation.number(),
-                reason: reason.clone(),
-                at: SystemTime::now(),
-                uptime: incarnation.uptime(),
-            });
-        }
+        self.remember(incarnation.number(), reason, incarnation.uptime());
         self.vacate(incarnation);
+    }
+
+    fn remember(&self, incarnation: u64, reason: &ExitReason, uptime: Duration) {
+        let mut detail = self.detail();
+        if detail.history.len() == HISTORY {
+            detail.history.pop_front();
+        }
+        detail.history.push_back(Ended {
+            incarnation,
+            reason: reason.clone(),
+            at: SystemTime::now(),
+            uptime,
+        });
     }
 
     fn vacate(&self, incarnation: &Arc<Incarnation>) {

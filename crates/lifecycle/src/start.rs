@@ -1,4 +1,5 @@
 use std::any::Any;
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -203,26 +204,35 @@ impl From<Child> for Started {
 }
 
 /// A start that failed.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("start failed: {reason}")]
+#[derive(Clone, Debug)]
 pub struct StartError {
     /// Why.
     pub reason: ExitReason,
-    #[source]
-    source: Option<crate::Cause>,
 }
 
 impl StartError {
     /// Makes a start error with this reason.
     #[must_use]
     pub fn new(reason: ExitReason) -> Self {
-        let source = reason.cause().cloned();
-        Self { reason, source }
+        Self { reason }
     }
 
     /// Makes the error of a start function that panicked, from what `catch_unwind` caught.
     #[must_use]
     pub fn from_panic(payload: &(dyn Any + Send)) -> Self {
         Self::new(panic::reason(payload))
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "start failed: {}", self.reason)
+    }
+}
+
+impl Error for StartError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        // The reason's own text is in the message; what led to it follows.
+        self.reason.cause()?.source()
     }
 }

@@ -10,6 +10,7 @@ use perennial_lifecycle::{
 };
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::children::{ChildEntry, Children, Run};
 use crate::config::check_child;
@@ -381,7 +382,8 @@ impl State {
             Restart::Temporary => false,
         };
         if again {
-            return self.restart(key).await;
+            let span = event::restart_span(&self.node, &id, reason);
+            return self.restart(key).instrument(span).await;
         }
         if restart == Restart::Temporary {
             self.forget(key);

@@ -1,5 +1,8 @@
 use std::sync::Arc;
 
+use std::error::Error;
+use std::fmt;
+
 use perennial_lifecycle::{ActorPath, ChildSpecError, ExitReason, Node};
 
 /// Settings of a supervisor that cannot be used.
@@ -35,14 +38,26 @@ pub struct SupervisorDown {
 }
 
 /// Why a supervisor could not start: the child that failed.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("child `{id}` failed to start: {reason}")]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FailedToStartChild {
     /// The child.
     pub id: String,
     /// Why.
     pub reason: ExitReason,
+}
+
+impl fmt::Display for FailedToStartChild {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "child `{}` failed to start: {}", self.id, self.reason)
+    }
+}
+
+impl Error for FailedToStartChild {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        // The reason's own text is in the message; what led to it follows.
+        self.reason.cause()?.source()
+    }
 }
 
 /// A child that could not be added.

@@ -4,6 +4,14 @@ use std::sync::Arc;
 
 use perennial_lifecycle::{EventKind, ExitReason, Node, ReportContext, Scope};
 
+/// The span of one restart, its own root: what led to the crash is another story.
+pub(crate) fn restart_span(supervisor: &Node, child: &str, reason: &ExitReason) -> tracing::Span {
+    tracing::info_span!(
+        parent: None, "supervisor.restart",
+        actor.name = %supervisor.path(), child.id = child, exit.reason = %reason,
+    )
+}
+
 pub(crate) fn started(scope: &Scope, node: &Node, incarnation: u64) {
     tracing::info!(actor.name = %node.path(), incarnation, "started");
     scope
@@ -33,6 +41,7 @@ pub(crate) fn ignored(scope: &Scope, node: &Node, incarnation: u64) {
 }
 
 pub(crate) fn start_failed(scope: &Scope, node: &Node, incarnation: u64, reason: &ExitReason) {
+    node.note_failed_start(incarnation, reason);
     tracing::warn!(actor.name = %node.path(), exit.reason = %reason, "start failed");
     metrics::counter!("perennial.supervisor.start_failure").increment(1);
     scope.events().emit(

@@ -97,7 +97,11 @@ impl Supervisor {
     #[must_use]
     pub fn at(node: &Arc<Node>) -> Option<Self> {
         let (kind, ..) = node.spec()?;
-        (kind == ChildKind::Supervisor).then(|| Self::new(Arc::clone(node)))
+        // A child of that kind need not be one of these supervisors; a run that is there tells.
+        let other = node
+            .current()
+            .is_some_and(|run| run.actor_ref::<SupervisorMsg>().is_none());
+        (kind == ChildKind::Supervisor && !other).then(|| Self::new(Arc::clone(node)))
     }
 
     /// Returns where it lives.

@@ -1,0 +1,349 @@
+//! The rules that users lean on most, one by one; the recordings of OTP's own supervisor check the rest.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::time::Duration;
+
+use perennial_lifecycle::{
+    ChildKind, ChildSpec, EventKind, ExitReason, Incarnation, Shutdown, StartError, Started,
+};
+use perennial_supervisor::{
+    AutoShutdown, RestartIntensity, StartChildError, Strategy, Supervisor, SupervisorBuilder,
+    SupervisorSpecError,
+};
+use perennial_testkit::{Journal, Order, Puppet};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// An actor that writes its start and its end into a journal.
+struct Diarist;
+
+type Diary = (String, Journal<String>);
+
+impl Actor for Diarist {
+    type Msg = Order;
+    type State = Diary;
+    type Arguments = Diary;
+    async fn pre_start(
+        &self,
+        _: ActorRef<Order>,
+        diary: Diary,
+    ) -> Result<Diary, ActorProcessingErr> {
+        diary.1.push(format!("+{}", diary.0));
+        Ok(diary)
+    }
+    async fn handle(
+        &self,
+        _: ActorRef<Order>,
+        order: Order,
+        _: &mut Diary,
+    ) -> Result<(), ActorProcessingErr> {
+        match order {
+            Order::Fail(text) => Err(text.into()),
+            Order::Panic(text) => panic!("{text}"),
+            Order::Hang => std::future::pending().await,
+            _ => Ok(()),
+        }
+    }
+    async fn post_stop(
+        &self,
+        _: ActorRef<Order>,
+        diary: &mut Diary,
+    ) -> Result<(), ActorProcessingErr> {
+        diary.1.push(format!("-{}", diary.0));
+        Ok(())
+    }
+}
+
+fn diarist(id: &str, journal: &Journal<String>) -> ChildSpec {
+    let diary = (id.to_owned(), journal.clone());
+    ChildSpec::worker(id, move || (Diarist, diary.clone()))
+}
+
+fn generous() -> SupervisorBuilder {
+    Supervisor::builder().intensity(RestartIntensity::new(100, SECOND))
+}
+
+async fn start(builder: SupervisorBuilder) -> Supervisor {
+    builder.build().unwrap().start("t").await.unwrap()
+}
+
+fn run(supervisor: &Supervisor, id: &str) -> Arc<Incarnation> {
+    supervisor.node().child(id).unwrap().current().unwrap()
+}
+
+fn order(supervisor: &Supervisor, id: &str, order: Order) -> Arc<Incarnation> {
+    let run = run(supervisor, id);
+    assert!(run.actor_ref().unwrap().send_message(order).is_ok());
+    run
+}
+
+/// Answered behind everything that the supervisor was told before.
+async fn settled(supervisor: &Supervisor) {
+    supervisor.count_children().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_1_children_start_in_order_and_stop_in_reverse() {
+    let journal = Journal::new();
+    let children = ["a", "b", "c"].map(|id| diarist(id, &journal));
+    let supervisor = start(Supervisor::builder().children(children)).await;
+    supervisor.stop(ExitReason::Shutdown).await;
+    assert_eq!(journal.entries(), ["+a", "+b", "+c", "-c", "-b", "-a"]);
+    assert!(supervisor.count_children().await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_2_a_start_that_fails_is_rolled_back_and_names_the_child() {
+    let journal = Journal::new();
+    let failing = ChildSpec::from_fn("b", ChildKind::Worker, |_| async {
+        Err(StartError::new(ExitReason::failed("no database")))
+    });
+    let spec = Supervisor::builder()
+        .child(diarist("a", &journal))
+        .child(failing)
+        .child(diarist("c", &journal))
+        .build()
+        .unwrap();
+    let error = spec.start("t").await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "start failed: shutdown: child `b` failed to start: failed: no database"
+    );
+    assert_eq!(journal.entries(), ["+a", "-a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_3_restart_types_follow_the_exit_reason() {
+    let supervisor = start(
+        generous()
+            .child(ChildSpec::worker("permanent", || (Puppet, ())))
+            .child(ChildSpec::worker("transient", || (Puppet, ())).transient())
+            .child(ChildSpec::worker("temporary", || (Puppet, ())).temporary()),
+    )
+    .await;
+    for id in ["permanent", "transient", "temporary"] {
+        order(&supervisor, id, Order::Stop).ended().await;
+    }
+    settled(&supervisor).await;
+    let node = |id| supervisor.node().child(id);
+    assert_eq!(node("permanent").unwrap().restarts(), 1);
+    assert!(node("transient").unwrap().current().is_none());
+    assert!(node("temporary").is_none());
+
+    supervisor.restart_child("transient").await.unwrap();
+    order(&supervisor, "transient", Order::Panic("bang"))
+        .ended()
+        .await;
+    settled(&supervisor).await;
+    assert_eq!(node("transient").unwrap().restarts(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_4_strategies_choose_who_shares_the_fate() {
+    for (strategy, expected) in [
+        (Strategy::OneForOne, vec!["+b"]),
+        (Strategy::OneForAll, vec!["-c", "-a", "+a", "+b", "+c"]),
+        (Strategy::RestForOne, vec!["-c", "+b", "+c"]),
+    ] {
+        let journal = Journal::new();
+        let children = ["a", "b", "c"].map(|id| diarist(id, &journal));
+        let supervisor = start(generous().strategy(strategy).children(children)).await;
+        order(&supervisor, "b", Order::Fail("broken")).ended().await;
+        settled(&supervisor).await;
+        assert_eq!(journal.entries()[3..], expected, "{strategy:?}");
+        supervisor.stop(ExitReason::Shutdown).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_5_too_many_restarts_within_the_window_end_the_supervisor() {
+    let journal = Journal::new();
+    let supervisor = start(
+        Supervisor::builder()
+            .intensity(RestartIntensity::new(2, SECOND))
+            .child(diarist("a", &journal))
+            .child(diarist("b", &journal)),
+    )
+    .await;
+    for _ in 0..2 {
+        order(&supervisor, "b", Order::Fail("broken")).ended().await;
+        settled(&supervisor).await;
+    }
+    // The window slides: once the two have left it there is room again.
+    tokio::time::advance(SECOND + Duration::from_millis(1)).await;
+    for _ in 0..2 {
+        order(&supervisor, "b", Order::Fail("broken")).ended().await;
+        settled(&supervisor).await;
+    }
+    let last = order(&supervisor, "b", Order::Fail("broken"));
+    let gave_up = supervisor.incarnation().unwrap();
+    last.ended().await;
+    assert!(matches!(gave_up.ended().await, ExitReason::Shutdown));
+    assert_eq!(journal.entries().last().unwrap(), "-a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_6_a_failed_restart_is_tried_again_behind_what_waits() {
+    let broken = Arc::new(AtomicBool::new(false));
+    let attempts = Arc::new(AtomicU32::new(0));
+    let spec = {
+        let (broken, attempts) = (Arc::clone(&broken), Arc::clone(&attempts));
+        ChildSpec::from_fn("a", ChildKind::Worker, move |context| {
+            let (broken, attempts) = (Arc::clone(&broken), Arc::clone(&attempts));
+            async move {
+                if broken.load(SeqCst) {
+                    // The database is back at the third attempt.
+                    broken.store(attempts.fetch_add(1, SeqCst) < 2, SeqCst);
+                    return Err(StartError::new(ExitReason::failed("no database")));
+                }
+                Ok(Started::from(context.spawn(Puppet, ()).await?))
+            }
+        })
+    };
+    let supervisor = start(generous().child(spec)).await;
+    broken.store(true, SeqCst);
+    let node = supervisor.node().child("a").unwrap();
+    let first = run(&supervisor, "a");
+    first.kill();
+    first.ended().await;
+    let back = node.running().await;
+    assert_eq!((attempts.load(SeqCst), back.number()), (3, 5));
+    let last = node.last_end().unwrap();
+    assert_eq!(last.reason.to_string(), "failed: no database");
+    settled(&supervisor).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_7_a_child_that_does_not_stop_in_time_is_killed() {
+    let supervisor = start(
+        Supervisor::builder()
+            .child(ChildSpec::worker("slow", || (Puppet, ())).shutdown(Shutdown::Within(SECOND)))
+            .child(ChildSpec::worker("brutal", || (Puppet, ())).shutdown(Shutdown::BrutalKill)),
+    )
+    .await;
+    let began = tokio::time::Instant::now();
+    let brutal = order(&supervisor, "brutal", Order::Hang);
+    let slow = order(&supervisor, "slow", Order::Hang);
+    supervisor.stop(ExitReason::Shutdown).await;
+    assert!(matches!(brutal.ended().await, ExitReason::Killed));
+    assert!(matches!(slow.ended().await, ExitReason::Killed));
+    assert_eq!(began.elapsed(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_8_children_of_a_killed_supervisor_stop_in_order_and_come_back() {
+    let journal = Journal::new();
+    let nested = generous()
+        .child(diarist("a", &journal))
+        .build()
+        .unwrap()
+        .into_child("nested");
+    let supervisor = start(generous().child(nested)).await;
+    let place = supervisor.node().child("nested").unwrap();
+    place.current().unwrap().kill();
+    assert_eq!(journal.wait_for(3).await, ["+a", "-a", "+a"]);
+    settled(&supervisor).await;
+    assert_eq!(place.restarts(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_9_the_end_of_a_significant_child_can_end_the_supervisor() {
+    let supervisor = start(
+        Supervisor::builder()
+            .auto_shutdown(AutoShutdown::AnySignificant)
+            .child(
+                ChildSpec::worker("job", || (Puppet, ()))
+                    .transient()
+                    .significant(true),
+            ),
+    )
+    .await;
+    let whole = supervisor.incarnation().unwrap();
+    order(&supervisor, "job", Order::Stop);
+    assert!(matches!(whole.ended().await, ExitReason::Shutdown));
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_10_a_start_function_that_panics_harms_nobody_else() {
+    let supervisor = start(generous().child(ChildSpec::worker("a", || (Puppet, ())))).await;
+    let panics = ChildSpec::from_fn("b", ChildKind::Worker, |_| async { panic!("no paper") });
+    let error = supervisor.start_child(panics).await.unwrap_err();
+    assert!(
+        matches!(&error, StartChildError::Failed(failed) if matches!(failed.reason, ExitReason::Panicked { .. })),
+        "{error}"
+    );
+    assert_eq!(supervisor.count_children().await.unwrap().active, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_11_bad_specs_are_refused_when_they_are_built() {
+    let worker = |id: &str| ChildSpec::worker(id, || (Puppet, ()));
+    let refused = |builder: SupervisorBuilder| builder.build().unwrap_err();
+    let twice = refused(Supervisor::builder().child(worker("a")).child(worker("a")));
+    assert!(matches!(twice, SupervisorSpecError::DuplicateChild { ref id } if id == "a"));
+    let slash = refused(Supervisor::builder().child(worker("a/b")));
+    assert_eq!(
+        slash.to_string(),
+        "child `a/b`: id must not be empty or contain `/`"
+    );
+    let idle = refused(Supervisor::builder().child(worker("a").transient().significant(true)));
+    assert!(matches!(
+        idle,
+        SupervisorSpecError::SignificantWithoutAutoShutdown { ref id } if id == "a"
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_12_events_tell_the_story_in_order() {
+    let supervisor = start(generous().child(ChildSpec::worker("a", || (Puppet, ())))).await;
+    let node = supervisor.node().child("a").unwrap();
+    order(&supervisor, "a", Order::Fail("broken")).ended().await;
+    node.running().await;
+    supervisor.bounce_child("a").await.unwrap();
+    settled(&supervisor).await;
+    let history: Vec<String> = node
+        .history()
+        .iter()
+        .map(|it| it.reason.to_string())
+        .collect();
+    assert_eq!(history, ["failed: broken", "shutdown"]);
+    assert_eq!(node.restarts(), 1);
+    assert_eq!(node.current().unwrap().number(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_reach_a_subscriber_and_are_remembered() {
+    let scope = perennial_lifecycle::Scope::new("t");
+    let mut live = scope.events().subscribe();
+    let supervisor = generous()
+        .child(ChildSpec::worker("a", || (Puppet, ())))
+        .build()
+        .unwrap()
+        .start_in(&scope)
+        .await
+        .unwrap();
+    order(&supervisor, "a", Order::Panic("bang")).ended().await;
+    settled(&supervisor).await;
+    let mut seen = Vec::new();
+    while let Ok(event) = live.try_recv() {
+        seen.push(format!("{} {}", event.path, event.kind));
+    }
+    assert_eq!(
+        seen,
+        [
+            "t/a started #1",
+            "t started #1",
+            "t/a exited #1: panicked: bang",
+            "t child_terminated a: panicked: bang",
+            "t/a restarted as #2 (restart 1)",
+        ]
+    );
+    let remembered = scope.events().recent();
+    assert_eq!(remembered.len(), seen.len());
+    assert!(matches!(
+        remembered[0].kind,
+        EventKind::Started { incarnation: 1 }
+    ));
+}
