@@ -63,6 +63,11 @@ impl OperationOutcome {
     }
 }
 
+/// The span of one protected operation.
+pub(crate) fn span(service: &str) -> tracing::Span {
+    tracing::debug_span!("guard.run", service)
+}
+
 /// The metrics of one service, registered once.
 pub(crate) struct Meter {
     service: Arc<str>,

@@ -8,10 +8,11 @@ use futures_util::FutureExt as _;
 use perennial_breaker::{Breaker, Outcome};
 use perennial_rate_limit::GateLimiter;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::environment::Service;
 use crate::stage::{Lend, NoPool};
-use crate::{GuardError, OperationOutcome};
+use crate::{GuardError, OperationOutcome, event};
 
 /// A protected operation's stages, resolved once and used for any number of calls.
 pub struct Guard<P = NoPool, K = ()> {
@@ -85,6 +86,21 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
     ///
     /// As [`run`](Self::run).
     pub async fn run_keyed<K2, T, E, F, Fut>(
+        &self,
+        key: &K2,
+        operation: F,
+        classify: impl FnOnce(&Result<T, E>) -> Outcome,
+    ) -> Result<T, GuardError<E>>
+    where
+        K2: Hash + Eq + ?Sized + 'static,
+        F: FnOnce(P::Item) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let span = event::span(&self.service.name);
+        self.stages(key, operation, classify).instrument(span).await
+    }
+
+    async fn stages<K2, T, E, F, Fut>(
         &self,
         key: &K2,
         operation: F,

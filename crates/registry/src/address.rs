@@ -7,6 +7,7 @@ use perennial_lifecycle::{ActorName, Incarnation};
 use ractor::{Message, RpcReplyPort};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::slot::Slot;
 use crate::{CallError, CastError, Refusal, event};
@@ -98,7 +99,8 @@ impl<M: Message> Address<M> {
         make: impl FnOnce(RpcReplyPort<T>) -> M,
         timeout: Duration,
     ) -> Result<T, CallError> {
-        let result = self.try_call(make, timeout).await;
+        let span = event::call_span(self.name());
+        let result = self.try_call(make, timeout).instrument(span).await;
         if let Err(error) = &result {
             event::call_failed(error);
         }

@@ -1,6 +1,13 @@
 //! The only place of this crate that emits tracing and metrics.
 
+use perennial_lifecycle::ActorName;
+
 use crate::{CallError, Refusal};
+
+/// The span of one call, from sending to the answer.
+pub(crate) fn call_span(name: &ActorName) -> tracing::Span {
+    tracing::debug_span!("actor.call", actor.name = %name)
+}
 
 pub(crate) fn refused(refusal: &Refusal) {
     let kind = match refusal {
