@@ -1,0 +1,91 @@
+//! The only place of this crate that emits tracing, metrics and events of the tree.
+//!
+//! Values are not told: they may be secrets.
+
+use std::time::Duration;
+
+use perennial_lifecycle::{ActorPath, EventKind, Scope};
+
+use crate::machine::Skipped;
+use crate::{ConfigChange, UpdateError};
+
+/// Where the events of one config server go.
+pub(crate) struct Events {
+    pub(crate) scope: Scope,
+    pub(crate) path: ActorPath,
+}
+
+impl Events {
+    pub(crate) fn loaded(&self, settings: usize, version: u64) {
+        tracing::info!(config.version = version, settings, "configuration loaded");
+        gauge(version);
+    }
+
+    pub(crate) fn changed(&self, change: &ConfigChange) {
+        let ConfigChange {
+            path,
+            version,
+            user,
+            ..
+        } = change;
+        tracing::info!(config.path = %path, config.version = version, user = %user, "setting changed");
+        self.note(format!("{path} changed by {user} in version {version}"));
+        gauge(*version);
+    }
+
+    pub(crate) fn skipped(&self, skipped: &Skipped) {
+        match skipped {
+            Skipped::Invalid { path, reason } => {
+                tracing::warn!(config.path = %path, "stored value is refused, default holds: {reason}");
+                self.note(format!(
+                    "{path}: stored value is refused, default holds: {reason}"
+                ));
+            }
+            Skipped::Unknown { path } => {
+                tracing::debug!(config.path = %path, "stored setting is not in the schema");
+            }
+        }
+    }
+
+    fn note(&self, text: String) {
+        let kind = EventKind::Noted {
+            source: "config",
+            text: text.into(),
+        };
+        self.scope.events().emit(&self.path, kind);
+    }
+}
+
+/// Tells how an update ended, from its caller's point of view.
+pub(crate) fn updated(result: &Result<ConfigChange, UpdateError>, took: Duration) {
+    let outcome = result.as_ref().map_or_else(class, |_| "none");
+    if let Err(error) = result {
+        tracing::debug!(error.type = outcome, "setting not changed: {error}");
+    }
+    metrics::histogram!("perennial.config.update.duration", "error.type" => outcome).record(took);
+}
+
+/// Tells of an update that was refused before it began.
+pub(crate) fn refused(error: &UpdateError) {
+    let class = class(error);
+    tracing::debug!(error.type = class, "setting not changed: {error}");
+    metrics::counter!("perennial.config.update.refused", "error.type" => class).increment(1);
+}
+
+fn class(error: &UpdateError) -> &'static str {
+    match error {
+        UpdateError::UnknownPath(_) => "unknown_path",
+        UpdateError::Invalid { .. } => "invalid",
+        UpdateError::Store { .. } => "store",
+        UpdateError::ServerDown { .. } => "server_down",
+        UpdateError::TimedOut { .. } => "timed_out",
+    }
+}
+
+fn gauge(version: u64) {
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "versions beyond 2^53 are not in reach"
+    )]
+    metrics::gauge!("perennial.config.version").set(version as f64);
+}
