@@ -132,7 +132,7 @@ pub enum Window {
     Calls(u32),
     /// The results of the last so much time, kept in sixteen parts that leave one at a time: a result counts for
     /// at least fifteen sixteenths of the time and never longer than all of it (rounded up to 16 ns).
-    Time(#[serde(with = "duration")] Duration),
+    Time(#[serde(with = "humantime_serde")] Duration),
 }
 
 /// How long a breaker stays open before it admits a probe.
@@ -278,7 +278,7 @@ impl BreakerConfigBuilder {
                     return Err(refuse(
                         "open_time.cap",
                         "at least `open_time.first`",
-                        &duration::Text(cap),
+                        &humantime::format_duration(cap),
                     ));
                 }
             }
@@ -321,7 +321,7 @@ fn a_time(field: &'static str, given: Duration) -> Result<(), BreakerConfigError
         return Err(refuse(
             field,
             "above 0 and at most 365 days",
-            &duration::Text(given),
+            &humantime::format_duration(given),
         ));
     }
     Ok(())

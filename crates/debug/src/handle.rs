@@ -143,7 +143,7 @@ impl Debugger {
     /// Kills the actor at `path` and waits for its end; its supervisor then decides as after any failure.
     ///
     /// The handler in hand is dropped at its next await. The children of a killed supervisor are asked to
-    /// stop. The root may be killed: nothing brings it back.
+    /// stop. The root may be killed, too; no supervisor here brings it back, only who started it can.
     ///
     /// # Errors
     ///

@@ -23,7 +23,7 @@ pub enum PoolStrategy {
 /// | workers started up front | `size` | required |
 /// | workers started on demand | `max_overflow` | 0 |
 /// | which idle worker is lent | `strategy` | `lifo` |
-/// | how long a checkout waits | `wait_timeout_ms` | 5000 |
+/// | how long a checkout waits | `wait_timeout` | "5s" |
 /// | how many may wait at once | `max_waiting` | no limit |
 ///
 /// ```
@@ -35,7 +35,7 @@ pub enum PoolStrategy {
 ///     .wait_timeout(Duration::from_millis(250))
 ///     .max_waiting(1_000);
 /// assert_eq!(config, toml::from_str(
-///     "size = 10\nmax_overflow = 5\nstrategy = 'fifo'\nwait_timeout_ms = 250\nmax_waiting = 1000",
+///     "size = 10\nmax_overflow = 5\nstrategy = 'fifo'\nwait_timeout = '250ms'\nmax_waiting = 1000",
 /// )?);
 /// # Ok::<(), toml::de::Error>(())
 /// ```
@@ -48,11 +48,7 @@ pub struct PoolConfig {
     pub(crate) max_overflow: usize,
     #[serde(default)]
     pub(crate) strategy: PoolStrategy,
-    #[serde(
-        rename = "wait_timeout_ms",
-        default = "default_wait_timeout",
-        with = "millis"
-    )]
+    #[serde(default = "default_wait_timeout", with = "humantime_serde")]
     pub(crate) wait_timeout: Duration,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_waiting: Option<usize>,
@@ -180,25 +176,6 @@ pub struct PoolConfigError {
 
 fn default_wait_timeout() -> Duration {
     Duration::from_secs(5)
-}
-
-mod millis {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(
-        time: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Duration, D::Error> {
-        u64::deserialize(deserializer).map(Duration::from_millis)
-    }
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ impl Actor for RateGateActor {
         myself: ActorRef<RateGateMsg>,
         gate: RateGate,
     ) -> Result<State, ActorProcessingErr> {
-        let ticks = myself.send_interval(gate.config().sweep_interval(), || RateGateMsg::Sweep);
+        let ticks = myself.send_interval(gate.config().sweep_interval, || RateGateMsg::Sweep);
         Ok(State { gate, ticks })
     }
 

@@ -50,8 +50,9 @@ pub struct RateGateConfig {
     pub max_keys: NonZeroUsize,
     /// What happens to a new key then (default: evict).
     pub when_full: WhenFull,
-    /// Milliseconds between two steps of the sweep (default: 250).
-    pub sweep_interval_ms: u64,
+    /// The time between two steps of the sweep (default: 250 ms).
+    #[serde(with = "humantime_serde")]
+    pub sweep_interval: Duration,
     /// Keys looked at in one step (default: 8,192).
     pub sweep_budget: NonZeroUsize,
 }
@@ -62,21 +63,22 @@ impl Default for RateGateConfig {
         Self {
             max_keys: MAX_KEYS,
             when_full: WhenFull::default(),
-            sweep_interval_ms: 250,
+            sweep_interval: Duration::from_millis(250),
             sweep_budget: BUDGET,
         }
     }
 }
 
 impl RateGateConfig {
-    pub(crate) fn validate(&self) -> Result<(), RateGateConfigError> {
-        match self.sweep_interval_ms {
-            0 => Err(RateGateConfigError::SweepIntervalTooShort),
-            _ => Ok(()),
+    /// Checks what the types leave open.
+    ///
+    /// # Errors
+    ///
+    /// [`RateGateConfigError`] names the field.
+    pub fn validate(&self) -> Result<(), RateGateConfigError> {
+        if self.sweep_interval < Duration::from_millis(1) {
+            return Err(RateGateConfigError::SweepIntervalTooShort);
         }
-    }
-
-    pub(crate) fn sweep_interval(&self) -> Duration {
-        Duration::from_millis(self.sweep_interval_ms)
+        Ok(())
     }
 }

@@ -18,9 +18,6 @@ pub enum QuotaError {
         /// The period that was asked for.
         period: Duration,
     },
-    /// A configuration table has no period, or two.
-    #[error("expected exactly one of `period_ms` and `period_ns`")]
-    OnePeriod,
 }
 
 /// Why a [`RateGate`](crate::RateGate) cannot be built.
@@ -28,7 +25,7 @@ pub enum QuotaError {
 #[non_exhaustive]
 pub enum RateGateConfigError {
     /// The time between two sweeps is zero.
-    #[error("sweep interval must be at least 1 millisecond")]
+    #[error("`sweep_interval` must be at least 1 millisecond")]
     SweepIntervalTooShort,
 }
 

@@ -38,14 +38,14 @@ pub enum Algorithm {
 /// whole number of nanoseconds is rounded up, so a quota is never exceeded, and
 /// a rate above one cell per nanosecond is held at that.
 ///
-/// In a configuration file a quota is a table; only `limit` and one of
-/// `period_ms` and `period_ns` are required:
+/// In a configuration file a quota is a table; only `limit` and
+/// `period` are required:
 ///
 /// ```
 /// use perennial_rate_limit::{Algorithm, Quota};
 ///
 /// let quota: Quota = serde_json::from_str(
-///     r#"{ "limit": 10, "period_ms": 60000, "burst": 3, "algorithm": "gcra" }"#,
+///     r#"{ "limit": 10, "period": "1m", "burst": 3, "algorithm": "gcra" }"#,
 /// )?;
 /// assert_eq!(quota, Quota::per_minute(10).burst(3));
 /// # Ok::<(), serde_json::Error>(())
@@ -178,11 +178,8 @@ impl Quota {
 #[serde(rename = "Quota", deny_unknown_fields)]
 struct QuotaTable {
     limit: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    period_ms: Option<u64>,
-    /// For a period that is no whole number of milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    period_ns: Option<u64>,
+    #[serde(with = "humantime_serde")]
+    period: Duration,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     burst: Option<u32>,
     #[serde(default)]
@@ -193,23 +190,16 @@ impl TryFrom<QuotaTable> for Quota {
     type Error = QuotaError;
 
     fn try_from(table: QuotaTable) -> Result<Self, QuotaError> {
-        let period = match (table.period_ms, table.period_ns) {
-            (Some(ms), None) => Duration::from_millis(ms),
-            (None, Some(ns)) => Duration::from_nanos(ns),
-            _ => return Err(QuotaError::OnePeriod),
-        };
-        let quota = Quota::new(table.limit, period)?.algorithm(table.algorithm);
+        let quota = Quota::new(table.limit, table.period)?.algorithm(table.algorithm);
         Ok(quota.burst(table.burst.unwrap_or(table.limit)))
     }
 }
 
 impl From<Quota> for QuotaTable {
     fn from(quota: Quota) -> Self {
-        let whole = quota.period.is_multiple_of(1_000_000);
         Self {
             limit: quota.limit,
-            period_ms: whole.then_some(quota.period / 1_000_000),
-            period_ns: (!whole).then_some(quota.period),
+            period: quota.period(),
             burst: (quota.burst != quota.limit).then_some(quota.burst),
             algorithm: quota.algorithm,
         }
@@ -241,22 +231,21 @@ mod tests {
     #[test]
     fn the_table_needs_a_limit_and_one_period() {
         assert_eq!(
-            parse(r#"{"limit":10,"period_ms":60000}"#),
+            parse(r#"{"limit":10,"period":"1m"}"#),
             Ok(Quota::per_minute(10))
         );
-        assert!(parse(r#"{"limit":10}"#).unwrap_err().contains("period_ms"));
-        assert!(parse(r#"{"limit":10,"period_ms":1,"period_ns":1000000}"#).is_err());
+        assert!(parse(r#"{"limit":10}"#).unwrap_err().contains("period"));
         assert!(
-            parse(r#"{"limit":10,"period_ms":0}"#)
+            parse(r#"{"limit":10,"period":"0s"}"#)
                 .unwrap_err()
                 .contains("too short")
         );
         assert!(
-            parse(r#"{"limit":10,"period_ms":1,"brust":3}"#)
+            parse(r#"{"limit":10,"period":"1ms","brust":3}"#)
                 .unwrap_err()
                 .contains("brust")
         );
-        assert!(parse(r#"{"limit":-1,"period_ms":1}"#).is_err());
+        assert!(parse(r#"{"limit":-1,"period":"1ms"}"#).is_err());
     }
 
     #[test]

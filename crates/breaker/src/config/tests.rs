@@ -56,21 +56,21 @@ fn every_setting_out_of_range_is_refused_by_its_name() {
             "trip.failure_rate.min_calls",
         ),
         (
-            "trip.failure_rate = { ratio = 0.5, window.time = 0, min_calls = 1 }",
+            "trip.failure_rate = { ratio = 0.5, window.time = '0s', min_calls = 1 }",
             "trip.failure_rate.window.time",
         ),
         ("open_time = '0s'", "open_time"),
         ("open_time = '366d'", "open_time"),
         (
-            "open_time = { first = 1, factor = 0.5, cap = 2 }",
+            "open_time = { first = '1s', factor = 0.5, cap = '2s' }",
             "open_time.factor",
         ),
         (
-            "open_time = { first = 1, factor = inf, cap = 2 }",
+            "open_time = { first = '1s', factor = inf, cap = '2s' }",
             "open_time.factor",
         ),
         (
-            "open_time = { first = 2, factor = 2.0, cap = 1 }",
+            "open_time = { first = '2s', factor = 2.0, cap = '1s' }",
             "open_time.cap",
         ),
         ("half_open_permits = 0", "half_open_permits"),
@@ -98,7 +98,7 @@ fn unknown_keys_are_refused_at_every_level() {
             "hits",
         ),
         (
-            "open_time = { first = 1, factor = 2.0, cap = 3, jitter = 0.1 }",
+            "open_time = { first = '1s', factor = 2.0, cap = '3s', jitter = 0.1 }",
             "jitter",
         ),
     ] {
@@ -121,8 +121,6 @@ fn durations_read_as_people_write_them() {
         ("'30s'", 30_000),
         ("'1m30s'", 90_000),
         ("'1h 1ms'", 3_600_001),
-        ("2", 2_000),
-        ("0.25", 250),
     ] {
         let config = read(&format!("open_time = {text}")).unwrap();
         assert_eq!(

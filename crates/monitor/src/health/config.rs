@@ -3,8 +3,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::duration;
-
 /// How often health is checked, and how long a check may take.
 ///
 /// A value that exists is valid: no duration is zero, and the timeout is not longer than the period.
@@ -47,9 +45,9 @@ impl HealthConfig {
 #[serde(default, deny_unknown_fields)]
 #[must_use]
 pub struct HealthConfigBuilder {
-    #[serde(with = "duration::text")]
+    #[serde(with = "humantime_serde")]
     refresh_every: Duration,
-    #[serde(with = "duration::text")]
+    #[serde(with = "humantime_serde")]
     timeout: Duration,
 }
 

@@ -3,8 +3,6 @@ use std::{num::NonZeroU64, time::Duration};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::duration;
-
 /// What the memory manager measures against, and where its levels begin.
 ///
 /// A value that exists is valid: `0 < medium < warning < critical <= 1`, and no duration is zero.
@@ -93,12 +91,12 @@ pub struct MemoryConfigBuilder {
     medium: f64,
     warning: f64,
     critical: f64,
-    #[serde(with = "duration::text")]
+    #[serde(with = "humantime_serde")]
     check_every: Duration,
     #[serde(skip_serializing_if = "Option::is_none")]
     limit_bytes: Option<NonZeroU64>,
     automatic_cleanup: bool,
-    #[serde(with = "duration::text")]
+    #[serde(with = "humantime_serde")]
     cleanup_timeout: Duration,
 }
 

@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::AlertRule;
-use crate::duration;
 
 /// What the performance monitor keeps, and when it looks at it.
 ///
@@ -65,9 +64,9 @@ impl PerformanceConfig {
 #[serde(default, deny_unknown_fields)]
 #[must_use]
 pub struct PerformanceConfigBuilder {
-    #[serde(with = "duration::text")]
+    #[serde(with = "humantime_serde")]
     evaluate_every: Duration,
-    #[serde(with = "duration::text")]
+    #[serde(with = "humantime_serde")]
     baseline_every: Duration,
     baseline_samples: u64,
     max_services: NonZeroUsize,

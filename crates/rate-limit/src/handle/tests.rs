@@ -164,7 +164,7 @@ fn threads_on_one_key_admit_exactly_the_quota_while_it_is_swept() {
 fn settings_are_read_strictly_and_an_interval_of_zero_is_refused() {
     assert!(serde_json::from_str::<RateGateConfig>(r#"{"max_key":1}"#).is_err());
     assert!(serde_json::from_str::<RateGateConfig>(r#"{"max_keys":0}"#).is_err());
-    let config: RateGateConfig = serde_json::from_str(r#"{"sweep_interval_ms":0}"#).unwrap();
+    let config: RateGateConfig = serde_json::from_str(r#"{"sweep_interval":"0s"}"#).unwrap();
     assert_eq!(
         RateGate::builder().config(config).build().unwrap_err(),
         RateGateConfigError::SweepIntervalTooShort
