@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::task::JoinHandle;
 
 use crate::Registry;
 
@@ -14,28 +15,39 @@ pub(crate) struct RegistryActor;
 #[derive(Debug)]
 pub(crate) struct Sweep;
 
+pub(crate) struct State {
+    registry: Registry,
+    ticks: JoinHandle<()>,
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // ractor's timer would outlive the actor by one tick.
+        self.ticks.abort();
+    }
+}
+
 impl Actor for RegistryActor {
     type Msg = Sweep;
-    type State = Registry;
+    type State = State;
     type Arguments = Registry;
 
     async fn pre_start(
         &self,
         myself: ActorRef<Sweep>,
         registry: Registry,
-    ) -> Result<Registry, ActorProcessingErr> {
-        // The timer ends with the actor.
-        drop(myself.send_interval(SWEEP, || Sweep));
-        Ok(registry)
+    ) -> Result<State, ActorProcessingErr> {
+        let ticks = myself.send_interval(SWEEP, || Sweep);
+        Ok(State { registry, ticks })
     }
 
     async fn handle(
         &self,
         _: ActorRef<Sweep>,
         Sweep: Sweep,
-        registry: &mut Registry,
+        state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        registry.sweep();
+        state.registry.sweep();
         Ok(())
     }
 }
