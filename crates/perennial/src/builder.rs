@@ -1,0 +1,402 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use perennial_breaker::{BreakerConfig, Breakers};
+use perennial_config::{ConfigServer, Schema};
+use perennial_debug::Debugger;
+use perennial_guard::Environment;
+use perennial_lifecycle::{ActorName, ChildKind, ChildSpec, Node, Restart, Scope, Shutdown};
+use perennial_monitor::{
+    CleanupStrategy, HealthAggregator, MemoryManager, PerformanceMonitor, Pressure,
+};
+use perennial_pool::{Pool, PoolConfig, PoolName, Pools, Worker};
+use perennial_rate_limit::{Quota, RateGate};
+use perennial_registry::{Name, Registry};
+use perennial_supervisor::{Supervisor, SupervisorBuilder, SupervisorSpec};
+use perennial_workers::DatabaseWorker;
+use serde::de::IgnoredAny;
+use tokio::sync::watch;
+
+use crate::keeper::Keeper;
+use crate::tree::Parts;
+use crate::wiring::{self, NameGate};
+use crate::{DATABASE, Settings, SettingsErrors, StartTreeError, Tree};
+
+/// The size of the database pool when nobody says otherwise.
+const DATABASE_POOL: usize = 2;
+
+/// Collects what a tree runs; see [`Tree::builder`].
+///
+/// What a settings file says of a pool, a breaker or a quota goes before what the code says: the code has
+/// the defaults, the file is the operator's.
+#[must_use]
+pub struct TreeBuilder {
+    namespace: String,
+    settings: Settings<()>,
+    pools: Vec<Box<dyn PoolPlan>>,
+    breakers: BTreeMap<String, BreakerConfig>,
+    quotas: Vec<(ActorName, Quota)>,
+    children: Vec<Box<ChildPlan>>,
+    depends: BTreeMap<String, BTreeSet<String>>,
+    schema: Schema,
+    cleanups: Vec<Box<CleanupPlan>>,
+}
+
+type ChildPlan = dyn FnOnce(&Tree) -> ChildSpec + Send;
+type CleanupPlan = dyn FnOnce(&MemoryManager) + Send;
+
+/// A pool that is made once the settings are known.
+trait PoolPlan: Send {
+    fn name(&self) -> &str;
+    fn make(
+        self: Box<Self>,
+        pools: &Pools,
+        configs: &mut BTreeMap<String, PoolConfig>,
+    ) -> Result<ChildSpec, StartTreeError>;
+}
+
+struct Plan<W> {
+    name: PoolName<W>,
+    worker: W,
+    config: PoolConfig,
+}
+
+impl<W: Worker> PoolPlan for Plan<W> {
+    fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    fn make(
+        self: Box<Self>,
+        pools: &Pools,
+        configs: &mut BTreeMap<String, PoolConfig>,
+    ) -> Result<ChildSpec, StartTreeError> {
+        let config = configs.remove(self.name.as_str()).unwrap_or(self.config);
+        let pool = Pool::new(self.name.as_str(), self.worker, config)?;
+        let spec = pool.child_spec();
+        pools.insert(pool)?;
+        Ok(spec)
+    }
+}
+
+impl TreeBuilder {
+    pub(crate) fn new(namespace: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            settings: Settings::default(),
+            pools: Vec::new(),
+            breakers: BTreeMap::new(),
+            quotas: Vec::new(),
+            children: Vec::new(),
+            depends: BTreeMap::new(),
+            schema: Schema::builder().build().expect("nothing to check"),
+            cleanups: Vec::new(),
+        }
+    }
+
+    /// Reads the settings from a TOML file; a `[host]` section is left to the host.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsErrors`] lists everything that is wrong with the file, each with line and key.
+    pub fn config_file(self, file: impl AsRef<Path>) -> Result<Self, SettingsErrors> {
+        let settings = Settings::<Anything>::load(file)?;
+        Ok(self.settings(settings.split().0))
+    }
+
+    /// Takes settings that were read before; [`Settings::split`] separates the host's own.
+    pub fn settings(mut self, settings: Settings<()>) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Adds a pool of workers, and a breaker of the same name unless one is given.
+    pub fn pool<W: Worker>(
+        mut self,
+        name: impl Into<PoolName<W>>,
+        worker: W,
+        config: PoolConfig,
+    ) -> Self {
+        self.pools.push(Box::new(Plan {
+            name: name.into(),
+            worker,
+            config,
+        }));
+        self
+    }
+
+    /// Adds a breaker for a service.
+    pub fn breaker(mut self, service: impl Into<String>, config: BreakerConfig) -> Self {
+        self.breakers.insert(service.into(), config);
+        self
+    }
+
+    /// Puts a quota before every cast and call to a named actor.
+    pub fn quota<M>(mut self, name: &Name<M>, quota: Quota) -> Self {
+        self.quotas.push((name.to_actor_name(), quota));
+        self
+    }
+
+    /// Adds one of the host's own actors. It is entered under its id, unless its spec has a name.
+    pub fn child(self, spec: ChildSpec) -> Self {
+        self.child_with(|_| spec)
+    }
+
+    /// Adds an actor that uses the tree itself: `make` is given a handle before anything runs.
+    ///
+    /// A handle that the actor keeps counts: such a tree ends by [`Tree::shutdown`] only.
+    pub fn child_with(mut self, make: impl FnOnce(&Tree) -> ChildSpec + Send + 'static) -> Self {
+        self.children.push(Box::new(make));
+        self
+    }
+
+    /// Says that a service's health depends on another one's.
+    pub fn depends_on(mut self, service: &str, dependency: &str) -> Self {
+        let dependencies = self.depends.entry(service.to_owned()).or_default();
+        dependencies.insert(dependency.to_owned());
+        self
+    }
+
+    /// Sets which live settings there are; see [`Schema`]. Default: none.
+    pub fn schema(mut self, schema: Schema) -> Self {
+        self.schema = schema;
+        self
+    }
+
+    /// Registers what frees memory under pressure.
+    pub fn cleanup(mut self, name: &str, strategy: impl CleanupStrategy) -> Self {
+        let name = name.to_owned();
+        self.cleanups.push(Box::new(move |memory| {
+            memory.register(name, strategy);
+        }));
+        self
+    }
+
+    /// Starts the tree.
+    ///
+    /// # Errors
+    ///
+    /// [`StartTreeError`]; what had started was stopped again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a tree that nobody took over is asked to stop.
+    pub async fn start(mut self) -> Result<Tree, StartTreeError> {
+        let scope = Scope::new(&self.namespace);
+        let settings = std::mem::take(&mut self.settings);
+        let intensity = settings.supervision.intensity();
+        let group = || Supervisor::builder().intensity(intensity);
+
+        let registry = Registry::new(&scope);
+        let gate = RateGate::builder()
+            .config(settings.rate_gate.clone())
+            .build()
+            .map_err(StartTreeError::RateGate)?;
+        let (pools, pool_specs) = self.make_pools(&settings)?;
+        let breakers = self.make_breakers(&settings, &pools)?;
+        let memory = MemoryManager::new(settings.memory.clone());
+        for register in std::mem::take(&mut self.cleanups) {
+            register(&memory);
+        }
+        let performance = PerformanceMonitor::new(settings.performance.clone());
+        let health = HealthAggregator::new(settings.health.clone());
+        let debug = Debugger::new(&scope);
+        let database = pools.get(DATABASE).ok_or(StartTreeError::DatabasePool)?;
+        let environment = Environment::builder()
+            .gate(gate.clone())
+            .breakers(breakers.clone())
+            .pools(pools.clone())
+            .critical_memory({
+                let memory = memory.clone();
+                move || memory.level() == Pressure::Critical
+            })
+            .recorders(wiring::recorders(&performance))
+            .build();
+        let updates = environment
+            .guard(ConfigServer::ID)
+            .quota(settings.config.update_quota)
+            .pool(database.clone())
+            .deadline(settings.config.update_deadline)
+            .build()?;
+        let config = ConfigServer::builder(self.schema.clone(), database)
+            .guard(updates)
+            .timeout(settings.config.update_deadline)
+            .build();
+        let (stop, stopping) = watch::channel(false);
+        let (ending, end) = watch::channel(None);
+        wiring::bridge_events(&scope, &breakers, &performance, end.clone());
+        let root = supervisor_at(scope.root());
+        let host = supervisor_at(&scope.root().child_or_insert(&Arc::from("host")));
+        let tree = Tree(Arc::new(Parts {
+            scope: scope.clone(),
+            root: root.clone(),
+            host,
+            registry: registry.clone(),
+            gate: gate.clone(),
+            breakers: breakers.clone(),
+            pools,
+            config: config.clone(),
+            memory: memory.clone(),
+            performance: performance.clone(),
+            health: health.clone(),
+            debug: debug.clone(),
+            environment,
+            stop,
+            end,
+        }));
+
+        for (name, quota) in self.all_quotas(&settings) {
+            registry.set_gate(&name, Box::new(NameGate::new(&gate, &name, quota)));
+        }
+        let hosted: Vec<ChildSpec> = std::mem::take(&mut self.children)
+            .into_iter()
+            .map(|make| make(&tree).name_if_none(|id| ActorName::host(id.to_owned())))
+            .collect();
+        wiring::register_health(&tree, &hosted, &self.depends);
+
+        let spec = group()
+            .child(registry.child_spec())
+            .child(gate.child_spec())
+            .child(nested(
+                "breakers",
+                group().children(breakers.iter().map(|it| it.child_spec())),
+            )?)
+            .child(nested("pools", group().children(pool_specs))?)
+            .child(config.child_spec())
+            .child(nested(
+                "monitors",
+                group()
+                    .child(memory.child_spec())
+                    .child(performance.child_spec())
+                    .child(health.child_spec()),
+            )?)
+            .child(nested(
+                "host",
+                group()
+                    .strategy(settings.supervision.host_strategy)
+                    .children(hosted),
+            )?)
+            .child(debug.child_spec())
+            .build()?;
+        start(
+            spec,
+            scope,
+            root,
+            settings.supervision.shutdown_deadline,
+            stopping,
+            ending,
+        )
+        .await?;
+        Ok(tree)
+    }
+
+    fn make_pools(
+        &mut self,
+        settings: &Settings<()>,
+    ) -> Result<(Pools, Vec<ChildSpec>), StartTreeError> {
+        let mut plans = std::mem::take(&mut self.pools);
+        if !plans.iter().any(|plan| plan.name() == DATABASE.as_str()) {
+            let worker = match &settings.database.path {
+                Some(path) => DatabaseWorker::sqlite(path),
+                None => DatabaseWorker::in_memory(&self.namespace),
+            };
+            plans.insert(
+                0,
+                Box::new(Plan {
+                    name: DATABASE,
+                    worker,
+                    config: PoolConfig::new(DATABASE_POOL).max_overflow(DATABASE_POOL),
+                }),
+            );
+        }
+        let mut configs = settings.pools.clone();
+        let pools = Pools::default();
+        let mut specs = Vec::new();
+        for plan in plans {
+            specs.push(plan.make(&pools, &mut configs)?);
+        }
+        if let Some((name, _)) = configs.pop_first() {
+            return Err(StartTreeError::UnknownPool { name });
+        }
+        Ok((pools, specs))
+    }
+
+    fn make_breakers(
+        &mut self,
+        settings: &Settings<()>,
+        pools: &Pools,
+    ) -> Result<Breakers, StartTreeError> {
+        let mut configs = std::mem::take(&mut self.breakers);
+        configs.extend(settings.breakers.clone());
+        configs.entry(ConfigServer::ID.to_owned()).or_default();
+        for (pool, _) in pools.status() {
+            configs.entry(pool.to_string()).or_default();
+        }
+        let breakers = Breakers::new();
+        for (service, config) in configs {
+            breakers.register(service, config)?;
+        }
+        Ok(breakers)
+    }
+
+    fn all_quotas(&mut self, settings: &Settings<()>) -> Vec<(ActorName, Quota)> {
+        let mut quotas = std::mem::take(&mut self.quotas);
+        let from_file = settings.quotas.iter();
+        quotas.extend(from_file.map(|(name, quota)| (ActorName::host(name.clone()), *quota)));
+        quotas
+    }
+}
+
+async fn start(
+    spec: SupervisorSpec,
+    scope: Scope,
+    root: Supervisor,
+    shutdown_deadline: std::time::Duration,
+    stopping: watch::Receiver<bool>,
+    ending: watch::Sender<Option<crate::keeper::TreeEnd>>,
+) -> Result<(), StartTreeError> {
+    spec.clone().start_in(&scope).await?;
+    let keeper = Keeper {
+        scope,
+        spec,
+        root,
+        shutdown_deadline,
+    };
+    // Ends with the tree: the handle tells it when to stop, and waits for it.
+    tokio::spawn(keeper.run(stopping, ending));
+    Ok(())
+}
+
+fn nested(id: &str, builder: SupervisorBuilder) -> Result<ChildSpec, StartTreeError> {
+    Ok(builder.build()?.into_child(id))
+}
+
+/// Returns the handle of a supervisor that is not running yet.
+fn supervisor_at(node: &Arc<Node>) -> Supervisor {
+    node.set_spec(
+        ChildKind::Supervisor,
+        Restart::Permanent,
+        Shutdown::Infinity,
+    );
+    Supervisor::at(node).expect("a supervisor by its spec, set just now")
+}
+
+/// A `[host]` section of which nothing is known here.
+#[derive(Default, serde::Deserialize)]
+#[serde(from = "IgnoredAny")]
+struct Anything;
+
+impl From<IgnoredAny> for Anything {
+    fn from(_: IgnoredAny) -> Self {
+        Self
+    }
+}
+
+impl std::fmt::Debug for TreeBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TreeBuilder")
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,51 @@
+use perennial_breaker::DuplicateBreaker;
+use perennial_config::UpdateError;
+use perennial_guard::{GuardConfigError, GuardError};
+use perennial_lifecycle::StartError;
+use perennial_pool::{DuplicatePool, PoolConfigError};
+use perennial_rate_limit::RateGateConfigError;
+use perennial_supervisor::SupervisorSpecError;
+
+use crate::SettingsErrors;
+
+/// A tree that could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartTreeError {
+    /// The settings file is bad; every error is listed.
+    #[error(transparent)]
+    Settings(#[from] SettingsErrors),
+    /// The settings name a pool that the host does not have.
+    #[error("pools.{name}: the host has no pool of this name")]
+    UnknownPool {
+        /// The name.
+        name: String,
+    },
+    /// Two pools have one name.
+    #[error(transparent)]
+    DuplicatePool(#[from] DuplicatePool),
+    /// The pool `database` is not one of `DatabaseWorker`, which the configuration is stored through.
+    #[error("pool `database` must lend `DatabaseWorker`s")]
+    DatabasePool,
+    /// A pool's settings are bad.
+    #[error(transparent)]
+    Pool(#[from] PoolConfigError),
+    /// The settings of the rate gate are bad.
+    #[error("rate_gate: {0}")]
+    RateGate(#[source] RateGateConfigError),
+    /// Two breakers have one name.
+    #[error(transparent)]
+    Breaker(#[from] DuplicateBreaker),
+    /// A child spec is bad.
+    #[error(transparent)]
+    Spec(#[from] SupervisorSpecError),
+    /// A guard of the tree's own cannot be built.
+    #[error(transparent)]
+    Guard(#[from] GuardConfigError),
+    /// An actor did not start; what had started was stopped again.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// An update of the configuration that was refused or failed.
+pub type UpdateProtectedError = GuardError<UpdateError>;

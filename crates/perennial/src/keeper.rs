@@ -1,0 +1,208 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use perennial_lifecycle::{
+    ActorPath, ChildState, Ended, ExitReason, Incarnation, Node, Scope, Shutdown,
+};
+use perennial_supervisor::{Supervisor, SupervisorSpec};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+/// How long to wait before the root is started again after a start that failed.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// How long to wait for the end of what was killed.
+const KILL_GRACE: Duration = Duration::from_secs(1);
+
+/// What a shutdown left behind.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Actors that did not stop in time and were killed, in order of path.
+    pub killed: Vec<ActorPath>,
+}
+
+impl ShutdownReport {
+    /// Says whether every actor ended by itself.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.killed.is_empty()
+    }
+}
+
+/// How a tree came to its end.
+#[derive(Clone, Debug)]
+pub(crate) enum TreeEnd {
+    /// It was told to stop.
+    Stopped(Arc<ShutdownReport>),
+    /// The root gave up: restarts were too many.
+    GaveUp(ExitReason),
+}
+
+/// Stands above the root, whose supervisor nobody else is: brings it back when it was killed.
+///
+/// A root that gave up is not brought back, as in OTP, where the node then goes down.
+pub(crate) struct Keeper {
+    pub(crate) scope: Scope,
+    pub(crate) spec: SupervisorSpec,
+    pub(crate) root: Supervisor,
+    pub(crate) shutdown_deadline: Duration,
+}
+
+impl Keeper {
+    /// Runs until the tree has ended. `stop` says when to stop it: `true`, or no sender left.
+    pub(crate) async fn run(
+        self,
+        mut stop: watch::Receiver<bool>,
+        end: watch::Sender<Option<TreeEnd>>,
+    ) {
+        let how = loop {
+            tokio::select! {
+                biased;
+                () = told_to(&mut stop) => {
+                    break TreeEnd::Stopped(Arc::new(self.shut_down().await));
+                }
+                reason = self.root.ended() => {
+                    if reason.is_clean() {
+                        tracing::error!(exit.reason = %reason, "the tree gave up");
+                        self.end_all().await;
+                        break TreeEnd::GaveUp(reason);
+                    }
+                    tracing::warn!(exit.reason = %reason, "the root was lost; starting it again");
+                }
+            }
+            // A start may take for ever, so it is given up when the tree is told to stop.
+            tokio::select! {
+                biased;
+                () = told_to(&mut stop) => {}
+                () = self.start_again() => {}
+            }
+        };
+        end.send_replace(Some(how));
+    }
+
+    async fn start_again(&self) {
+        while let Err(error) = self.spec.clone().start_in(&self.scope).await {
+            tracing::error!("the root did not start: {error}");
+            sleep(RETRY).await;
+        }
+        self.scope.root().count_restart();
+    }
+
+    async fn shut_down(&self) -> ShutdownReport {
+        let mut places = BTreeMap::new();
+        note(self.scope.root(), None, &mut places);
+        let late = self.end_all().await;
+        // What was started meanwhile.
+        note(self.scope.root(), None, &mut places);
+        let killed = places.values().filter(|place| place.was_killed());
+        let mut killed: BTreeSet<_> = killed.map(|place| place.node.path().clone()).collect();
+        killed.extend(late);
+        ShutdownReport {
+            killed: killed.into_iter().collect(),
+        }
+    }
+
+    /// Stops the root, waits for the end of everything, and kills what is left at the deadline. Returns what
+    /// had to be killed then.
+    async fn end_all(&self) -> Vec<ActorPath> {
+        let root = self.scope.root();
+        let ending = async {
+            self.root.stop(ExitReason::Shutdown).await;
+            // A supervisor that was killed leaves orphans, which end by themselves.
+            all_ended(root).await;
+        };
+        if timeout(self.shutdown_deadline, ending).await.is_ok() {
+            return Vec::new();
+        }
+        tracing::error!("the tree did not stop in time; killing what is left");
+        let late = running(root);
+        for (_, run) in &late {
+            run.kill();
+        }
+        // A handler that never yields cannot be killed: what is left then is left behind.
+        drop(timeout(KILL_GRACE, all_ended(root)).await);
+        late.iter().map(|(node, _)| node.path().clone()).collect()
+    }
+}
+
+/// Waits until the tree is told to stop, or nobody is left who could tell.
+async fn told_to(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+/// Waits until nothing runs at a node or below it, but for what its supervisor has left behind.
+async fn all_ended(root: &Arc<Node>) {
+    loop {
+        let mut runs = running(root);
+        runs.retain(|(node, _)| node.state() != ChildState::Stopped);
+        if runs.is_empty() {
+            return;
+        }
+        for (_, run) in runs {
+            run.ended().await;
+        }
+    }
+}
+
+/// Lists what runs at a node and below it.
+fn running(node: &Arc<Node>) -> Vec<(Arc<Node>, Arc<Incarnation>)> {
+    let run = node.current().map(|run| (Arc::clone(node), run));
+    let mut all: Vec<_> = run.into_iter().collect();
+    for child in node.children() {
+        all.extend(running(&child));
+    }
+    all
+}
+
+/// A place in the tree, as it was when the shutdown began.
+struct Place {
+    node: Arc<Node>,
+    parent: Option<Arc<Node>>,
+    /// The last run that had ended by then.
+    ended: u64,
+    /// The run that was alive, and for how long.
+    alive: Option<(u64, Duration)>,
+}
+
+impl Place {
+    /// Says whether its actor was killed because it did not stop in time.
+    fn was_killed(&self) -> bool {
+        if self.node.current_ref().is_some() {
+            return true;
+        }
+        let Some((_, _, Shutdown::Within(limit))) = self.node.spec() else {
+            return false;
+        };
+        // The orphans of a supervisor that was killed end with its reason, in order as they do.
+        let orphaned = self.parent.as_ref().is_some_and(|parent| {
+            let end = parent.last_end();
+            end.is_some_and(|end| matches!(end.reason, ExitReason::Killed))
+        });
+        let before = |run: u64| match self.alive {
+            Some((alive, uptime)) if alive == run => uptime,
+            _ => Duration::ZERO,
+        };
+        let late = |end: &Ended| {
+            end.incarnation > self.ended
+                && matches!(end.reason, ExitReason::Killed)
+                // One that was killed sooner was killed for another reason.
+                && end.uptime.saturating_sub(before(end.incarnation)) >= limit
+        };
+        !orphaned && self.node.history().iter().any(late)
+    }
+}
+
+/// Notes all places that are not noted yet.
+fn note(node: &Arc<Node>, parent: Option<&Arc<Node>>, places: &mut BTreeMap<ActorPath, Place>) {
+    places.entry(node.path().clone()).or_insert_with(|| Place {
+        node: Arc::clone(node),
+        parent: parent.cloned(),
+        ended: node.last_end().map_or(0, |end| end.incarnation),
+        alive: node.current().map(|run| (run.number(), run.uptime())),
+    });
+    for child in node.children() {
+        note(&child, Some(node), places);
+    }
+}

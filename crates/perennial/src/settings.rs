@@ -1,0 +1,252 @@
+//! The settings of a whole tree, from one TOML file.
+
+mod error;
+mod locate;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use perennial_breaker::BreakerConfig;
+use perennial_monitor::{HealthConfig, MemoryConfig, PerformanceConfig};
+use perennial_pool::PoolConfig;
+use perennial_rate_limit::{Quota, RateGateConfig};
+use perennial_supervisor::{RestartIntensity, Strategy};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+pub use error::{SettingsError, SettingsErrors};
+
+/// The settings of a tree. `H` is the host's own section, `[host]`.
+///
+/// Everything has a default, so an empty file is a good one. A key that is not known is an error.
+///
+/// ```
+/// use perennial::Settings;
+///
+/// let settings: Settings = Settings::parse("perennial.toml", r#"
+///     [database]
+///     path = "app.db"
+///
+///     [pools.database]
+///     size = 10
+///     max_overflow = 5
+///
+///     [breakers.geocoder]
+///     open_time = "10s"
+///
+///     [quotas.billing]          # before every cast and call to the actor `billing`
+///     limit = 100
+///     period = "1s"
+/// "#)?;
+/// assert_eq!(settings.pools["database"].size(), 10);
+///
+/// let errors = Settings::<perennial::NoHost>::parse("perennial.toml", "[pools.db]\nsize = \"ten\"\nsise = 3\n").unwrap_err();
+/// let places: Vec<_> = errors.iter().map(|error| (error.line(), error.key())).collect();
+/// assert_eq!(places, [(2, "pools.db.size"), (3, "pools.db.sise")]);
+/// # Ok::<(), perennial::SettingsErrors>(())
+/// ```
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields, bound = "H: DeserializeOwned + Default")]
+#[non_exhaustive]
+pub struct Settings<H = NoHost> {
+    /// The database behind the pool `database`.
+    pub database: DatabaseSettings,
+    /// How often the tree's own supervisors restart something before they give up.
+    pub supervision: SupervisionSettings,
+    /// Sizes of pools by name.
+    pub pools: BTreeMap<String, PoolConfig>,
+    /// Breakers by service.
+    pub breakers: BTreeMap<String, BreakerConfig>,
+    /// Quotas before the host's actors, by name.
+    pub quotas: BTreeMap<String, Quota>,
+    /// The store of all quotas.
+    pub rate_gate: RateGateConfig,
+    /// The live configuration.
+    pub config: ConfigSettings,
+    /// The memory manager.
+    pub memory: MemoryConfig,
+    /// The performance monitor.
+    pub performance: PerformanceConfig,
+    /// The health aggregator.
+    pub health: HealthConfig,
+    /// The host's own settings.
+    pub host: H,
+}
+
+/// A host without settings of its own: a `[host]` section is refused.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoHost {}
+
+/// Where the pool `database` stores its data.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct DatabaseSettings {
+    /// The SQLite file. Default: in memory, gone with the process.
+    pub path: Option<PathBuf>,
+}
+
+/// Restart intensity of the tree's own supervisors, and the strategy of the host's.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct SupervisionSettings {
+    /// Restarts that are too many. Default: 10.
+    pub max_restarts: u32,
+    /// Within this time. Default: 10 s.
+    #[serde(with = "humantime_serde")]
+    pub within: Duration,
+    /// Strategy among the host's own actors. Default: one for one.
+    pub host_strategy: Strategy,
+    /// How long `Tree::shutdown` waits before it kills what is left. Default: 30 s.
+    #[serde(with = "humantime_serde")]
+    pub shutdown_deadline: Duration,
+}
+
+impl Default for SupervisionSettings {
+    fn default() -> Self {
+        Self {
+            max_restarts: 10,
+            within: Duration::from_secs(10),
+            host_strategy: Strategy::OneForOne,
+            shutdown_deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+impl SupervisionSettings {
+    pub(crate) fn intensity(&self) -> RestartIntensity {
+        RestartIntensity::new(self.max_restarts, self.within)
+    }
+}
+
+/// The limits of `update_protected`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ConfigSettings {
+    /// How many updates each user may make. Default: 100 a minute.
+    pub update_quota: Quota,
+    /// How long one update may take. Default: 5 s.
+    #[serde(with = "humantime_serde")]
+    pub update_deadline: Duration,
+}
+
+impl Default for ConfigSettings {
+    fn default() -> Self {
+        Self {
+            update_quota: Quota::per_minute(100),
+            update_deadline: Duration::from_secs(5),
+        }
+    }
+}
+
+impl<H: Default> Default for Settings<H> {
+    fn default() -> Self {
+        Self {
+            database: DatabaseSettings::default(),
+            supervision: SupervisionSettings::default(),
+            pools: BTreeMap::new(),
+            breakers: BTreeMap::new(),
+            quotas: BTreeMap::new(),
+            rate_gate: RateGateConfig::default(),
+            config: ConfigSettings::default(),
+            memory: MemoryConfig::default(),
+            performance: PerformanceConfig::default(),
+            health: HealthConfig::default(),
+            host: H::default(),
+        }
+    }
+}
+
+impl<H: DeserializeOwned + Default> Settings<H> {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsErrors`] lists everything that is wrong with the file, each with line and key.
+    pub fn load(file: impl AsRef<Path>) -> Result<Self, SettingsErrors> {
+        let file = file.as_ref();
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| SettingsErrors::unreadable(file, &error))?;
+        Self::parse(file, &text)
+    }
+
+    /// Reads a text; `file` is what the errors name.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn parse(file: impl AsRef<Path>, text: &str) -> Result<Self, SettingsErrors> {
+        locate::parse(file.as_ref(), text)
+    }
+}
+
+impl<H> Settings<H> {
+    /// Lists what the types leave open, as key and message.
+    fn problems(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        let mut note =
+            |key: &str, message: &str| problems.push((key.to_owned(), message.to_owned()));
+        for (name, pool) in &self.pools {
+            if let Err(error) = pool.validate(name) {
+                note(&format!("pools.{name}.{}", error.field), error.expected);
+            }
+        }
+        for (key, time) in [
+            ("supervision.within", self.supervision.within),
+            ("config.update_deadline", self.config.update_deadline),
+        ] {
+            if time.is_zero() {
+                note(key, "must be longer than zero");
+            }
+        }
+        if let Err(error) = self.rate_gate.validate() {
+            note("rate_gate.sweep_interval", &error.to_string());
+        }
+        problems
+    }
+
+    /// Takes the host's section out.
+    pub fn split(self) -> (Settings<()>, H) {
+        let Self {
+            database,
+            supervision,
+            pools,
+            breakers,
+            quotas,
+            rate_gate,
+            config,
+            memory,
+            performance,
+            health,
+            host,
+        } = self;
+        let rest = Settings {
+            database,
+            supervision,
+            pools,
+            breakers,
+            quotas,
+            rate_gate,
+            config,
+            memory,
+            performance,
+            health,
+            host: (),
+        };
+        (rest, host)
+    }
+}
+
+impl fmt::Display for DatabaseSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => write!(f, "{}", path.display()),
+            None => f.write_str("memory"),
+        }
+    }
+}

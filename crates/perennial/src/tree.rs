@@ -1,0 +1,253 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use perennial_breaker::{Breaker, Breakers};
+use perennial_config::{ConfigChange, ConfigServer};
+use perennial_debug::Debugger;
+use perennial_guard::{Environment, GuardBuilder, NoPool};
+use perennial_lifecycle::{ExitReason, Scope};
+use perennial_monitor::{HealthAggregator, MemoryManager, PerformanceMonitor};
+use perennial_pool::{Pool, PoolName, PoolStatus, Pools, Worker};
+use perennial_rate_limit::{Quota, RateGate};
+use perennial_registry::{Address, CallError, CastError, Name, Registry, ResolveError};
+use perennial_supervisor::Supervisor;
+use ractor::{Message, RpcReplyPort};
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::keeper::TreeEnd;
+use crate::wiring::NameGate;
+use crate::{ShutdownReport, TreeBuilder, UpdateProtectedError};
+
+/// A running supervision tree; cheap to clone.
+///
+/// When the last handle is dropped the tree stops in order, in the background.
+#[derive(Clone)]
+pub struct Tree(pub(crate) Arc<Parts>);
+
+/// What the handle holds: the cells that outlive every actor.
+pub(crate) struct Parts {
+    pub(crate) scope: Scope,
+    pub(crate) root: Supervisor,
+    pub(crate) host: Supervisor,
+    pub(crate) registry: Registry,
+    pub(crate) gate: RateGate,
+    pub(crate) breakers: Breakers,
+    pub(crate) pools: Pools,
+    pub(crate) config: ConfigServer,
+    pub(crate) memory: MemoryManager,
+    pub(crate) performance: PerformanceMonitor,
+    pub(crate) health: HealthAggregator,
+    pub(crate) debug: Debugger,
+    pub(crate) environment: Environment,
+    pub(crate) stop: watch::Sender<bool>,
+    pub(crate) end: watch::Receiver<Option<TreeEnd>>,
+}
+
+impl Tree {
+    /// Begins a tree; the namespace is the name of its root.
+    pub fn builder(namespace: &str) -> TreeBuilder {
+        TreeBuilder::new(namespace)
+    }
+
+    /// Sends a message to a named actor and does not wait for anything.
+    ///
+    /// # Errors
+    ///
+    /// [`CastError`] hands the message back: the name's gate refused, or the actor is not running.
+    pub fn cast<M: Message>(&self, name: Name<M>, message: M) -> Result<(), CastError<M>> {
+        self.0.registry.cast(name, message)
+    }
+
+    /// Calls a named actor and waits for its reply, `timeout` at the longest.
+    ///
+    /// While the actor is being restarted the message waits, within the timeout.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the answer; a message that was delivered is handled all the same.
+    pub async fn call<M: Message, T: Send + 'static>(
+        &self,
+        name: Name<M>,
+        make: impl FnOnce(RpcReplyPort<T>) -> M,
+        timeout: Duration,
+    ) -> Result<T, CallError> {
+        self.0.registry.call(name, make, timeout).await
+    }
+
+    /// Resolves a name once, for many messages; the address stays right over restarts.
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError`] when no actor was started under the name, or when it takes another type.
+    pub fn resolve<M: Message>(&self, name: &Name<M>) -> Result<Address<M>, ResolveError> {
+        self.0.registry.resolve(name)
+    }
+
+    /// Puts a quota before every cast and call to a name, in place of the one before.
+    pub fn set_quota<M>(&self, name: &Name<M>, quota: Quota) {
+        let name = name.as_actor_name();
+        let gate = NameGate::new(&self.0.gate, name, quota);
+        self.0.registry.set_gate(name, Box::new(gate));
+    }
+
+    /// Begins a protected operation on a service.
+    ///
+    /// The service's breaker is the one of that name; without one, building the guard fails unless it says
+    /// [`without_breaker`](GuardBuilder::without_breaker).
+    pub fn guard(&self, service: &str) -> GuardBuilder<NoPool, ()> {
+        self.0.environment.guard(service)
+    }
+
+    /// Finds a pool by name and worker type.
+    #[must_use]
+    pub fn pool<W: Worker>(&self, name: PoolName<W>) -> Option<Pool<W>> {
+        self.0.pools.get(name)
+    }
+
+    /// Returns the status of every pool, in order of name.
+    #[must_use]
+    pub fn pools(&self) -> Vec<(Arc<str>, PoolStatus)> {
+        self.0.pools.status()
+    }
+
+    /// Finds a breaker by service.
+    #[must_use]
+    pub fn breaker(&self, service: &str) -> Option<Breaker> {
+        self.0.breakers.get(service)
+    }
+
+    /// Returns all breakers.
+    #[must_use]
+    pub fn breakers(&self) -> &Breakers {
+        &self.0.breakers
+    }
+
+    /// Returns the names.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    /// Returns the store of all quotas.
+    #[must_use]
+    pub fn rate_gate(&self) -> &RateGate {
+        &self.0.gate
+    }
+
+    /// Returns the live configuration.
+    #[must_use]
+    pub fn config(&self) -> &ConfigServer {
+        &self.0.config
+    }
+
+    /// Changes a setting on behalf of a user: within the user's quota, through breaker and pool, written to
+    /// the database before it is acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// [`UpdateProtectedError`] says who refused, or why the value is not valid; then nothing has changed.
+    /// After `DeadlineExceeded` or a failed worker the value may have been stored or not.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the answer; the value may be stored or not.
+    pub async fn update_protected(
+        &self,
+        path: &str,
+        value: impl Serialize,
+        user: &str,
+    ) -> Result<ConfigChange, UpdateProtectedError> {
+        self.0.config.update_protected(path, value, user).await
+    }
+
+    /// Returns the memory manager.
+    #[must_use]
+    pub fn memory(&self) -> &MemoryManager {
+        &self.0.memory
+    }
+
+    /// Returns the performance monitor.
+    #[must_use]
+    pub fn performance(&self) -> &PerformanceMonitor {
+        &self.0.performance
+    }
+
+    /// Returns the health aggregator.
+    #[must_use]
+    pub fn health(&self) -> &HealthAggregator {
+        &self.0.health
+    }
+
+    /// Returns the debug actor's handle.
+    #[must_use]
+    pub fn debug(&self) -> &Debugger {
+        &self.0.debug
+    }
+
+    /// Returns the root supervisor.
+    #[must_use]
+    pub fn root(&self) -> &Supervisor {
+        &self.0.root
+    }
+
+    /// Returns the supervisor of the host's own actors, for adding more while the tree runs.
+    #[must_use]
+    pub fn host(&self) -> &Supervisor {
+        &self.0.host
+    }
+
+    /// Returns what all actors of the tree share.
+    #[must_use]
+    pub fn scope(&self) -> &Scope {
+        &self.0.scope
+    }
+
+    /// Stops the tree in reverse start order, each child within its own deadline, and kills what is left
+    /// when the tree's deadline has passed. Calling it again waits for the same end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the wait, not the stop.
+    pub async fn shutdown(&self) -> ShutdownReport {
+        self.0.stop.send_replace(true);
+        let report = match self.wait_for_end().await {
+            Some(TreeEnd::Stopped(report)) => (*report).clone(),
+            Some(TreeEnd::GaveUp(_)) | None => ShutdownReport::default(),
+        };
+        // Only now: actors may need their pools while they stop.
+        self.0.pools.close();
+        report
+    }
+
+    /// Waits until the tree has ended, and says why if it gave up.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: waiting changes nothing.
+    pub async fn ended(&self) -> Option<ExitReason> {
+        match self.wait_for_end().await {
+            Some(TreeEnd::GaveUp(reason)) => Some(reason),
+            _ => None,
+        }
+    }
+
+    async fn wait_for_end(&self) -> Option<TreeEnd> {
+        let mut end = self.0.end.clone();
+        let seen = end.wait_for(Option::is_some).await;
+        seen.ok().and_then(|end| end.clone())
+    }
+}
+
+impl fmt::Debug for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tree")
+            .field("root", self.0.root.path())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,27 @@
+use std::time::Duration;
+
+use perennial_lifecycle::ActorName;
+use perennial_rate_limit::{GateLimiter, Quota, RateGate};
+use perennial_registry::{Gate, GateRefused};
+
+/// A quota before a name: the registry asks, the rate gate answers.
+pub(crate) struct NameGate(GateLimiter);
+
+impl NameGate {
+    pub(crate) fn new(gate: &RateGate, name: &ActorName, quota: Quota) -> Self {
+        Self(gate.limiter(&format!("name:{name}"), quota))
+    }
+}
+
+impl Gate for NameGate {
+    fn admit(&self) -> Result<(), GateRefused> {
+        let decision = self.0.check(&());
+        if decision.is_allowed() {
+            return Ok(());
+        }
+        Err(GateRefused {
+            // A quota of zero never admits anything.
+            retry_after: decision.retry_after().unwrap_or(Duration::MAX),
+        })
+    }
+}

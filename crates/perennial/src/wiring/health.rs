@@ -1,0 +1,182 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use perennial_breaker::{Breaker, Breakers};
+use perennial_config::ConfigServer;
+use perennial_lifecycle::{ChildSpec, ChildState, Node, Restart};
+use perennial_monitor::{Check, CheckReport, with_liveness};
+use perennial_pool::{PoolStatus, Pools};
+
+use crate::Tree;
+
+/// A handler that takes longer than this does not answer in time.
+const SLOW: Duration = Duration::from_secs(1);
+/// A handler that takes longer than this is taken for stuck.
+const STUCK: Duration = Duration::from_secs(10);
+
+/// Registers a check for each of the host's actors, each breaker's service and each pool.
+///
+/// All checks read shared cells, so a stuck actor cannot hold them up.
+pub(crate) fn register_health(
+    tree: &Tree,
+    hosted: &[ChildSpec],
+    depends: &BTreeMap<String, BTreeSet<String>>,
+) {
+    let mut services: BTreeMap<String, Arc<Node>> = BTreeMap::new();
+    let root = tree.scope().root();
+    let config = root.child_or_insert(&Arc::from(ConfigServer::ID));
+    services.insert(ConfigServer::ID.to_owned(), config);
+    let pools = root.child_or_insert(&Arc::from("pools"));
+    for (pool, _) in tree.pools() {
+        services.insert(pool.to_string(), pools.child_or_insert(&pool));
+    }
+    let breakers = root.child_or_insert(&Arc::from("breakers"));
+    for breaker in tree.breakers().iter() {
+        let node = || breakers.child_or_insert(&Arc::from(breaker.name()));
+        services
+            .entry(breaker.name().to_owned())
+            .or_insert_with(node);
+    }
+    let host = tree.host().node();
+    for spec in hosted {
+        services.insert(spec.id().to_string(), host.child_or_insert(spec.id()));
+    }
+    let services = Arc::new(services);
+    for (name, node) in &*services {
+        let service = Service {
+            node: Arc::clone(node),
+            breaker: tree.breaker(name),
+            pools: tree.0.pools.clone(),
+            breakers: tree.breakers().clone(),
+            depends: depends.get(name).cloned().unwrap_or_default(),
+            services: Arc::clone(&services),
+            name: name.clone(),
+        };
+        let service = Arc::new(service);
+        let alive = Arc::clone(&service);
+        tree.health().register(
+            name,
+            with_liveness(
+                move || alive.is_alive(),
+                move || {
+                    let service = Arc::clone(&service);
+                    async move { service.report() }
+                },
+            ),
+        );
+    }
+}
+
+struct Service {
+    name: String,
+    node: Arc<Node>,
+    breaker: Option<Breaker>,
+    pools: Pools,
+    breakers: Breakers,
+    depends: BTreeSet<String>,
+    services: Arc<BTreeMap<String, Arc<Node>>>,
+}
+
+impl Service {
+    fn is_alive(&self) -> bool {
+        is_alive(&self.node)
+    }
+
+    fn report(&self) -> CheckReport {
+        let mut report = CheckReport::new().with(Check::alive(self.is_alive()));
+        if let Some(current) = self.node.current() {
+            let waiting = usize::try_from(current.mailbox_depth()).unwrap_or(usize::MAX);
+            report = report
+                .with(Check::mailbox(waiting))
+                .with(answers_in_time(current.in_hand()));
+        }
+        if let Some(breaker) = &self.breaker {
+            report = report.with(circuit("breaker", breaker));
+        }
+        if let Some((_, status)) = self.pool(&self.name) {
+            report = report.with(workers("pool", &status));
+        }
+        for dependency in &self.depends {
+            report = report.with(self.dependency(dependency));
+        }
+        report
+    }
+
+    fn dependency(&self, name: &str) -> Check {
+        let label = format!("depends on {name}");
+        let Some(node) = self.services.get(name) else {
+            return Check::unhealthy(label, "the tree has no such service");
+        };
+        if !is_alive(node) {
+            return Check::unhealthy(label, "it is not running");
+        }
+        if let Some(breaker) = self.breakers.get(name) {
+            let check = circuit(&label, &breaker);
+            if check.cause.is_some() {
+                return check;
+            }
+        }
+        match self.pool(name) {
+            Some((_, status)) => workers(&label, &status),
+            None => Check::healthy(label),
+        }
+    }
+
+    fn pool(&self, name: &str) -> Option<(Arc<str>, PoolStatus)> {
+        self.pools
+            .status()
+            .into_iter()
+            .find(|(it, _)| **it == *name)
+    }
+}
+
+fn is_alive(node: &Node) -> bool {
+    if node.incarnations() == 0 {
+        // The tree is starting and has not come to it; a start that fails is counted.
+        return true;
+    }
+    // A child that is not restarted after a clean end has done its work.
+    let done = node.state() == ChildState::Stopped
+        && node
+            .spec()
+            .is_some_and(|(_, restart, _)| restart != Restart::Permanent)
+        && node.last_end().is_some_and(|end| end.reason.is_clean());
+    done || node.current_ref().is_some()
+}
+
+fn answers_in_time(in_hand: Option<Duration>) -> Check {
+    match in_hand {
+        Some(age) if age >= STUCK => Check::unhealthy(
+            "answers in time",
+            format!("a message is in hand for {age:?}"),
+        ),
+        Some(age) if age >= SLOW => Check::degraded(
+            "answers in time",
+            format!("a message is in hand for {age:?}"),
+        ),
+        _ => Check::healthy("answers in time"),
+    }
+}
+
+fn circuit(label: &str, breaker: &Breaker) -> Check {
+    let state = breaker.state();
+    if state.admits_all() {
+        Check::healthy(label)
+    } else {
+        Check::degraded(label, format!("the circuit is {state}"))
+    }
+}
+
+fn workers(label: &str, status: &PoolStatus) -> Check {
+    if status.down > 0 && status.idle + status.in_use == 0 {
+        Check::unhealthy(label, format!("all {} workers are down", status.down))
+    } else if status.waiting > 0 {
+        Check::degraded(
+            label,
+            format!("{} callers wait for a worker", status.waiting),
+        )
+    } else {
+        Check::healthy(label)
+    }
+}
