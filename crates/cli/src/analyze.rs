@@ -1,0 +1,366 @@
+//! `perennial analyze`: the main job.
+
+pub mod actor;
+mod chaos;
+mod pipeline;
+mod render;
+pub mod report;
+pub mod source;
+pub mod store;
+
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use perennial::{
+    ANALYZER, AnalyzerWorker, BreakerConfig, DATABASE, DatabaseWorker, OpenTime, PoolConfig, Quota,
+    Settings, SettingsErrors, StartTreeError, Tree,
+};
+use tokio::time::Instant;
+
+use crate::args::AnalyzeArgs;
+use crate::run::HostSettings;
+use crate::signals::{self, Interrupts};
+use pipeline::Options;
+pub use pipeline::{Counts, StoreFailed};
+use report::Report;
+use source::BadPath;
+
+/// Exit code: everything was analyzed.
+const ALL: u8 = 0;
+/// Exit code: could not run.
+const COULD_NOT_RUN: u8 = 1;
+/// Exit code: some files failed.
+const SOME_FAILED: u8 = 2;
+/// Exit code: interrupted, as a shell counts SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// Restarts that chaos may cause before a supervisor gives up, within ten seconds.
+const CHAOS_RESTARTS: u32 = 10_000;
+
+/// Why nothing could be analyzed.
+#[derive(Debug, thiserror::Error)]
+pub enum AnalyzeError {
+    /// A path is not there.
+    #[error(transparent)]
+    Path(#[from] BadPath),
+    /// The database cannot be written.
+    #[error("cannot write the database {}: {source}", file.display())]
+    Database {
+        /// The file.
+        file: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// The settings are bad.
+    #[error(transparent)]
+    Settings(#[from] SettingsErrors),
+    /// The tree did not start.
+    #[error("the tree did not start: {0}")]
+    Tree(#[from] StartTreeError),
+    /// The database failed while it was used.
+    #[error("{}: {source}", file.display())]
+    Store {
+        /// The file.
+        file: PathBuf,
+        /// What failed.
+        source: StoreFailed,
+    },
+    /// The database of a running tree failed while it was used.
+    #[error(transparent)]
+    Refresh(#[from] StoreFailed),
+}
+
+/// Runs the command and returns the exit code.
+pub async fn main(args: AnalyzeArgs) -> u8 {
+    let (json, with_tree) = (args.json, args.tree);
+    match run(args).await {
+        Ok(report) => {
+            let text = if json {
+                format!("{}\n", report.to_json(with_tree))
+            } else if with_tree {
+                format!(
+                    "{}\n{}\n",
+                    render::tables(&report),
+                    report.snapshot.render()
+                )
+            } else {
+                render::tables(&report)
+            };
+            if let Err(error) = print(&text) {
+                eprintln!("perennial: the report cannot be printed: {error}");
+                COULD_NOT_RUN
+            } else if report.interrupted {
+                INTERRUPTED
+            } else if report.failures.is_empty() {
+                ALL
+            } else {
+                SOME_FAILED
+            }
+        }
+        Err(error) => {
+            eprintln!("perennial: {error}");
+            COULD_NOT_RUN
+        }
+    }
+}
+
+fn print(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Whoever closed the other end has read enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Starts the tree, analyzes what the arguments name, and stops the tree.
+///
+/// # Errors
+///
+/// [`AnalyzeError`] when nothing could be analyzed.
+pub async fn run(args: AnalyzeArgs) -> Result<Report, AnalyzeError> {
+    run_with(args, AnalyzerWorker::new()).await
+}
+
+/// Does what [`run`] does with analyzers of the caller's.
+///
+/// # Errors
+///
+/// [`AnalyzeError`] when nothing could be analyzed.
+pub async fn run_with(args: AnalyzeArgs, analyzer: AnalyzerWorker) -> Result<Report, AnalyzeError> {
+    let began = Instant::now();
+    let paths = args.paths.clone();
+    let found = tokio::task::spawn_blocking(move || source::find(&paths));
+    let found = Arc::new(found.await.expect("the walk does not panic")?);
+    store::check_writable(&args.db).map_err(|source| AnalyzeError::Database {
+        file: args.db.clone(),
+        source,
+    })?;
+    let workers = args.workers.map_or_else(cores, usize::from);
+    let tree = start_tree(&args, analyzer, workers).await?;
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let interrupt = match signals::interrupts() {
+        Ok(interrupts) => tokio::spawn(interrupt(interrupts, Arc::clone(&stop))),
+        // Ctrl-C ends the process, as it does without us.
+        Err(_) => tokio::spawn(std::future::ready(())),
+    };
+    let kills = Arc::new(AtomicU64::new(0));
+    let chaos = args
+        .chaos
+        .map(|seed| tokio::spawn(chaos::run(tree.clone(), seed, Arc::clone(&kills))));
+    let options = Options {
+        max_bytes: args.max_bytes,
+        in_flight: 2 * workers,
+    };
+    let bar = progress_bar(found.files.len() as u64, args.quiet);
+    let worked = work(&tree, &found, options, &stop, &bar).await;
+    bar.finish_and_clear();
+    if let Some(chaos) = chaos {
+        chaos.abort();
+        // Only its end matters: no kill may hit the tree while it is looked at.
+        drop(chaos.await);
+    }
+    interrupt.abort();
+    let outcome = match worked {
+        Ok((counts, removed)) => {
+            summarize(&tree, &found, counts, removed, stop.load(Relaxed)).await
+        }
+        Err(error) => Err(error),
+    };
+    let report = outcome
+        .map(|report| Report {
+            elapsed: began.elapsed(),
+            kills: kills.load(Relaxed),
+            ..report
+        })
+        .map_err(|source| AnalyzeError::Store {
+            file: args.db.clone(),
+            source,
+        });
+    tree.shutdown().await;
+    report
+}
+
+async fn start_tree(
+    args: &AnalyzeArgs,
+    analyzer: AnalyzerWorker,
+    workers: usize,
+) -> Result<Tree, AnalyzeError> {
+    let mut settings = match &args.config {
+        Some(file) => Settings::<HostSettings>::load(file)?.split().0,
+        None => Settings::default(),
+    };
+    // The command line goes before the file.
+    if args.workers.is_some() {
+        settings.pools.remove(ANALYZER.as_str());
+    }
+    if args.rate.is_some() {
+        settings
+            .quotas
+            .remove(actor::ANALYSIS.as_actor_name().service());
+    }
+    if args.chaos.is_some() {
+        settings.supervision.max_restarts = CHAOS_RESTARTS;
+    }
+    // A file is tried again soon: a circuit that opens is a pause, not the end of the run.
+    let breaker = BreakerConfig::builder()
+        .open_time(OpenTime::Constant(Duration::from_millis(100)))
+        .build()
+        .expect("checked values");
+    let mut builder = Tree::builder("perennial")
+        .settings(settings)
+        .pool(
+            DATABASE,
+            DatabaseWorker::sqlite(&args.db),
+            PoolConfig::new(1).max_overflow(1),
+        )
+        .pool(ANALYZER, analyzer, PoolConfig::new(workers))
+        .breaker(DATABASE.as_str(), breaker.clone())
+        .breaker(ANALYZER.as_str(), breaker)
+        .depends_on("analysis", ANALYZER.as_str())
+        .child_with(actor::child_spec);
+    if let Some(rate) = args.rate {
+        // One file at a time: a burst would make the first second twice as fast.
+        builder = builder.quota(&actor::ANALYSIS, Quota::per_second(rate).burst(1));
+    }
+    Ok(builder.start().await?)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Sets `stop` at the first Ctrl-C; the second one ends the process.
+async fn interrupt(mut interrupts: Interrupts, stop: Arc<AtomicBool>) {
+    if interrupts.recv().await.is_none() {
+        return;
+    }
+    stop.store(true, Relaxed);
+    eprintln!("perennial: stopping; press Ctrl-C again to give up what is in flight");
+    if interrupts.recv().await.is_some() {
+        std::process::exit(i32::from(INTERRUPTED));
+    }
+}
+
+fn progress_bar(files: u64, quiet: bool) -> ProgressBar {
+    let target = if quiet || !std::io::stderr().is_terminal() {
+        ProgressDrawTarget::hidden()
+    } else {
+        ProgressDrawTarget::stderr()
+    };
+    let style = ProgressStyle::with_template(
+        "{bar:30} {pos}/{len} files  {per_sec}  {elapsed_precise}, {eta} left",
+    )
+    .expect("a template that is checked by a test");
+    ProgressBar::with_draw_target(Some(files), target).with_style(style)
+}
+
+async fn work(
+    tree: &Tree,
+    found: &Arc<source::Found>,
+    options: Options,
+    stop: &Arc<AtomicBool>,
+    bar: &ProgressBar,
+) -> Result<(Counts, usize), StoreFailed> {
+    let known = pipeline::in_database(tree, |transaction| {
+        store::prepare(transaction)?;
+        store::known(transaction)
+    })
+    .await?;
+    let counts = pipeline::run(tree, Arc::clone(found), known, options, Arc::clone(stop), {
+        let bar = bar.clone();
+        move || bar.inc(1)
+    })
+    .await?;
+    if stop.load(Relaxed) {
+        return Ok((counts, 0));
+    }
+    let found = Arc::clone(found);
+    let removed = pipeline::in_database(tree, move |transaction| {
+        store::remove_gone(transaction, &found, &source::names(&found.files))
+    })
+    .await?;
+    Ok((counts, removed))
+}
+
+/// Brings the analysis of some paths in a running tree's database up to date.
+///
+/// # Errors
+///
+/// [`AnalyzeError`] when a path is not there, or the database cannot be used.
+pub async fn refresh(
+    tree: &Tree,
+    paths: Vec<PathBuf>,
+    max_bytes: u64,
+    stop: Arc<AtomicBool>,
+) -> Result<Counts, AnalyzeError> {
+    let found = tokio::task::spawn_blocking(move || source::find(&paths));
+    let found = Arc::new(found.await.expect("the walk does not panic")?);
+    let options = Options {
+        max_bytes,
+        in_flight: 2,
+    };
+    let (counts, _removed) = work(tree, &found, options, &stop, &ProgressBar::hidden()).await?;
+    Ok(counts)
+}
+
+async fn summarize(
+    tree: &Tree,
+    found: &Arc<source::Found>,
+    counts: Counts,
+    removed: usize,
+    interrupted: bool,
+) -> Result<Report, StoreFailed> {
+    let totals = {
+        let found = Arc::clone(found);
+        pipeline::in_database(tree, move |transaction| store::totals(transaction, &found)).await?
+    };
+    let refused = tree
+        .rate_gate()
+        .scopes()
+        .iter()
+        .map(|it| it.refused)
+        .sum::<u64>()
+        + tree
+            .breakers()
+            .status()
+            .iter()
+            .map(|it| it.refused)
+            .sum::<u64>();
+    let snapshot = tree
+        .debug()
+        .snapshot()
+        .await
+        .map_err(|error| StoreFailed::new(error.to_string()))?;
+    Ok(Report {
+        directory: std::env::current_dir().unwrap_or_default(),
+        found: found.files.len() as u64,
+        counts,
+        removed: removed as u64,
+        totals: totals.languages,
+        most_complex: totals.most_complex,
+        failures: totals.failures,
+        interrupted,
+        refused,
+        restarts: snapshot.totals.restarts,
+        pools: tree.pools(),
+        snapshot,
+        kills: 0,
+        elapsed: Duration::ZERO,
+    })
+}
+
+/// Shortens a path below the current directory, for people.
+fn shorten<'a>(path: &'a str, directory: &Path) -> &'a str {
+    Path::new(path)
+        .strip_prefix(directory)
+        .ok()
+        .and_then(Path::to_str)
+        .filter(|it| !it.is_empty())
+        .unwrap_or(path)
+}

@@ -1,0 +1,204 @@
+//! Finding and reading source files.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use ignore::WalkBuilder;
+use perennial::workers::analysis::Language;
+use tokio::sync::mpsc;
+
+/// How much of a file is looked at to tell text from a binary.
+const SNIFF: usize = 8192;
+
+/// The hash of a file's content.
+pub type ContentHash = [u8; 32];
+
+/// A file to analyze. Cheap to clone, so that it can be sent again.
+#[derive(Clone, Debug)]
+pub struct SourceFile {
+    /// The absolute path: the key in the database.
+    pub path: Arc<str>,
+    /// What it is read as.
+    pub language: Language,
+    /// Its text.
+    pub text: Arc<str>,
+    /// The hash of its text.
+    pub hash: ContentHash,
+}
+
+/// What the walk found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Source files, by absolute path, in order.
+    pub files: BTreeMap<PathBuf, Language>,
+    /// Places that could not be walked, and why.
+    pub failed: BTreeMap<PathBuf, String>,
+    /// The canonical paths that were asked for.
+    pub roots: Vec<PathBuf>,
+}
+
+/// A path that was asked for and is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+pub struct BadPath {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+/// Walks the paths, honouring `.gitignore`.
+///
+/// # Errors
+///
+/// [`BadPath`] names a path that is not there.
+pub fn find(paths: &[PathBuf]) -> Result<Found, BadPath> {
+    let mut found = Found::default();
+    for path in paths {
+        let root = path.canonicalize().map_err(|source| BadPath {
+            path: path.clone(),
+            source,
+        })?;
+        // Ignore files count in a directory that is no repository, too.
+        for entry in WalkBuilder::new(&root).require_git(false).build() {
+            match entry {
+                Ok(entry) => {
+                    let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
+                    if let (true, Some(language)) = (is_file, Language::from_path(entry.path())) {
+                        found.files.insert(entry.into_path(), language);
+                    }
+                }
+                Err(error) => {
+                    let place = place_of(&error).unwrap_or(&root).to_owned();
+                    found.failed.insert(place, error.to_string());
+                }
+            }
+        }
+        found.roots.push(root);
+    }
+    Ok(found)
+}
+
+fn place_of(error: &ignore::Error) -> Option<&Path> {
+    match error {
+        ignore::Error::WithPath { path, .. } => Some(path),
+        ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => {
+            place_of(err)
+        }
+        _ => None,
+    }
+}
+
+impl Found {
+    /// Says whether a path is below what was walked, and not below what could not be.
+    #[must_use]
+    pub fn covers(&self, path: &Path) -> bool {
+        self.roots.iter().any(|root| path.starts_with(root))
+            && !self.failed.keys().any(|place| path.starts_with(place))
+    }
+}
+
+/// What reading one file came to.
+#[derive(Debug)]
+pub enum Read {
+    /// To be analyzed.
+    Changed(SourceFile),
+    /// The database has it already.
+    Unchanged {
+        /// Its absolute path.
+        path: Arc<str>,
+    },
+    /// Not text: left out, as if it were not a source file.
+    Binary {
+        /// Its absolute path.
+        path: Arc<str>,
+    },
+    /// Cannot be analyzed.
+    Failed {
+        /// Its absolute path.
+        path: Arc<str>,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Reads files one after the other, as fast as they are taken, until `stop` is set.
+///
+/// Runs on a blocking thread. `known` are the hashes that the database has.
+pub fn read_all(
+    files: &BTreeMap<PathBuf, Language>,
+    known: &HashMap<String, ContentHash>,
+    max_bytes: u64,
+    stop: &AtomicBool,
+    send: &mpsc::Sender<Read>,
+) {
+    for (path, language) in files {
+        if stop.load(Relaxed) {
+            return;
+        }
+        // Fails when nobody wants more.
+        if send
+            .blocking_send(read(path, *language, known, max_bytes))
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// Reads one file.
+#[must_use]
+pub fn read(
+    file: &Path,
+    language: Language,
+    known: &HashMap<String, ContentHash>,
+    max_bytes: u64,
+) -> Read {
+    let path: Arc<str> = file.to_string_lossy().into();
+    let failed = |reason: String| Read::Failed {
+        path: Arc::clone(&path),
+        reason,
+    };
+    match std::fs::metadata(file) {
+        Err(error) => return failed(format!("cannot be read: {error}")),
+        Ok(meta) if meta.len() > max_bytes => {
+            return failed(format!(
+                "is {} bytes long, more than {max_bytes}",
+                meta.len()
+            ));
+        }
+        Ok(_) => {}
+    }
+    let bytes = match std::fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) => return failed(format!("cannot be read: {error}")),
+    };
+    if bytes[..bytes.len().min(SNIFF)].contains(&0) {
+        return Read::Binary { path };
+    }
+    let hash = *blake3::hash(&bytes).as_bytes();
+    if known.get(&*path) == Some(&hash) {
+        return Read::Unchanged { path };
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Read::Changed(SourceFile {
+            path,
+            language,
+            text: text.into(),
+            hash,
+        }),
+        Err(error) => failed(format!(
+            "is not UTF-8 from byte {}",
+            error.utf8_error().valid_up_to()
+        )),
+    }
+}
+
+/// The paths of a set of files, as the database names them.
+#[must_use]
+pub fn names(files: &BTreeMap<PathBuf, Language>) -> BTreeSet<String> {
+    let names = files.keys();
+    names
+        .map(|path| path.to_string_lossy().into_owned())
+        .collect()
+}

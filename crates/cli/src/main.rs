@@ -1,0 +1,51 @@
+//! The `perennial` binary.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use perennial_cli::args::{Args, Command, ConfigCommand};
+use perennial_cli::{analyze, check, run};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let default = match args.command {
+        Command::Run(_) => "info",
+        // The table and the progress bar say what there is to say.
+        _ => "off",
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            EnvFilter::try_from_env("PERENNIAL_LOG").unwrap_or_else(|_| EnvFilter::new(default)),
+        )
+        .with_writer(std::io::stderr)
+        .with_ansi(colours())
+        .init();
+    perennial::install_panic_hook();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("perennial: cannot start the runtime: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    let code = match args.command {
+        Command::Analyze(args) => runtime.block_on(analyze::main(args)),
+        Command::Run(args) => runtime.block_on(run::main(args)),
+        Command::Config(args) => match args.command {
+            ConfigCommand::Check(args) => check::main(&args),
+        },
+    };
+    // A handler that never yields must not keep the process alive.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    ExitCode::from(code)
+}
+
+/// Says whether the log may use colours: on a terminal, unless <https://no-color.org> says otherwise.
+fn colours() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
+}

@@ -1,0 +1,189 @@
+//! The actors that the reference host can be configured to run.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use perennial::{ChildSpec, Tree};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use serde::Deserialize;
+use tokio::task::JoinHandle;
+
+use crate::analyze;
+
+/// Files larger than this are reported as failed unless the file says otherwise.
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
+
+/// One configured host actor.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "Section")]
+#[non_exhaustive]
+pub enum ActorSettings {
+    /// Logs a summary of the tree.
+    Report {
+        /// How often.
+        every: Duration,
+    },
+    /// Keeps the analysis of some paths in the tree's database up to date.
+    Analyze {
+        /// Files and directories.
+        paths: Vec<PathBuf>,
+        /// How often they are looked at.
+        every: Duration,
+        /// Larger files are reported as failed.
+        max_bytes: u64,
+    },
+}
+
+/// What a file says of an actor. An enum tagged with `kind` would lose the place of each key, and errors
+/// could not name it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Section {
+    kind: Kind,
+    #[serde(with = "humantime_serde")]
+    every: Duration,
+    paths: Option<Vec<PathBuf>>,
+    max_bytes: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Report,
+    Analyze,
+}
+
+impl TryFrom<Section> for ActorSettings {
+    type Error = &'static str;
+
+    fn try_from(section: Section) -> Result<Self, Self::Error> {
+        let Section {
+            kind,
+            every,
+            paths,
+            max_bytes,
+        } = section;
+        match (kind, paths, max_bytes) {
+            (Kind::Report, None, None) => Ok(Self::Report { every }),
+            (Kind::Report, ..) => Err("`paths` and `max_bytes` are for the kind `analyze`"),
+            (Kind::Analyze, Some(paths), max_bytes) => Ok(Self::Analyze {
+                paths,
+                every,
+                max_bytes: max_bytes.unwrap_or(MAX_BYTES),
+            }),
+            (Kind::Analyze, None, _) => Err("missing field `paths`"),
+        }
+    }
+}
+
+impl ActorSettings {
+    /// Describes the actor.
+    pub fn child_spec(self, name: &str, tree: &Tree) -> ChildSpec {
+        let tree = tree.clone();
+        ChildSpec::worker(name, move || (Periodic, (self.clone(), tree.clone())))
+    }
+
+    fn every(&self) -> Duration {
+        match self {
+            // An interval of zero would leave no time for anything else.
+            Self::Report { every } | Self::Analyze { every, .. } => {
+                (*every).max(Duration::from_millis(100))
+            }
+        }
+    }
+}
+
+/// Does its work at every tick, in a task of its own; a tick that comes while it works is left out.
+struct Periodic;
+
+struct Tick;
+
+struct State {
+    settings: ActorSettings,
+    tree: Tree,
+    work: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    ticks: JoinHandle<()>,
+}
+
+impl Actor for Periodic {
+    type Msg = Tick;
+    type State = State;
+    type Arguments = (ActorSettings, Tree);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Tick>,
+        (settings, tree): Self::Arguments,
+    ) -> Result<State, ActorProcessingErr> {
+        myself.send_message(Tick)?;
+        let ticks = myself.send_interval(settings.every(), || Tick);
+        Ok(State {
+            ticks,
+            settings,
+            tree,
+            work: None,
+            stop: Arc::default(),
+        })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Tick>,
+        Tick: Tick,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        if state.work.as_ref().is_none_or(JoinHandle::is_finished) {
+            let work = work(
+                state.settings.clone(),
+                state.tree.clone(),
+                Arc::clone(&state.stop),
+            );
+            state.work = Some(tokio::spawn(work));
+        }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _: ActorRef<Tick>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.stop.store(true, Relaxed);
+        if let Some(work) = state.work.take() {
+            work.await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // A kill leaves no time to wait, but nothing new is begun.
+        self.stop.store(true, Relaxed);
+        // ractor's timer would outlive the actor by one tick.
+        self.ticks.abort();
+    }
+}
+
+async fn work(settings: ActorSettings, tree: Tree, stop: Arc<AtomicBool>) {
+    match settings {
+        ActorSettings::Report { .. } => match tree.debug().snapshot().await {
+            Ok(snapshot) => tracing::info!("{}", snapshot.summary()),
+            Err(error) => tracing::warn!("no snapshot: {error}"),
+        },
+        ActorSettings::Analyze {
+            paths, max_bytes, ..
+        } => match analyze::refresh(&tree, paths, max_bytes, stop).await {
+            Ok(counts) => tracing::info!(
+                analyzed = counts.analyzed,
+                unchanged = counts.unchanged,
+                failed = counts.failed,
+                "analysis is up to date"
+            ),
+            Err(error) => tracing::warn!("analysis failed: {error}"),
+        },
+    }
+}

@@ -1,0 +1,69 @@
+//! `perennial run`.
+
+use rustix::process::Signal;
+
+use crate::place::Place;
+use crate::signals::Running;
+
+#[tokio::test]
+async fn configured_actors_run_until_a_signal_ends_them_in_order() {
+    let place = Place::empty();
+    place.write(
+        "p.toml",
+        "[host.actors.reporter]\nkind = \"report\"\nevery = \"100ms\"\n",
+    );
+    for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
+        let mut running = Running::start(&mut place.perennial("run --config p.toml"));
+        running.wait_for("running").await;
+        // The first report may come while the last actors are starting.
+        running.wait_for(" actors, 0 restarts, 0 down").await;
+        running.signal(signal);
+        running.wait_for(&format!("{name}: stopping")).await;
+        let run = running.end().await.expect(0);
+        assert_eq!(run.stdout, "");
+        assert!(
+            !run.stderr.contains("did not stop in time"),
+            "{}",
+            run.stderr
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_actor_keeps_the_analysis_of_its_paths_up_to_date() {
+    let (place, mut corpus) = Place::with_files(20);
+    place.write(
+        "p.toml",
+        "[database]\npath = \"a.db\"\n\n[host.actors.sources]\nkind = \"analyze\"\npaths = [\"src\"]\nevery = \"100ms\"\n",
+    );
+    let mut running = Running::start(&mut place.perennial("run --config p.toml"));
+    running
+        .wait_for("analysis is up to date analyzed=20 unchanged=0 failed=0")
+        .await;
+    let new = place.path("src/new.rs");
+    // Appears at once and whole.
+    let figures = crate::corpus::write(&place.path("elsewhere.rs"), 77, 2);
+    std::fs::rename(place.path("elsewhere.rs"), &new).unwrap();
+    corpus.files.insert(new, figures);
+    running
+        .wait_for("analysis is up to date analyzed=1 unchanged=20 failed=0")
+        .await;
+    running.signal(Signal::TERM);
+    running.end().await.expect(0);
+    assert_eq!(place.rows("a.db").figures(), corpus.files);
+}
+
+#[tokio::test]
+async fn a_file_with_errors_is_not_run() {
+    let place = Place::empty();
+    place.write(
+        "p.toml",
+        "[host.actors.reporter]\nkind = \"repotr\"\nevery = \"1s\"\n",
+    );
+    let run = place.run("run --config p.toml").await.expect(1);
+    assert!(
+        run.stderr
+            .contains("p.toml:2:8: host.actors.reporter.kind: "),
+        "{run:?}"
+    );
+}
