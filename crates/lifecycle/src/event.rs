@@ -65,6 +65,16 @@ pub enum EventKind {
         /// Why.
         reason: ExitReason,
     },
+    /// What OTP's supervisor would log when it has stopped all dynamic children at once: those that ended
+    /// with the same unexpected reason.
+    ShutdownErrors {
+        /// The template that they were started from.
+        child: Arc<str>,
+        /// Why they ended.
+        reason: ExitReason,
+        /// How many.
+        count: usize,
+    },
     /// Something that another part of the tree has to say: a breaker that moved, a refusal, a new setting.
     Noted {
         /// The part, such as `breaker`.
@@ -120,6 +130,15 @@ impl fmt::Display for EventKind {
                 child,
                 reason,
             } => write!(f, "{context} {child}: {reason}"),
+            Self::ShutdownErrors {
+                child,
+                reason,
+                count,
+            } => write!(
+                f,
+                "{} {child}: {reason} ({count} of them)",
+                ReportContext::ShutdownError
+            ),
             Self::Noted { source, text } => write!(f, "{source}: {text}"),
         }
     }

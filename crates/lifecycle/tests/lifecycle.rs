@@ -1,5 +1,7 @@
 //! How actors end, seen from the parent's side.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

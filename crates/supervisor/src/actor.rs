@@ -1,108 +1,23 @@
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use perennial_lifecycle::{
     Child, ChildKey, ChildKind, ChildSpec, ChildState, Exit, ExitReason, Incarnation, Node,
-    ParentLink, ReportContext, Restart, Scope, Shutdown, StartContext, StartError, Started,
-    StopDoor,
+    ReportContext, Restart, Scope, StartContext, StartError,
 };
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use crate::child::{Parent, Start, comes_back, is_reported};
 use crate::children::{ChildEntry, Children, Run};
 use crate::config::check_child;
-use crate::handle::{ChildCount, ChildInfo, ChildStatus, StartedChild};
+use crate::handle::{ChildCount, ChildInfo, StartedChild};
 use crate::intensity::RestartWindow;
+use crate::message::{self, DynamicMsg, SupervisorMsg};
 use crate::{
     AutoShutdown, DeleteChildError, FailedToStartChild, RestartChildError, StartChildError,
     Strategy, SupervisorSpec, TerminateChildError, event,
 };
-
-/// How long a killed actor may take to reach its next await before it is left behind.
-const KILL_GRACE: Duration = Duration::from_secs(5);
-
-/// All that a supervisor hears of, in one queue.
-pub(crate) enum SupervisorMsg {
-    Ended {
-        key: ChildKey,
-        incarnation: Arc<Incarnation>,
-        reason: ExitReason,
-    },
-    Retry(ChildKey),
-    Stop(ExitReason),
-    StartChild(
-        Box<ChildSpec>,
-        RpcReplyPort<Result<StartedChild, StartChildError>>,
-    ),
-    TerminateChild(Arc<str>, RpcReplyPort<Result<(), TerminateChildError>>),
-    RestartChild(
-        Arc<str>,
-        RpcReplyPort<Result<StartedChild, RestartChildError>>,
-    ),
-    BounceChild(
-        Arc<str>,
-        RpcReplyPort<Result<StartedChild, RestartChildError>>,
-    ),
-    DeleteChild(Arc<str>, RpcReplyPort<Result<(), DeleteChildError>>),
-    WhichChildren(RpcReplyPort<Vec<ChildInfo>>),
-    CountChildren(RpcReplyPort<ChildCount>),
-    ChildSpec(Arc<str>, RpcReplyPort<Option<ChildSpec>>),
-}
-
-/// Puts the ends of children into the supervisor's queue.
-struct Link(ActorRef<SupervisorMsg>);
-
-impl ParentLink for Link {
-    fn child_ended(&self, key: ChildKey, incarnation: &Arc<Incarnation>, reason: &ExitReason) {
-        // Fails when the supervisor has ended: then nobody is left to care.
-        drop(self.0.send_message(SupervisorMsg::Ended {
-            key,
-            incarnation: Arc::clone(incarnation),
-            reason: reason.clone(),
-        }));
-    }
-}
-
-/// The root's parent is whoever waits for the root's end.
-struct NoParent;
-
-impl ParentLink for NoParent {
-    fn child_ended(&self, _: ChildKey, _: &Arc<Incarnation>, _: &ExitReason) {}
-}
-
-pub(crate) async fn start_root(spec: SupervisorSpec, scope: &Scope) -> Result<(), StartError> {
-    let node = Arc::clone(scope.root());
-    node.set_spec(
-        ChildKind::Supervisor,
-        Restart::Permanent,
-        Shutdown::Infinity,
-    );
-    node.set_state(ChildState::Starting);
-    let context = StartContext::new(
-        scope.clone(),
-        Arc::clone(&node),
-        Arc::new(NoParent),
-        0,
-        None,
-    );
-    let number = context.incarnation();
-    match SupervisorActor::spawn(spec, context).await {
-        Ok(child) => {
-            // The caller's handle finds it by its node.
-            drop(child.adopt());
-            event::started(scope, &node, number);
-            Ok(())
-        }
-        Err(error) => {
-            node.set_state(ChildState::Stopped);
-            event::start_failed(scope, &node, number, &error.reason);
-            Err(error)
-        }
-    }
-}
 
 /// The ractor shell of a supervisor.
 pub(crate) struct SupervisorActor;
@@ -114,20 +29,16 @@ impl SupervisorActor {
     ) -> Result<Child, StartError> {
         let scope = context.scope().clone();
         let node = Arc::clone(context.node());
-        let door = StopDoor::Mailbox(|cell: &ActorCell, reason| {
-            // Fails when it has ended: then it needs no stop.
-            drop(cell.send_message(SupervisorMsg::Stop(reason)));
-        });
-        context.spawn_with(Self, (spec, scope, node), door).await
+        context
+            .spawn_with(Self, (spec, scope, node), message::door())
+            .await
     }
 }
 
 pub(crate) struct State {
     myself: ActorRef<SupervisorMsg>,
     spec: SupervisorSpec,
-    scope: Scope,
-    node: Arc<Node>,
-    link: Arc<dyn ParentLink>,
+    parent: Parent,
     children: Children,
     window: RestartWindow,
 }
@@ -135,40 +46,9 @@ pub(crate) struct State {
 impl Drop for State {
     /// A supervisor that is killed cannot stop its children: they are asked to stop by themselves.
     fn drop(&mut self) {
-        let orphans = Orphans(self.children.iter().filter_map(ChildEntry::alive).collect());
-        if orphans.0.is_empty() {
-            return;
-        }
-        // They notice the supervisor's end, so it comes first. Without a run there is none to come: the
-        // supervisor did not get through its start. Without a runtime nobody can wait.
-        if let Some(run) = self.node.current()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            // Detached: it ends with the supervisor.
-            drop(runtime.spawn(async move {
-                run.ended().await;
-                drop(orphans);
-            }));
-        }
+        let orphans = self.children.iter().filter_map(ChildEntry::alive);
+        self.parent.release(orphans.collect());
     }
-}
-
-/// Children whose supervisor has gone; asked to stop when dropped, whatever comes between.
-struct Orphans(Vec<Arc<Incarnation>>);
-
-impl Drop for Orphans {
-    fn drop(&mut self) {
-        for orphan in &self.0 {
-            orphan.stop(ExitReason::Killed);
-        }
-    }
-}
-
-/// What came of one start.
-enum Start {
-    Running(Arc<Incarnation>, Option<Arc<str>>),
-    Ignored,
-    Failed(ExitReason),
 }
 
 impl Actor for SupervisorActor {
@@ -183,13 +63,11 @@ impl Actor for SupervisorActor {
     ) -> Result<State, ActorProcessingErr> {
         node.retain_children(|id| spec.children.iter().any(|child| **child.id() == *id));
         let mut state = State {
-            link: Arc::new(Link(myself.clone())),
+            parent: Parent::new(scope, node, myself.clone()),
             window: RestartWindow::new(spec.intensity),
             children: Children::default(),
             myself,
             spec,
-            scope,
-            node,
         };
         let specs = Arc::clone(&state.spec.children);
         for child in specs.iter() {
@@ -255,6 +133,8 @@ impl Actor for SupervisorActor {
                 let spec = key.and_then(|key| state.children.get(key));
                 drop(reply.send(spec.map(|child| child.spec.clone())));
             }
+            // Only a handle that was made for the wrong place sends one.
+            SupervisorMsg::Dynamic(message) => refuse(message),
         }
         Ok(())
     }
@@ -281,30 +161,52 @@ impl Actor for SupervisorActor {
     }
 }
 
+fn refuse(message: DynamicMsg) {
+    match message {
+        DynamicMsg::Start {
+            arguments, reply, ..
+        } => {
+            drop(arguments);
+            drop(reply.send(Err(StartChildError::Arguments)));
+        }
+        DynamicMsg::Terminate((node, _), reply) => {
+            let id = node.path().id().to_owned();
+            drop(reply.send(Err(TerminateChildError::NotFound { id })));
+        }
+        DynamicMsg::TerminateNamed(id, reply) => {
+            let id = id.to_string();
+            drop(reply.send(Err(TerminateChildError::NotFound { id })));
+        }
+        DynamicMsg::ChildSpec(_, reply) => drop(reply.send(None)),
+        DynamicMsg::Launched(..) | DynamicMsg::Stopped(_) => {}
+    }
+}
+
 impl State {
     fn add(&mut self, spec: ChildSpec) -> ChildKey {
-        let node = self.node.child_at_end(spec.id());
+        let node = self.parent.node.child_at_end(spec.id());
         node.set_spec(spec.kind(), spec.restart_type(), spec.shutdown_type());
         self.children.push(ChildEntry {
             spec,
             node,
             run: Run::Stopped,
+            last: 0,
         })
     }
 
     fn forget(&mut self, key: ChildKey) {
         if let Some(child) = self.children.remove(key) {
-            self.node.remove_child(child.spec.id());
+            self.parent.node.remove_child(child.spec.id());
         }
     }
 
     fn report(&self, context: ReportContext, child: &Arc<str>, reason: &ExitReason) {
-        event::report(&self.scope, &self.node, context, child, reason);
+        self.parent.report(context, child, reason);
     }
 
     fn note_started(&self, key: ChildKey, incarnation: &Incarnation) {
         if let Some(child) = self.children.get(key) {
-            event::started(&self.scope, &child.node, incarnation.number());
+            event::started(&self.parent.scope, &child.node, incarnation.number());
         }
     }
 
@@ -313,47 +215,8 @@ impl State {
         let Some(child) = self.children.get_mut(key) else {
             return Start::Ignored;
         };
-        let node = Arc::clone(&child.node);
-        node.set_state(ChildState::Starting);
-        let context = StartContext::new(
-            self.scope.clone(),
-            Arc::clone(&node),
-            Arc::clone(&self.link),
-            key,
-            child.spec.actor_name().cloned(),
-        );
-        let number = context.incarnation();
-        let function = Arc::clone(child.spec.start_fn());
-        // The function is called inside, so that a panic of it is caught as well.
-        let call = async move { function(context).await };
-        let result = match AssertUnwindSafe(call).catch_unwind().await {
-            Ok(result) => result,
-            Err(payload) => Err(StartError::from_panic(&*payload)),
-        };
-        match result {
-            Ok(Started::Running {
-                child: started,
-                info,
-            }) => match started.adopt() {
-                Some(incarnation) => {
-                    child.run = Run::Alive(Arc::clone(&incarnation));
-                    Start::Running(incarnation, info)
-                }
-                None => Start::Ignored,
-            },
-            Ok(Started::Ignored) => {
-                child.run = Run::Stopped;
-                node.set_state(ChildState::Stopped);
-                event::ignored(&self.scope, &node, number);
-                Start::Ignored
-            }
-            Err(error) => {
-                child.run = Run::Stopped;
-                node.set_state(ChildState::Stopped);
-                event::start_failed(&self.scope, &node, number, &error.reason);
-                Start::Failed(error.reason)
-            }
-        }
+        let launch = self.parent.start(key, child).await;
+        self.parent.settle(child, launch)
     }
 
     async fn child_ended(
@@ -373,16 +236,11 @@ impl State {
         let id = Arc::clone(child.spec.id());
         let restart = child.spec.restart_type();
         let significant = child.spec.is_significant();
-        if restart == Restart::Permanent || !reason.is_clean() {
+        if is_reported(restart, reason) {
             self.report(ReportContext::ChildTerminated, &id, reason);
         }
-        let again = match restart {
-            Restart::Permanent => true,
-            Restart::Transient => !reason.is_clean(),
-            Restart::Temporary => false,
-        };
-        if again {
-            let span = event::restart_span(&self.node, &id, reason);
+        if comes_back(restart, reason) {
+            let span = event::restart_span(&self.parent.node, &id, reason);
             return self.restart(key).instrument(span).await;
         }
         if restart == Restart::Temporary {
@@ -473,7 +331,7 @@ impl State {
         match self.start(key).await {
             Start::Running(incarnation, _) => {
                 if let Some(child) = self.children.get(key) {
-                    event::restarted(&self.scope, &child.node, incarnation.number());
+                    event::restarted(&self.parent.scope, &child.node, incarnation.number());
                 }
                 true
             }
@@ -497,48 +355,9 @@ impl State {
         let Some(child) = self.children.get_mut(key) else {
             return;
         };
-        let run = std::mem::replace(&mut child.run, Run::Stopped);
-        let Run::Alive(incarnation) = run else {
-            child.node.set_state(ChildState::Stopped);
-            return;
-        };
-        let spec = child.spec.clone();
-        let node = Arc::clone(&child.node);
-        if incarnation.exit_reason().is_none() {
-            node.set_state(ChildState::Stopping);
-        }
-        let reason = match spec.shutdown_type() {
-            Shutdown::BrutalKill => None,
-            Shutdown::Within(limit) => {
-                incarnation.stop(ExitReason::Shutdown);
-                tokio::time::timeout(limit, incarnation.ended()).await.ok()
-            }
-            Shutdown::Infinity => {
-                incarnation.stop(ExitReason::Shutdown);
-                Some(incarnation.ended().await)
-            }
-        };
-        let reason = match reason {
-            Some(reason) => reason,
-            None => {
-                incarnation.kill();
-                match tokio::time::timeout(KILL_GRACE, incarnation.ended()).await {
-                    Ok(reason) => reason,
-                    Err(_) => {
-                        event::detached(&self.scope, &node);
-                        ExitReason::Killed
-                    }
-                }
-            }
-        };
-        node.set_state(ChildState::Stopped);
-        let expected = match (spec.shutdown_type(), &reason) {
-            (Shutdown::BrutalKill, ExitReason::Killed) => true,
-            (Shutdown::Within(_) | Shutdown::Infinity, ExitReason::Shutdown) => true,
-            (_, reason) => spec.restart_type() != Restart::Permanent && reason.is_clean(),
-        };
-        if !expected {
-            self.report(ReportContext::ShutdownError, spec.id(), &reason);
+        let id = Arc::clone(child.spec.id());
+        if let Some(unexpected) = self.parent.stop(child).await {
+            self.report(ReportContext::ShutdownError, &id, &unexpected);
         }
     }
 
@@ -589,7 +408,7 @@ impl State {
         };
         match started {
             Start::Running(incarnation, info) => {
-                event::started(&self.scope, &child.node, incarnation.number());
+                event::started(&self.parent.scope, &child.node, incarnation.number());
                 Ok(StartedChild {
                     node: Some(Arc::clone(&child.node)),
                     incarnation: incarnation.number(),
@@ -661,18 +480,7 @@ impl State {
         while let Some(key) = at {
             at = self.children.before(Some(key));
             if let Some(child) = self.children.get(key) {
-                list.push(ChildInfo {
-                    id: Arc::clone(child.spec.id()),
-                    kind: child.spec.kind(),
-                    node: Arc::clone(&child.node),
-                    status: match &child.run {
-                        Run::Alive(incarnation) => ChildStatus::Alive {
-                            incarnation: incarnation.number(),
-                        },
-                        Run::Restarting => ChildStatus::Restarting,
-                        Run::Stopped => ChildStatus::Stopped,
-                    },
-                });
+                list.push(child.info());
             }
         }
         list

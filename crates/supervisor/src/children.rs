@@ -3,12 +3,16 @@ use std::sync::Arc;
 
 use perennial_lifecycle::{ChildKey, ChildSpec, Incarnation, Node};
 
+use crate::{ChildInfo, ChildStatus};
+
 /// What a supervisor knows of one child.
 #[derive(Debug)]
 pub(crate) struct ChildEntry {
     pub(crate) spec: ChildSpec,
     pub(crate) node: Arc<Node>,
     pub(crate) run: Run,
+    /// The number of its last run that came up; 0 before the first.
+    pub(crate) last: u64,
 }
 
 impl ChildEntry {
@@ -16,6 +20,21 @@ impl ChildEntry {
         match &self.run {
             Run::Alive(incarnation) => Some(Arc::clone(incarnation)),
             Run::Restarting | Run::Stopped => None,
+        }
+    }
+
+    pub(crate) fn info(&self) -> ChildInfo {
+        ChildInfo {
+            id: Arc::clone(self.spec.id()),
+            kind: self.spec.kind(),
+            node: Arc::clone(&self.node),
+            status: match &self.run {
+                Run::Alive(incarnation) => ChildStatus::Alive {
+                    incarnation: incarnation.number(),
+                },
+                Run::Restarting => ChildStatus::Restarting,
+                Run::Stopped => ChildStatus::Stopped,
+            },
         }
     }
 }
@@ -165,6 +184,7 @@ mod tests {
             spec: ChildSpec::from_fn(id, ChildKind::Worker, |_| async { Ok(Started::Ignored) }),
             node: Node::new(ActorPath::root("t").child(id)),
             run: Run::Stopped,
+            last: 0,
         }
     }
 

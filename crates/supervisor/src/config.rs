@@ -5,7 +5,8 @@ use std::time::Duration;
 use perennial_lifecycle::{ChildKind, ChildSpec, Scope, StartError, Started};
 use serde::{Deserialize, Serialize};
 
-use crate::actor::{self, SupervisorActor};
+use crate::actor::SupervisorActor;
+use crate::root::start_root;
 use crate::{Supervisor, SupervisorSpecError};
 
 /// Which children share the fate of one that must be restarted.
@@ -182,7 +183,10 @@ impl SupervisorSpec {
     ///
     /// As [`start`](Self::start).
     pub async fn start_in(self, scope: &Scope) -> Result<Supervisor, StartError> {
-        actor::start_root(self, scope).await?;
+        start_root(scope, async |context| {
+            SupervisorActor::spawn(self, context).await
+        })
+        .await?;
         Ok(Supervisor::new(scope.root().clone()))
     }
 

@@ -1,7 +1,7 @@
-use std::sync::Arc;
-
 use std::error::Error;
 use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use perennial_lifecycle::{ActorPath, ChildSpecError, ExitReason, Node};
 
@@ -86,6 +86,29 @@ pub enum StartChildError {
     /// The start failed; nothing is kept.
     #[error(transparent)]
     Failed(#[from] FailedToStartChild),
+    /// The start function of a dynamic child declined to start anything; nothing is kept.
+    #[error("child `{id}`: its start function declined")]
+    Ignored {
+        /// The id.
+        id: String,
+    },
+    /// A dynamic supervisor has as many children as it may have.
+    #[error("{path} has {limit} children already, and may not have more")]
+    MaxChildren {
+        /// Which supervisor.
+        path: ActorPath,
+        /// Its limit.
+        limit: NonZeroU32,
+    },
+    /// No template of this supervisor takes arguments of this type.
+    #[error("the supervisor has no template for arguments of this type")]
+    Arguments,
+    /// The children of a dynamic supervisor have no specs of their own.
+    #[error("{path} is a dynamic supervisor: its children have no specs of their own")]
+    Dynamic {
+        /// Which supervisor.
+        path: ActorPath,
+    },
     /// The supervisor is gone.
     #[error(transparent)]
     Down(#[from] SupervisorDown),
@@ -100,6 +123,12 @@ pub enum TerminateChildError {
     NotFound {
         /// The id.
         id: String,
+    },
+    /// The children of a dynamic supervisor have no specs of their own.
+    #[error("{path} is a dynamic supervisor: its children have no specs of their own")]
+    Dynamic {
+        /// Which supervisor.
+        path: ActorPath,
     },
     /// The supervisor is gone.
     #[error(transparent)]
@@ -131,6 +160,12 @@ pub enum RestartChildError {
     /// The start failed; the child stays stopped.
     #[error(transparent)]
     Failed(#[from] FailedToStartChild),
+    /// The children of a dynamic supervisor have no specs of their own.
+    #[error("{path} is a dynamic supervisor: its children have no specs of their own")]
+    Dynamic {
+        /// Which supervisor.
+        path: ActorPath,
+    },
     /// The supervisor is gone.
     #[error(transparent)]
     Down(#[from] SupervisorDown),
@@ -157,6 +192,12 @@ pub enum DeleteChildError {
     Restarting {
         /// The id.
         id: String,
+    },
+    /// The children of a dynamic supervisor have no specs of their own.
+    #[error("{path} is a dynamic supervisor: its children have no specs of their own")]
+    Dynamic {
+        /// Which supervisor.
+        path: ActorPath,
     },
     /// The supervisor is gone.
     #[error(transparent)]

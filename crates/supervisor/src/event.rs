@@ -82,6 +82,28 @@ pub(crate) fn report(
     );
 }
 
+/// Reports together what many children did that were stopped at once.
+pub(crate) fn shutdown_errors(
+    scope: &Scope,
+    supervisor: &Node,
+    child: &Arc<str>,
+    reason: &ExitReason,
+    count: usize,
+) {
+    tracing::warn!(
+        actor.name = %supervisor.path(), child.id = %child, exit.reason = %reason, child.count = count,
+        "{}", ReportContext::ShutdownError
+    );
+    scope.events().emit(
+        supervisor.path(),
+        EventKind::ShutdownErrors {
+            child: Arc::clone(child),
+            reason: reason.clone(),
+            count,
+        },
+    );
+}
+
 pub(crate) fn detached(scope: &Scope, node: &Node) {
     tracing::error!(actor.name = %node.path(), "does not yield to a kill; left behind");
     metrics::counter!("perennial.supervisor.detached").increment(1);

@@ -5,13 +5,16 @@ use perennial_lifecycle::{ActorPath, ChildKind, ChildSpec, Ended, ExitReason, In
 use ractor::RpcReplyPort;
 use tokio::sync::oneshot;
 
-use crate::actor::SupervisorMsg;
+use crate::message::SupervisorMsg;
 use crate::{
     DeleteChildError, RestartChildError, StartChildError, SupervisorBuilder, SupervisorDown,
     TerminateChildError,
 };
 
 /// A handle to a supervisor; cheap to clone, and still right after the supervisor was restarted.
+///
+/// It is made for a [dynamic supervisor](crate::DynamicSupervisor) as well: there it lists and counts, and
+/// calls that need a child of its own spec are refused.
 ///
 /// Calls are answered by the supervisor in turn, so they wait while it starts or stops a child.
 /// `count_children` and the others of a supervisor that ends meanwhile return [`SupervisorDown`].
@@ -266,7 +269,7 @@ impl Supervisor {
         }
     }
 
-    async fn call<T: Send + 'static>(
+    pub(crate) async fn call<T: Send + 'static>(
         &self,
         message: impl FnOnce(RpcReplyPort<T>) -> SupervisorMsg,
     ) -> Result<T, SupervisorDown> {

@@ -32,6 +32,9 @@
 //! # }
 //! ```
 //!
+//! A [`Supervisor`] knows its children from the start; those of a [`DynamicSupervisor`] come and go, all from
+//! one template.
+//!
 //! # Guarantees
 //!
 //! - One queue: ends of children, calls, the parent's stop and retries are handled in order of arrival.
@@ -40,17 +43,25 @@
 //!
 //! # What it does not do
 //!
-//! It knows no names and no pools. A start that takes long holds up its siblings, as in OTP.
+//! It knows no names and no pools. A start that takes long holds up its siblings, as in OTP,
+//! unless a dynamic supervisor is told to start its children beside its queue.
 
 mod actor;
+mod child;
 mod children;
 mod config;
+mod dynamic;
 mod error;
 mod event;
 mod handle;
 mod intensity;
+mod message;
+mod root;
 
 pub use config::{AutoShutdown, RestartIntensity, Strategy, SupervisorBuilder, SupervisorSpec};
+pub use dynamic::{
+    ChildTemplate, DynamicChild, DynamicSpec, DynamicSupervisor, DynamicSupervisorBuilder,
+};
 pub use error::{
     DeleteChildError, FailedToStartChild, RestartChildError, StartChildError, SupervisorDown,
     SupervisorSpecError, TerminateChildError,

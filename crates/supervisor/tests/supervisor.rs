@@ -1,5 +1,7 @@
 //! The rules that users lean on most, one by one; the recordings of OTP's own supervisor check the rest.
 
+#![allow(clippy::unwrap_used, reason = "this is a test, its helpers included")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;

@@ -1,0 +1,218 @@
+//! Starting and stopping one child: what static and dynamic supervisors do alike.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use perennial_lifecycle::{
+    ChildKey, ChildState, ExitReason, Incarnation, Node, ParentLink, ReportContext, Restart, Scope,
+    Shutdown, StartContext, StartError, Started,
+};
+use ractor::ActorRef;
+
+use crate::children::{ChildEntry, Run};
+use crate::event;
+use crate::message::{Link, SupervisorMsg};
+
+/// How long a killed actor may take to reach its next await before it is left behind.
+const KILL_GRACE: Duration = Duration::from_secs(5);
+
+/// What came of calling a start function; a child in it that nobody takes over is asked to stop.
+pub(crate) struct Launch {
+    number: u64,
+    result: Result<Started, StartError>,
+}
+
+/// What came of one start.
+pub(crate) enum Start {
+    Running(Arc<Incarnation>, Option<Arc<str>>),
+    Ignored,
+    Failed(ExitReason),
+}
+
+/// A supervisor as its children see it.
+#[derive(Clone)]
+pub(crate) struct Parent {
+    pub(crate) scope: Scope,
+    pub(crate) node: Arc<Node>,
+    link: Arc<dyn ParentLink>,
+}
+
+impl Parent {
+    pub(crate) fn new(scope: Scope, node: Arc<Node>, queue: ActorRef<SupervisorMsg>) -> Self {
+        Self {
+            scope,
+            node,
+            link: Arc::new(Link(queue)),
+        }
+    }
+
+    pub(crate) fn report(&self, context: ReportContext, child: &Arc<str>, reason: &ExitReason) {
+        event::report(&self.scope, &self.node, context, child, reason);
+    }
+
+    /// Calls a child's start function; [`settle`](Self::settle) says what came of it.
+    pub(crate) fn start(
+        &self,
+        key: ChildKey,
+        child: &ChildEntry,
+    ) -> impl Future<Output = Launch> + Send + use<> {
+        child.node.set_state(ChildState::Starting);
+        let context = StartContext::new(
+            self.scope.clone(),
+            Arc::clone(&child.node),
+            Arc::clone(&self.link),
+            key,
+            child.spec.actor_name().cloned(),
+        );
+        let number = context.incarnation();
+        let function = Arc::clone(child.spec.start_fn());
+        async move {
+            // The function is called inside, so that a panic of it is caught as well.
+            let call = async move { function(context).await };
+            let result = match AssertUnwindSafe(call).catch_unwind().await {
+                Ok(result) => result,
+                Err(payload) => Err(StartError::from_panic(&*payload)),
+            };
+            Launch { number, result }
+        }
+    }
+
+    /// Takes over what was started and records what came of it; a child that failed is left stopped.
+    pub(crate) fn settle(&self, child: &mut ChildEntry, launch: Launch) -> Start {
+        let number = launch.number;
+        child.run = Run::Stopped;
+        match launch.result {
+            Ok(Started::Running {
+                child: started,
+                info,
+            }) => match started.adopt() {
+                Some(incarnation) => {
+                    child.run = Run::Alive(Arc::clone(&incarnation));
+                    child.last = incarnation.number();
+                    Start::Running(incarnation, info)
+                }
+                None => Start::Ignored,
+            },
+            Ok(Started::Ignored) => {
+                child.node.set_state(ChildState::Stopped);
+                event::ignored(&self.scope, &child.node, number);
+                Start::Ignored
+            }
+            Err(error) => {
+                child.node.set_state(ChildState::Stopped);
+                event::start_failed(&self.scope, &child.node, number, &error.reason);
+                Start::Failed(error.reason)
+            }
+        }
+    }
+
+    /// Asks a child to stop, or kills it, by its spec, and returns the wait for its end.
+    ///
+    /// The wait gives its reason when that was not to be expected. It is asked at once, so that giving up the
+    /// wait does not leave behind a child that knows of nothing.
+    pub(crate) fn stop(
+        &self,
+        child: &mut ChildEntry,
+    ) -> impl Future<Output = Option<ExitReason>> + Send + use<> {
+        let shutdown = child.spec.shutdown_type();
+        let restart = child.spec.restart_type();
+        let node = Arc::clone(&child.node);
+        let scope = self.scope.clone();
+        let run = match std::mem::replace(&mut child.run, Run::Stopped) {
+            Run::Alive(run) => Some(run),
+            Run::Restarting | Run::Stopped => None,
+        };
+        match &run {
+            Some(run) => {
+                if run.exit_reason().is_none() {
+                    node.set_state(ChildState::Stopping);
+                }
+                match shutdown {
+                    Shutdown::BrutalKill => run.kill(),
+                    Shutdown::Within(_) | Shutdown::Infinity => run.stop(ExitReason::Shutdown),
+                }
+            }
+            None => node.set_state(ChildState::Stopped),
+        }
+        async move {
+            let run = run?;
+            let reason = match shutdown {
+                Shutdown::BrutalKill => after_kill(&scope, &node, &run).await,
+                Shutdown::Infinity => run.ended().await,
+                Shutdown::Within(limit) => match tokio::time::timeout(limit, run.ended()).await {
+                    Ok(reason) => reason,
+                    Err(_) => {
+                        run.kill();
+                        after_kill(&scope, &node, &run).await
+                    }
+                },
+            };
+            // Otherwise a successor is on its way here already.
+            if node.state() == ChildState::Stopping {
+                node.set_state(ChildState::Stopped);
+            }
+            let expected = match (shutdown, &reason) {
+                (Shutdown::BrutalKill, ExitReason::Killed) => true,
+                (Shutdown::Within(_) | Shutdown::Infinity, ExitReason::Shutdown) => true,
+                (_, reason) => restart != Restart::Permanent && reason.is_clean(),
+            };
+            (!expected).then_some(reason)
+        }
+    }
+
+    /// Lets children go whose supervisor ends without having stopped them: killed, it cannot.
+    pub(crate) fn release(&self, orphans: Vec<Arc<Incarnation>>) {
+        let orphans = Orphans(orphans);
+        if orphans.0.is_empty() {
+            return;
+        }
+        // They notice the supervisor's end, so it comes first. Without a run there is none to come: the
+        // supervisor did not get through its start. Without a runtime nobody can wait.
+        if let Some(run) = self.node.current()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            // Detached: it ends with the supervisor.
+            drop(runtime.spawn(async move {
+                run.ended().await;
+                drop(orphans);
+            }));
+        }
+    }
+}
+
+async fn after_kill(scope: &Scope, node: &Node, run: &Incarnation) -> ExitReason {
+    match tokio::time::timeout(KILL_GRACE, run.ended()).await {
+        Ok(reason) => reason,
+        Err(_) => {
+            event::detached(scope, node);
+            ExitReason::Killed
+        }
+    }
+}
+
+/// Says whether a child that ended for this reason is started again.
+pub(crate) fn comes_back(restart: Restart, reason: &ExitReason) -> bool {
+    match restart {
+        Restart::Permanent => true,
+        Restart::Transient => !reason.is_clean(),
+        Restart::Temporary => false,
+    }
+}
+
+/// Says whether the end of a child by itself is worth a report.
+pub(crate) fn is_reported(restart: Restart, reason: &ExitReason) -> bool {
+    restart == Restart::Permanent || !reason.is_clean()
+}
+
+/// Children whose supervisor has gone; asked to stop when dropped, whatever comes between.
+struct Orphans(Vec<Arc<Incarnation>>);
+
+impl Drop for Orphans {
+    fn drop(&mut self) {
+        for orphan in &self.0 {
+            orphan.stop(ExitReason::Killed);
+        }
+    }
+}

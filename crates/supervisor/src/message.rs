@@ -1,0 +1,85 @@
+use std::any::Any;
+use std::sync::Arc;
+
+use perennial_lifecycle::{
+    ChildKey, ChildSpec, ExitReason, Incarnation, Node, ParentLink, StopDoor,
+};
+use ractor::{ActorCell, ActorRef, RpcReplyPort};
+
+use crate::child::Launch;
+use crate::handle::{ChildCount, ChildInfo, StartedChild};
+use crate::{
+    DeleteChildError, DynamicChild, RestartChildError, StartChildError, TerminateChildError,
+};
+
+/// All that a supervisor hears of, in one queue.
+///
+/// Static and dynamic supervisors take the same messages, so that whoever finds one by its place can ask it.
+pub(crate) enum SupervisorMsg {
+    Ended {
+        key: ChildKey,
+        incarnation: Arc<Incarnation>,
+        reason: ExitReason,
+    },
+    Retry(ChildKey),
+    Stop(ExitReason),
+    StartChild(
+        Box<ChildSpec>,
+        RpcReplyPort<Result<StartedChild, StartChildError>>,
+    ),
+    TerminateChild(Arc<str>, RpcReplyPort<Result<(), TerminateChildError>>),
+    RestartChild(
+        Arc<str>,
+        RpcReplyPort<Result<StartedChild, RestartChildError>>,
+    ),
+    BounceChild(
+        Arc<str>,
+        RpcReplyPort<Result<StartedChild, RestartChildError>>,
+    ),
+    DeleteChild(Arc<str>, RpcReplyPort<Result<(), DeleteChildError>>),
+    WhichChildren(RpcReplyPort<Vec<ChildInfo>>),
+    CountChildren(RpcReplyPort<ChildCount>),
+    ChildSpec(Arc<str>, RpcReplyPort<Option<ChildSpec>>),
+    Dynamic(DynamicMsg),
+}
+
+/// Which run of which place: what addresses a dynamic child.
+pub(crate) type Run = (Arc<Node>, Arc<Incarnation>);
+
+/// What only a dynamic supervisor understands.
+pub(crate) enum DynamicMsg {
+    Start {
+        id: Option<Arc<str>>,
+        arguments: Box<dyn Any + Send>,
+        reply: RpcReplyPort<Result<DynamicChild, StartChildError>>,
+    },
+    Terminate(Run, RpcReplyPort<Result<(), TerminateChildError>>),
+    TerminateNamed(Arc<str>, RpcReplyPort<Result<(), TerminateChildError>>),
+    ChildSpec(Run, RpcReplyPort<Option<ChildSpec>>),
+    /// A start beside the queue is through.
+    Launched(ChildKey, Launch),
+    /// A stop beside the queue is through.
+    Stopped(Arc<str>),
+}
+
+/// Puts the ends of children into the supervisor's queue.
+pub(crate) struct Link(pub(crate) ActorRef<SupervisorMsg>);
+
+impl ParentLink for Link {
+    fn child_ended(&self, key: ChildKey, incarnation: &Arc<Incarnation>, reason: &ExitReason) {
+        // Fails when the supervisor has ended: then nobody is left to care.
+        drop(self.0.send_message(SupervisorMsg::Ended {
+            key,
+            incarnation: Arc::clone(incarnation),
+            reason: reason.clone(),
+        }));
+    }
+}
+
+/// The door through which a supervisor is asked to stop: behind what waits in its queue.
+pub(crate) fn door() -> StopDoor {
+    StopDoor::Mailbox(|cell: &ActorCell, reason| {
+        // Fails when it has ended: then it needs no stop.
+        drop(cell.send_message(SupervisorMsg::Stop(reason)));
+    })
+}

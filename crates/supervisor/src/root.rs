@@ -1,0 +1,50 @@
+use std::sync::Arc;
+
+use perennial_lifecycle::{
+    Child, ChildKey, ChildKind, ChildState, ExitReason, Incarnation, ParentLink, Restart, Scope,
+    Shutdown, StartContext, StartError,
+};
+
+use crate::event;
+
+/// The root's parent is whoever waits for the root's end.
+struct NoParent;
+
+impl ParentLink for NoParent {
+    fn child_ended(&self, _: ChildKey, _: &Arc<Incarnation>, _: &ExitReason) {}
+}
+
+/// Starts a supervisor, of any sort, as the root of the tree that `scope` describes.
+pub(crate) async fn start_root(
+    scope: &Scope,
+    spawn: impl AsyncFnOnce(StartContext) -> Result<Child, StartError>,
+) -> Result<(), StartError> {
+    let node = Arc::clone(scope.root());
+    node.set_spec(
+        ChildKind::Supervisor,
+        Restart::Permanent,
+        Shutdown::Infinity,
+    );
+    node.set_state(ChildState::Starting);
+    let context = StartContext::new(
+        scope.clone(),
+        Arc::clone(&node),
+        Arc::new(NoParent),
+        0,
+        None,
+    );
+    let number = context.incarnation();
+    match spawn(context).await {
+        Ok(child) => {
+            // The caller's handle finds it by its node.
+            drop(child.adopt());
+            event::started(scope, &node, number);
+            Ok(())
+        }
+        Err(error) => {
+            node.set_state(ChildState::Stopped);
+            event::start_failed(scope, &node, number, &error.reason);
+            Err(error)
+        }
+    }
+}
