@@ -1,5 +1,7 @@
 //! The guard's order and rules, with the real gate, breaker and pool.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -63,12 +65,12 @@ fn breaker() -> Breaker {
     Breaker::new("svc", BreakerConfig::builder().trip(trip).build().unwrap())
 }
 
-fn ok() -> impl Future<Output = Result<u32, io::Error>> {
-    async { Ok(1) }
+async fn ok() -> Result<u32, io::Error> {
+    Ok(1)
 }
 
-fn fail() -> impl Future<Output = Result<u32, io::Error>> {
-    async { Err(io::Error::other("broken")) }
+async fn fail() -> Result<u32, io::Error> {
+    Err(io::Error::other("broken"))
 }
 
 async fn pool(config: PoolConfig) -> (Supervisor, Pool<EchoWorker>) {
