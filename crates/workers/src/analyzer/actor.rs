@@ -15,13 +15,12 @@ use crate::event;
 #[derive(Debug)]
 pub struct AnalyzerActor;
 
-/// What an [`AnalyzerActor`] takes: a file to report on. An
+/// What an [`AnalyzerActor`] takes: files to report on. An
 /// [`AnalyzerClient`](super::AnalyzerClient) makes it.
 #[derive(Debug)]
 pub struct AnalyzerMsg {
-    pub(super) language: Language,
-    pub(super) source: Arc<str>,
-    pub(super) reply: RpcReplyPort<FileReport>,
+    pub(super) files: Vec<(Language, Arc<str>)>,
+    pub(super) reply: RpcReplyPort<Vec<FileReport>>,
 }
 
 /// What an [`AnalyzerActor`] holds.
@@ -54,11 +53,7 @@ impl Actor for AnalyzerActor {
         message: AnalyzerMsg,
         state: &mut AnalyzerState,
     ) -> Result<(), ActorProcessingErr> {
-        let AnalyzerMsg {
-            language,
-            source,
-            reply,
-        } = message;
+        let AnalyzerMsg { files, reply } = message;
         // Never out here: an analysis that does not come back ends the actor.
         let analysis = state.analysis.take().ok_or(Exit(ExitReason::Killed))?;
         let running = Running::default();
@@ -67,7 +62,10 @@ impl Actor for AnalyzerActor {
             blocking::answer(analysis, reply, |analysis, reply| {
                 // Neither a caller nor an actor that has gone wants the rest.
                 let go_on = || wanted.load(Relaxed) && !reply.is_closed();
-                analysis.report(language, &source, go_on)
+                let reports = files
+                    .iter()
+                    .map(|(language, source)| analysis.report(*language, source, go_on));
+                reports.collect()
             })
         })
         .await;

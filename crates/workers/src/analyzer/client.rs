@@ -36,14 +36,27 @@ impl AnalyzerClient {
         language: Language,
         source: impl Into<Arc<str>>,
     ) -> Result<FileReport, WorkerError> {
-        let source = source.into();
-        self.worker
-            .call(|reply| AnalyzerMsg {
-                language,
-                source,
-                reply,
-            })
-            .await
+        let mut reports = self.analyze_all(vec![(language, source.into())]).await?;
+        reports.pop().ok_or(WorkerError::NoReply)
+    }
+
+    /// Reports on several source files, in their order, with one message.
+    ///
+    /// To hand a file to another thread and its report back can take as long as to parse a small one, so
+    /// many files are better sent together.
+    ///
+    /// # Errors
+    ///
+    /// As [`analyze`](Self::analyze); which of the files made the analysis panic is not known.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`analyze`](Self::analyze).
+    pub async fn analyze_all(
+        &self,
+        files: Vec<(Language, Arc<str>)>,
+    ) -> Result<Vec<FileReport>, WorkerError> {
+        self.worker.call(|reply| AnalyzerMsg { files, reply }).await
     }
 }
 
