@@ -155,7 +155,7 @@ pub async fn run_with(args: AnalyzeArgs, analyzer: AnalyzerWorker) -> Result<Rep
         .map(|seed| tokio::spawn(chaos::run(tree.clone(), seed, Arc::clone(&kills))));
     let options = Options {
         max_bytes: args.max_bytes,
-        in_flight: 2 * workers,
+        in_flight: actor::in_flight(workers),
     };
     let bar = progress_bar(found.files.len() as u64, args.quiet);
     let worked = work(&tree, &found, options, &stop, &bar).await;
@@ -303,7 +303,7 @@ pub async fn refresh(
     let found = Arc::new(found.await.expect("the walk does not panic")?);
     let options = Options {
         max_bytes,
-        in_flight: 2,
+        in_flight: actor::in_flight(1),
     };
     let (counts, _removed) = work(tree, &found, options, &stop, &ProgressBar::hidden()).await?;
     Ok(counts)

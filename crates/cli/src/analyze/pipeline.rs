@@ -10,7 +10,7 @@ use perennial::{Address, CallError, DATABASE, GuardError, Tree};
 use rusqlite::Transaction;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::actor::{ANALYSIS, AnalysisMsg, NotAnalyzed};
 use super::source::{self, ContentHash, Found, Read, SourceFile};
@@ -20,6 +20,8 @@ use super::store::{self, Row};
 const READ_AHEAD: usize = 64;
 /// The most rows in one transaction.
 const BATCH: usize = 256;
+/// How long rows gather for one transaction: each commit waits for the disk.
+const GATHER: Duration = Duration::from_millis(200);
 /// How long a file or a batch is tried before it is given up.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long to wait before sending again what was cut off.
@@ -95,7 +97,7 @@ pub(super) async fn run(
     let writer = tokio::spawn(write_all(tree.clone(), to_write));
 
     let mut counts = Counts::default();
-    let mut in_flight: JoinSet<Row> = JoinSet::new();
+    let mut in_flight: JoinSet<Option<Row>> = JoinSet::new();
     for (path, reason) in &found.failed {
         let row = Row::Failed {
             path: path.to_string_lossy().into_owned(),
@@ -111,13 +113,16 @@ pub(super) async fn run(
         let room = in_flight.len() < options.in_flight;
         let row = tokio::select! {
             Some(done) = in_flight.join_next() => {
-                done.map_err(|error| StoreFailed(error.to_string()))?
+                match done.map_err(|error| StoreFailed(error.to_string()))? {
+                    Some(row) => row,
+                    None => continue,
+                }
             }
             read = reads.recv(), if reading && room => match read {
                 // Read ahead and not begun: Ctrl-C does not wait for it.
                 Some(Read::Changed(_)) if stop.load(Relaxed) => continue,
                 Some(Read::Changed(file)) => {
-                    in_flight.spawn(analyze(analysis.clone(), file));
+                    in_flight.spawn(analyze(analysis.clone(), file, Arc::clone(&stop)));
                     continue;
                 }
                 Some(Read::Unchanged { .. }) => {
@@ -164,8 +169,13 @@ pub(super) struct Options {
     pub(super) in_flight: usize,
 }
 
-/// Sends a file until it is analyzed or known to be impossible.
-async fn analyze(analysis: Address<AnalysisMsg>, file: SourceFile) -> Row {
+/// Sends a file until it is analyzed or known to be impossible; `None` when `stop` came before that and
+/// nobody has the file.
+async fn analyze(
+    analysis: Address<AnalysisMsg>,
+    file: SourceFile,
+    stop: Arc<AtomicBool>,
+) -> Option<Row> {
     let path = file.path.to_string();
     let began = Instant::now();
     loop {
@@ -175,13 +185,13 @@ async fn analyze(analysis: Address<AnalysisMsg>, file: SourceFile) -> Row {
             .await;
         let (after, why) = match answer {
             Ok(Ok(report)) => {
-                return Row::Analyzed {
+                return Some(Row::Analyzed {
                     path,
                     hash: file.hash,
                     report,
-                };
+                });
             }
-            Ok(Err(NotAnalyzed::Failed(reason))) => return Row::Failed { path, reason },
+            Ok(Err(NotAnalyzed::Failed(reason))) => return Some(Row::Failed { path, reason }),
             Ok(Err(NotAnalyzed::Again { after, why })) => (after, why),
             Err(error) => {
                 let after = match &error {
@@ -193,10 +203,16 @@ async fn analyze(analysis: Address<AnalysisMsg>, file: SourceFile) -> Row {
         };
         if began.elapsed() >= PATIENCE {
             let reason = format!("given up after {PATIENCE:?}: {why}");
-            return Row::Failed { path, reason };
+            return Some(Row::Failed { path, reason });
+        }
+        if stop.load(Relaxed) {
+            return None;
         }
         tracing::debug!(path, "sent again: {why}");
         sleep(after.unwrap_or(PAUSE).max(PAUSE)).await;
+        if stop.load(Relaxed) {
+            return None;
+        }
     }
 }
 
@@ -204,6 +220,14 @@ async fn analyze(analysis: Address<AnalysisMsg>, file: SourceFile) -> Row {
 async fn write_all(tree: Tree, mut rows: mpsc::Receiver<Row>) -> Result<(), StoreFailed> {
     let mut batch = Vec::with_capacity(BATCH);
     while rows.recv_many(&mut batch, BATCH).await > 0 {
+        let commit = Instant::now() + GATHER;
+        while batch.len() < BATCH {
+            let room = BATCH - batch.len();
+            match timeout_at(commit, rows.recv_many(&mut batch, room)).await {
+                Ok(more) if more > 0 => {}
+                _ => break,
+            }
+        }
         let shared: Arc<[Row]> = std::mem::take(&mut batch).into();
         let rows = shared.len();
         in_database(&tree, move |transaction| store::write(transaction, &shared)).await?;
