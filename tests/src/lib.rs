@@ -1,0 +1,15 @@
+//! The project's tests.
+
+pub mod otp;
+mod recording;
+
+/// The code on the pages for users, compiled and run.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../docs/configuration.md")]
+    struct Configuration;
+    #[doc = include_str!("../../docs/getting-started.md")]
+    struct GettingStarted;
+}

@@ -1,0 +1,234 @@
+//! What the pages say is so: settings are settings, and links lead somewhere.
+#![allow(clippy::unwrap_used, reason = "this is a test, its helpers included")]
+
+use std::path::{Path, PathBuf};
+
+use perennial::Settings;
+
+/// A host's section of any content.
+#[derive(Default, serde::Deserialize)]
+struct AnyHost {
+    #[serde(flatten)]
+    _any: toml::Table,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// The README and all pages of `docs/`, with their texts.
+fn pages() -> Vec<(PathBuf, String)> {
+    let mut files: Vec<PathBuf> = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"]
+        .map(|name| root().join(name))
+        .into_iter()
+        .filter(|file| file.exists())
+        .collect();
+    let mut folders = vec![root().join("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|it| it == "md") {
+                files.push(path);
+            }
+        }
+    }
+    let read = |file: PathBuf| {
+        let text = std::fs::read_to_string(&file).unwrap();
+        (file, text)
+    };
+    files.into_iter().map(read).collect()
+}
+
+/// The fenced blocks of a language, each with the line on which it begins.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<(usize, Vec<&'a str>)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(bool, usize, Vec<&str>)> = None;
+    for (number, line) in text.lines().enumerate() {
+        let fence = line.trim_start().strip_prefix("```");
+        open = match (open.take(), fence) {
+            (None, Some(info)) => {
+                let tag = info.split([',', ' ']).next().unwrap_or_default();
+                let ignored = info.contains("ignore");
+                Some((tag == language && !ignored, number + 2, Vec::new()))
+            }
+            (Some((wanted, begins, lines)), Some(_)) => {
+                if wanted {
+                    blocks.push((begins, lines));
+                }
+                None
+            }
+            (Some((wanted, begins, mut lines)), None) => {
+                lines.push(line);
+                Some((wanted, begins, lines))
+            }
+            (None, None) => None,
+        };
+    }
+    blocks
+}
+
+/// The text without its fenced blocks and code spans.
+fn prose(text: &str) -> String {
+    let mut fenced = false;
+    let mut prose = String::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        } else if !fenced {
+            let outside = line.split('`').step_by(2);
+            outside.for_each(|part| prose.push_str(part));
+        }
+        prose.push('\n');
+    }
+    prose
+}
+
+/// The targets of the links of a page, each with its line.
+fn links(text: &str) -> Vec<(usize, String)> {
+    let mut links = Vec::new();
+    for (number, line) in prose(text).lines().enumerate() {
+        for rest in line.split("](").skip(1) {
+            if let Some((target, _)) = rest.split_once(')') {
+                links.push((number + 1, target.trim().to_owned()));
+            }
+        }
+        // Reference definitions: `[label]: target`.
+        if let Some((label, target)) = line.split_once("]: ")
+            && label.starts_with('[')
+        {
+            links.push((number + 1, target.trim().to_owned()));
+        }
+    }
+    links
+}
+
+/// The anchor that a heading gets.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text
+        .chars()
+        .filter(|it| it.is_alphanumeric() || matches!(it, ' ' | '-' | '_'));
+    kept.map(|it| if it == ' ' { '-' } else { it }).collect()
+}
+
+#[test]
+fn every_block_of_settings_is_one_that_a_tree_takes() {
+    let mut wrong = Vec::new();
+    for (file, text) in pages() {
+        for (line, block) in blocks(&text, "toml") {
+            // A manifest is no settings file.
+            if block
+                .iter()
+                .any(|it| it.starts_with("[dependencies") || it.starts_with("[package"))
+            {
+                continue;
+            }
+            let text = "\n".repeat(line - 1) + &block.join("\n");
+            if let Err(errors) = Settings::<AnyHost>::parse(&file, &text) {
+                wrong.push(errors.to_string());
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_link_within_the_repository_leads_somewhere() {
+    let pages = pages();
+    let mut wrong = Vec::new();
+    for (file, text) in &pages {
+        for (line, target) in links(text) {
+            if target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            let (path, fragment) = target.split_once('#').unwrap_or((&target, ""));
+            let folder = file.parent().unwrap();
+            let to = if path.is_empty() {
+                file.clone()
+            } else {
+                folder.join(path)
+            };
+            let Ok(to) = to.canonicalize() else {
+                wrong.push(format!("{}:{line}: {target}", file.display()));
+                continue;
+            };
+            if fragment.is_empty() || to.extension().is_none_or(|it| it != "md") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&to).unwrap();
+            let found = text
+                .lines()
+                .any(|it| it.starts_with('#') && anchor(it) == fragment);
+            if !found {
+                wrong.push(format!(
+                    "{}:{line}: {target}: no such heading",
+                    file.display()
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The texts between backticks.
+fn spans(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn every_guarantee_has_the_test_that_proves_it() {
+    let text = std::fs::read_to_string(root().join("docs/semantics.md")).unwrap();
+    let (mut wrong, mut proofs) = (Vec::new(), 0);
+    for line in text.lines().filter(|it| it.starts_with("| ")) {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [id, _, proof] = cells[..] else {
+            wrong.push(format!("not a row of three: {line}"));
+            continue;
+        };
+        if matches!(id, "id" | "---") {
+            continue;
+        }
+        for proof in proof.split("; ") {
+            let Some((tests, file)) = proof.split_once(" in ") else {
+                wrong.push(format!("{id}: no test in a file: {proof}"));
+                continue;
+            };
+            let file = spans(file).next().unwrap_or_default();
+            let source = std::fs::read_to_string(root().join(file)).unwrap_or_default();
+            for test in spans(tests) {
+                proofs += 1;
+                if !source.contains(test) {
+                    wrong.push(format!("{id}: no {test} in {file}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(proofs > 50, "{proofs}");
+}
+
+#[test]
+fn every_block_of_code_for_users_is_compiled() {
+    let library = std::fs::read_to_string(root().join("tests/src/lib.rs")).unwrap();
+    for (file, text) in pages() {
+        let name = file.strip_prefix(root()).unwrap().display().to_string();
+        let included = library.contains(&format!("include_str!(\"../../{name}\")"));
+        assert!(
+            included || blocks(&text, "rust").is_empty(),
+            "{name} is not in tests/src/lib.rs"
+        );
+    }
+}
+
+#[test]
+fn the_tests_of_this_page_find_what_they_look_for() {
+    let page = "# A b\n[x](y.md#z) `[no](no)`\n```toml\na = 1\n[no](no)\n```\n```toml,ignore\n```\n[l]: to\n";
+    assert_eq!(blocks(page, "toml"), [(4, vec!["a = 1", "[no](no)"])]);
+    assert_eq!(
+        links(page),
+        [(2, "y.md#z".to_owned()), (9, "to".to_owned())]
+    );
+    assert_eq!(anchor("## What it is, for whom"), "what-it-is-for-whom");
+}

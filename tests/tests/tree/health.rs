@@ -1,0 +1,263 @@
+//! Health shows what is wrong, and why.
+
+use std::time::Duration;
+
+use perennial::breaker::Trip;
+use perennial::monitor::{ServiceHealth, Status};
+use perennial::{
+    BreakerConfig, ChildSpec, DATABASE, DatabaseWorker, GuardError, Name, Overall, PoolConfig,
+    Pressure, Quota, Tree,
+};
+use perennial_testkit::{Journal, Order};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use crate::support::{patient, puppet, within};
+
+async fn ask(tree: &Tree, service: &str) -> ServiceHealth {
+    let health = within("health", tree.health().check()).await;
+    let found = health.service(service);
+    found
+        .unwrap_or_else(|| panic!("no {service} in {health:?}"))
+        .clone()
+}
+
+#[tokio::test]
+async fn a_tree_in_which_all_is_well_is_healthy() {
+    let tree = Tree::builder("t")
+        .child(puppet("billing"))
+        .depends_on("billing", "database")
+        .start()
+        .await
+        .unwrap();
+    let health = within("health", tree.health().check()).await;
+    assert_eq!(
+        health.overall(Pressure::Low),
+        Overall::Healthy,
+        "{health:?}"
+    );
+    let names: Vec<_> = health.services.iter().map(|it| &*it.name).collect();
+    assert_eq!(names, ["billing", "config_server", "database"]);
+    let quick = tree.health().quick();
+    assert_eq!((quick.status, quick.alive), (Status::Healthy, 3));
+    within("shutdown", tree.shutdown()).await;
+}
+
+struct Slow(Journal<()>);
+
+impl Actor for Slow {
+    type Msg = ();
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(&self, _: ActorRef<()>, (): (), (): &mut ()) -> Result<(), ActorProcessingErr> {
+        self.0.push(());
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_is_stuck_shows_while_it_is() {
+    let entered = Journal::new();
+    let journal = entered.clone();
+    let tree = Tree::builder("t")
+        .child(ChildSpec::worker("slow", move || {
+            (Slow(journal.clone()), ())
+        }))
+        .start()
+        .await
+        .unwrap();
+    tree.cast(Name::<()>::new("slow"), ()).unwrap();
+    within("the message in hand", entered.wait_for(1)).await;
+    assert_eq!(ask(&tree, "slow").await.status, Status::Healthy);
+
+    // From here on time passes only by hand.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let slow = ask(&tree, "slow").await;
+    assert_eq!(slow.status, Status::Degraded, "{slow:?}");
+    assert!(
+        slow.causes[0].starts_with("answers in time: a message is in hand"),
+        "{slow:?}"
+    );
+
+    tokio::time::advance(Duration::from_secs(10)).await;
+    let slow = ask(&tree, "slow").await;
+    assert_eq!(slow.status, Status::Unhealthy, "{slow:?}");
+    tokio::time::resume();
+
+    tree.debug().kill("t/host/slow").await.unwrap();
+    within(
+        "the restart",
+        tree.host().node().child("slow").unwrap().running(),
+    )
+    .await;
+    assert_eq!(ask(&tree, "slow").await.status, Status::Healthy);
+    within("shutdown", tree.shutdown()).await;
+}
+
+#[tokio::test]
+async fn an_open_breaker_shows_at_its_service_and_at_whoever_depends_on_it() {
+    let tree = Tree::builder("t")
+        .breaker(
+            "geocoder",
+            BreakerConfig::builder()
+                .trip(Trip::Consecutive(1))
+                .build()
+                .unwrap(),
+        )
+        .child(puppet("billing"))
+        .child(puppet("apart"))
+        .depends_on("billing", "geocoder")
+        .start()
+        .await
+        .unwrap();
+    let guard = tree.guard("geocoder");
+    guard
+        .run(|()| async { Err::<(), _>("no") })
+        .await
+        .unwrap_err();
+    let geocoder = ask(&tree, "geocoder").await;
+    assert_eq!(
+        (geocoder.status, &*geocoder.causes),
+        (
+            Status::Degraded,
+            &["breaker: the circuit is open".to_owned()][..]
+        )
+    );
+    let billing = ask(&tree, "billing").await;
+    assert_eq!(billing.causes, ["depends on geocoder: the circuit is open"]);
+    assert_eq!(ask(&tree, "apart").await.status, Status::Healthy);
+    tree.breaker("geocoder").unwrap().reset();
+    assert_eq!(ask(&tree, "billing").await.status, Status::Healthy);
+    within("shutdown", tree.shutdown()).await;
+}
+
+#[tokio::test]
+async fn a_dependency_that_is_down_or_unknown_shows() {
+    let tree = Tree::builder("t")
+        .child(puppet("billing"))
+        .child(puppet("orders"))
+        .child(puppet("misspelt"))
+        .depends_on("orders", "billing")
+        .depends_on("misspelt", "bliling")
+        .start()
+        .await
+        .unwrap();
+    assert_eq!(ask(&tree, "orders").await.status, Status::Healthy);
+    let misspelt = ask(&tree, "misspelt").await;
+    assert_eq!(misspelt.status, Status::Unhealthy);
+    assert_eq!(
+        misspelt.causes,
+        ["depends on bliling: the tree has no such service"]
+    );
+
+    tree.debug().stop("t/host/billing").await.unwrap();
+    let billing = ask(&tree, "billing").await;
+    assert_eq!(
+        (billing.status, &*billing.causes[0]),
+        (Status::Unhealthy, "alive: it is not running")
+    );
+    let orders = ask(&tree, "orders").await;
+    assert_eq!(orders.status, Status::Unhealthy, "{orders:?}");
+    assert_eq!(orders.causes, ["depends on billing: it is not running"]);
+    assert_eq!(tree.health().quick().down, ["billing"]);
+    within("shutdown", tree.shutdown()).await;
+}
+
+#[tokio::test]
+async fn a_transient_actor_that_has_done_its_work_is_not_missed() {
+    let tree = Tree::builder("t")
+        .child(puppet("job").transient())
+        .start()
+        .await
+        .unwrap();
+    let run = tree.host().node().child("job").unwrap().current().unwrap();
+    tree.cast(Name::new("job"), Order::Stop).unwrap();
+    within("the end of the job", run.ended()).await;
+    assert_eq!(ask(&tree, "job").await.status, Status::Healthy);
+    within("shutdown", tree.shutdown()).await;
+}
+
+#[tokio::test]
+async fn a_pool_whose_callers_wait_shows() {
+    let tree = Tree::builder("t")
+        .pool(DATABASE, DatabaseWorker::in_memory("t"), PoolConfig::new(1))
+        .child(puppet("billing"))
+        .depends_on("billing", "database")
+        .start()
+        .await
+        .unwrap();
+    let pool = tree.pool(DATABASE).unwrap();
+    let held = pool.checkout().await.unwrap();
+    let mut waiting = std::pin::pin!(pool.checkout());
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    let database = ask(&tree, "database").await;
+    assert_eq!(database.causes, ["pool: 1 callers wait for a worker"]);
+    assert_eq!(ask(&tree, "billing").await.status, Status::Degraded);
+    drop(held);
+    drop(within("a checkout", waiting).await.unwrap());
+    assert_eq!(ask(&tree, "database").await.status, Status::Healthy);
+    within("shutdown", tree.shutdown()).await;
+}
+
+#[tokio::test]
+async fn the_outcomes_of_protected_operations_are_counted_by_service() {
+    let tree = Tree::builder("t")
+        .settings(patient())
+        .breaker(
+            "orders",
+            BreakerConfig::builder()
+                .trip(Trip::Consecutive(2))
+                .build()
+                .unwrap(),
+        )
+        .start()
+        .await
+        .unwrap();
+    let one = ("user", 1);
+    let guard = tree
+        .guard("orders")
+        .rate_key(one)
+        .quota(Quota::per_hour(6))
+        .build()
+        .unwrap();
+    for _ in 0..3 {
+        guard.run(|()| async { Ok::<_, ()>(()) }).await.unwrap();
+    }
+    for _ in 0..2 {
+        guard
+            .run(|()| async { Err::<(), _>("no") })
+            .await
+            .unwrap_err();
+    }
+    let open = guard.run(|()| async { Ok::<_, ()>(()) }).await;
+    assert!(matches!(open, Err(GuardError::CircuitOpen(_))), "{open:?}");
+    let over = guard.run(|()| async { Ok::<_, ()>(()) }).await;
+    assert!(
+        matches!(over, Err(GuardError::RateLimited { .. })),
+        "{over:?}"
+    );
+    // A refusal says nothing about how the service performs.
+    let orders = tree.performance().report("orders").unwrap();
+    assert_eq!((orders.total.count, orders.total.errors), (5, 2));
+    assert_eq!((orders.minute.count, orders.minute.errors), (5, 2));
+    let database = tree.guard("database").pool(DATABASE);
+    database
+        .run(|db| async move { db.batch("SELECT 1").await })
+        .await
+        .unwrap();
+    let reports = tree.performance().reports();
+    let counts: Vec<_> = reports
+        .iter()
+        .map(|it| (&*it.service, it.total.count))
+        .collect();
+    assert_eq!(
+        counts,
+        [("config_server", 0), ("database", 1), ("orders", 5)]
+    );
+    within("shutdown", tree.shutdown()).await;
+}

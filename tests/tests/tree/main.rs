@@ -1,0 +1,12 @@
+//! Whole trees, through the facade.
+#![allow(clippy::unwrap_used, reason = "this is a test, its helpers included")]
+
+mod health;
+mod isolation;
+mod kills;
+mod memory;
+mod public_types;
+mod settings;
+mod shutdown;
+mod sigkill;
+mod support;

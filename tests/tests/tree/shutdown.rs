@@ -1,0 +1,563 @@
+//! How trees end.
+
+use std::task::Poll;
+use std::time::Duration;
+
+use perennial::lifecycle::ReportContext;
+use perennial::{
+    ChildSpec, DATABASE, Event, EventKind, ExitReason, Name, Schema, Scope, Shutdown, Strategy,
+    Tree,
+};
+use perennial_testkit::{Journal, Order, Puppet};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use crate::support::{
+    DEADLINE, Folder, echoes, healed, nothing_runs, patient, places, puppet, random, running,
+    within,
+};
+
+const A: Name<Order> = Name::new("a");
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tree_4_a_tree_stops_in_reverse_start_order() {
+    let tree = Tree::builder("ordered")
+        .child(puppet("a"))
+        .child(puppet("b"))
+        .start()
+        .await
+        .unwrap();
+    let mut expected = places(&tree).await;
+    expected.reverse();
+    let mut events = tree.debug().events();
+    let report = within("shutdown", tree.shutdown()).await;
+    assert!(report.is_clean(), "{report:?}");
+    let mut ended = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        if let EventKind::Exited { reason, .. } = event.kind {
+            assert!(
+                matches!(reason, ExitReason::Shutdown),
+                "{}: {reason}",
+                event.path
+            );
+            ended.push(event.path.to_string());
+        }
+    }
+    assert_eq!(ended, expected);
+    nothing_runs(tree.scope().root());
+}
+
+/// Starts an actor, and returns once it is in the middle of a message that it never finishes.
+async fn stuck(tree: &Tree, id: &str) {
+    let journal = Journal::new();
+    let entered = journal.clone();
+    let node = tree.host().node().child(id).unwrap();
+    tree.cast(Name::new("stuck"), Stick(entered)).unwrap();
+    within("the message in hand", journal.wait_for(1)).await;
+    assert!(node.current().unwrap().in_hand().is_some());
+}
+
+struct Stuck;
+struct Stick(Journal<()>);
+
+impl Actor for Stuck {
+    type Msg = Stick;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Stick>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Stick>,
+        Stick(entered): Stick,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        entered.push(());
+        std::future::pending().await
+    }
+}
+
+fn stuck_spec(shutdown: Shutdown) -> ChildSpec {
+    ChildSpec::worker("stuck", || (Stuck, ())).shutdown(shutdown)
+}
+
+#[tokio::test]
+async fn tree_4_a_host_actor_that_never_stops_is_killed_after_its_own_deadline_and_named() {
+    let limit = Duration::from_millis(200);
+    let tree = Tree::builder("t")
+        .child(puppet("before"))
+        .child(stuck_spec(Shutdown::Within(limit)))
+        .child(puppet("after"))
+        .start()
+        .await
+        .unwrap();
+    stuck(&tree, "stuck").await;
+    let began = tokio::time::Instant::now();
+    let report = within("shutdown", tree.shutdown()).await;
+    assert!(began.elapsed() >= limit);
+    assert_eq!(
+        report
+            .killed
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>(),
+        ["t/host/stuck"]
+    );
+    assert!(!report.is_clean());
+    nothing_runs(tree.scope().root());
+}
+
+#[tokio::test]
+async fn tree_4_what_waits_for_ever_is_killed_after_the_deadline_of_the_tree_and_named() {
+    let mut settings = patient();
+    settings.supervision.shutdown_deadline = Duration::from_millis(200);
+    let tree = Tree::builder("t")
+        .settings(settings)
+        .child(puppet("before"))
+        .child(stuck_spec(Shutdown::Infinity))
+        .start()
+        .await
+        .unwrap();
+    stuck(&tree, "stuck").await;
+    let report = within("shutdown", tree.shutdown()).await;
+    let killed: Vec<_> = report.killed.iter().map(ToString::to_string).collect();
+    assert!(killed.contains(&"t/host/stuck".to_owned()), "{killed:?}");
+    nothing_runs(tree.scope().root());
+}
+
+#[tokio::test]
+async fn tree_4_an_actor_that_is_to_be_killed_is_not_reported_as_late() {
+    let tree = Tree::builder("t")
+        .child(puppet("a").shutdown(Shutdown::BrutalKill))
+        .start()
+        .await
+        .unwrap();
+    let report = within("shutdown", tree.shutdown()).await;
+    assert!(report.is_clean(), "{report:?}");
+}
+
+#[tokio::test]
+async fn tree_4_a_report_names_what_was_killed_among_thousands() {
+    let mut builder = Tree::builder("t");
+    for number in 0..5_000 {
+        builder = builder.child(puppet(&format!("actor-{number}")));
+    }
+    let tree = builder
+        .child(stuck_spec(Shutdown::Within(Duration::from_millis(10))))
+        .start()
+        .await
+        .unwrap();
+    stuck(&tree, "stuck").await;
+    let report = within("shutdown", tree.shutdown()).await;
+    assert_eq!(
+        report
+            .killed
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>(),
+        ["t/host/stuck"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tree_4_the_drop_of_the_last_handle_stops_the_tree_in_order() {
+    let folder = Folder::new("drop");
+    let file = folder.file("tree.db");
+    let mut settings = patient();
+    settings.database.path = Some(file.clone());
+    let tree = Tree::builder("dropped")
+        .settings(settings)
+        .child(puppet("a"))
+        .start()
+        .await
+        .unwrap();
+    let scope = tree.scope().clone();
+    let mut order = places(&tree).await;
+    order.reverse();
+    let mut events = tree.debug().events();
+    let root = tree.root().clone();
+    let another = tree.clone();
+    drop(tree);
+    echoes(&another, &A).await;
+    drop(another);
+    let reason = within("the end of the tree", root.ended()).await;
+    assert!(matches!(reason, ExitReason::Shutdown), "{reason}");
+    nothing_runs(scope.root());
+    let mut ended = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        if let EventKind::Exited { .. } = event.kind {
+            ended.push(event.path.to_string());
+        }
+    }
+    assert_eq!(ended, order);
+    // The last connection has been closed in order: its write-ahead log is gone.
+    assert!(file.exists());
+    assert!(!folder.file("tree.db-wal").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tree_4_a_second_shutdown_waits_for_the_same_end() {
+    let tree = Tree::builder("t")
+        .child(stuck_spec(Shutdown::Within(Duration::from_millis(50))))
+        .start()
+        .await
+        .unwrap();
+    stuck(&tree, "stuck").await;
+    let other = tree.clone();
+    let (one, two) = tokio::join!(tree.shutdown(), other.shutdown());
+    let third = within("shutdown", tree.shutdown()).await;
+    assert_eq!(one.killed.len(), 1);
+    assert_eq!((&one.killed, &one.killed), (&two.killed, &third.killed));
+    assert!(within("the end", tree.ended()).await.is_none());
+    nothing_runs(tree.scope().root());
+}
+
+#[tokio::test]
+async fn tree_4_a_dropped_shutdown_goes_on() {
+    let tree = Tree::builder("t").child(puppet("a")).start().await.unwrap();
+    {
+        let mut shutdown = std::pin::pin!(tree.shutdown());
+        assert!(futures_util::poll!(&mut shutdown).is_pending());
+    }
+    assert!(within("the end", tree.ended()).await.is_none());
+    nothing_runs(tree.scope().root());
+}
+
+#[tokio::test]
+async fn tree_4_a_tree_that_has_ended_refuses_and_does_not_wait() {
+    let tree = Tree::builder("t").child(puppet("a")).start().await.unwrap();
+    within("shutdown", tree.shutdown()).await;
+    assert!(tree.cast(A, Order::Store(1)).is_err());
+    let pool = tree.pool(perennial::DATABASE).unwrap();
+    let refused = within("a checkout", pool.checkout()).await.unwrap_err();
+    assert!(!refused.is_retryable(), "{refused}");
+    // What the cells know can still be read.
+    let snapshot = tree.debug().snapshot().await.unwrap();
+    assert_eq!(snapshot.totals.down, snapshot.totals.actors);
+}
+
+async fn shutdowns_meet_restarts_of_the_root(seed: u64) {
+    let mut random = random(seed);
+    for round in 0..30 {
+        let tree = Tree::builder("t")
+            .settings(patient())
+            .child(puppet("a"))
+            .start()
+            .await
+            .unwrap();
+        let run = tree.root().incarnation().unwrap();
+        run.kill();
+        if random.bool() {
+            within("the end of the root", run.ended()).await;
+        }
+        for _ in 0..random.u32(0..200) {
+            tokio::task::yield_now().await;
+        }
+        let report = within("shutdown", tree.shutdown()).await;
+        assert!(report.is_clean(), "round {round}: {report:?}");
+        nothing_runs(tree.scope().root());
+        // And nothing comes back.
+        let before = tree.scope().root().incarnations();
+        drop(tree.ended().await);
+        tokio::task::yield_now().await;
+        assert_eq!(tree.scope().root().incarnations(), before);
+        nothing_runs(tree.scope().root());
+    }
+}
+
+#[tokio::test]
+async fn tree_4_a_shutdown_on_one_thread_leaves_nothing_while_the_root_is_being_restarted() {
+    shutdowns_meet_restarts_of_the_root(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn tree_4_a_shutdown_on_many_threads_leaves_nothing_while_the_root_is_being_restarted() {
+    shutdowns_meet_restarts_of_the_root(2).await;
+}
+
+/// Starts once, and never again.
+struct StartsOnce(Journal<u64>);
+
+impl Actor for StartsOnce {
+    type Msg = ();
+    type State = ();
+    type Arguments = u64;
+
+    async fn pre_start(&self, _: ActorRef<()>, number: u64) -> Result<(), ActorProcessingErr> {
+        self.0.push(number);
+        if number > 1 {
+            std::future::pending().await
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn tree_4_a_shutdown_does_not_wait_for_a_start_that_never_ends() {
+    let starts = Journal::new();
+    let spec = {
+        let starts = starts.clone();
+        ChildSpec::from_fn("once", perennial::ChildKind::Worker, move |context| {
+            let starts = starts.clone();
+            async move {
+                let number = context.incarnation();
+                Ok(context.spawn(StartsOnce(starts), number).await?.into())
+            }
+        })
+    };
+    let mut settings = patient();
+    settings.supervision.shutdown_deadline = Duration::from_millis(200);
+    let tree = Tree::builder("t")
+        .settings(settings)
+        .child(spec)
+        .start()
+        .await
+        .unwrap();
+    tree.root().kill();
+    within("the second start", starts.wait_for(2)).await;
+    within("shutdown", tree.shutdown()).await;
+    nothing_runs(tree.scope().root());
+}
+
+/// Starts, and fails at once, always.
+struct Crashes;
+
+impl Actor for Crashes {
+    type Msg = ();
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn post_start(&self, _: ActorRef<()>, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        Err("always".into())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tree_5_a_host_actor_that_always_crashes_takes_host_and_root_with_it() {
+    let mut settings = patient();
+    settings.supervision.max_restarts = 3;
+    settings.supervision.within = Duration::from_secs(60);
+    let tree = Tree::builder("t")
+        .settings(settings)
+        .child(puppet("a"))
+        .child(ChildSpec::worker("crashes", || (Crashes, ())))
+        .start()
+        .await
+        .unwrap();
+    let reason = within("the end of the tree", tree.ended()).await;
+    assert!(reason.is_some_and(|it| it.is_clean()));
+    nothing_runs(tree.scope().root());
+    // The host's supervisor gives up four times, then the root does.
+    let gave_up = |event: &Event| match &event.kind {
+        EventKind::Report {
+            context: ReportContext::Shutdown,
+            child,
+            ..
+        } => Some((event.path.to_string(), child.to_string())),
+        _ => None,
+    };
+    let recent = tree.scope().events().recent();
+    let gave_up: Vec<_> = recent.iter().filter_map(gave_up).collect();
+    let pair = |supervisor: &str, child: &str| (supervisor.to_owned(), child.to_owned());
+    let mut expected = vec![pair("t/host", "crashes"); 4];
+    expected.push(pair("t", "host"));
+    assert_eq!(gave_up, expected);
+    let crashes = tree.scope().root().find("t/host/crashes").unwrap();
+    // One start and three restarts in each of four runs of the host's supervisor.
+    assert_eq!(crashes.incarnations(), 16);
+    let host = tree.host().node();
+    assert_eq!(
+        (host.incarnations(), tree.scope().root().incarnations()),
+        (4, 1)
+    );
+    // The services beside it were not touched.
+    assert_eq!(
+        tree.scope()
+            .root()
+            .find("t/registry")
+            .unwrap()
+            .incarnations(),
+        1
+    );
+    let report = within("shutdown", tree.shutdown()).await;
+    assert!(report.is_clean());
+    assert!(tree.ended().await.is_some());
+}
+
+#[tokio::test]
+async fn tree_5_a_tree_whose_first_start_fails_leaves_nothing() {
+    struct Refuses;
+    impl Actor for Refuses {
+        type Msg = ();
+        type State = ();
+        type Arguments = ();
+        async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+            Err("no licence".into())
+        }
+    }
+    let kept: Journal<perennial::Scope> = Journal::new();
+    let scopes = kept.clone();
+    let error = Tree::builder("t")
+        .child_with(move |tree| {
+            scopes.push(tree.scope().clone());
+            puppet("a")
+        })
+        .child(ChildSpec::worker("refuses", || (Refuses, ())))
+        .start()
+        .await
+        .unwrap_err();
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    assert!(
+        text.contains("no licence") && text.contains("refuses"),
+        "{text}"
+    );
+    nothing_runs(kept.entries()[0].root());
+}
+
+#[tokio::test]
+async fn tree_4_the_strategy_of_the_host_is_the_hosts_choice() {
+    let mut settings = patient();
+    settings.supervision.host_strategy = Strategy::OneForAll;
+    let tree = Tree::builder("t")
+        .settings(settings)
+        .child(puppet("a"))
+        .child(ChildSpec::worker("b", || (Puppet, ())))
+        .start()
+        .await
+        .unwrap();
+    let a = tree.host().node().child("a").unwrap().current().unwrap();
+    tree.cast(Name::new("b"), Order::Fail("on purpose"))
+        .unwrap();
+    let reason = within("the end of the sibling", a.ended()).await;
+    assert!(matches!(reason, ExitReason::Shutdown), "{reason}");
+    let answer = tree.call(A, Order::Load, DEADLINE).await;
+    assert_eq!(answer.unwrap(), 0);
+    assert!(running(tree.scope().root()).len() > 10);
+    within("shutdown", tree.shutdown()).await;
+}
+
+/// Writes its last words to the database.
+struct Writes;
+
+impl Actor for Writes {
+    type Msg = ();
+    type State = Tree;
+    type Arguments = Tree;
+
+    async fn pre_start(&self, _: ActorRef<()>, tree: Tree) -> Result<Tree, ActorProcessingErr> {
+        Ok(tree)
+    }
+
+    async fn post_stop(&self, _: ActorRef<()>, tree: &mut Tree) -> Result<(), ActorProcessingErr> {
+        let sql = "CREATE TABLE last (words TEXT); INSERT INTO last VALUES ('bye')";
+        let guard = tree.guard("database").pool(DATABASE);
+        guard.run(|db| async move { db.batch(sql).await }).await?;
+        tree.update_protected("words", "bye", "actor").await?;
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tree_4_an_actor_has_its_tree_while_it_stops() {
+    let folder = Folder::new("last_words");
+    let start = |spec: fn(&Tree) -> ChildSpec| {
+        let mut settings = patient();
+        settings.database.path = Some(folder.file("tree.db"));
+        let schema = Schema::builder().value("words", String::new());
+        let builder = Tree::builder("t").settings(settings);
+        builder
+            .schema(schema.build().unwrap())
+            .child_with(spec)
+            .start()
+    };
+    let tree = start(|tree| {
+        let tree = tree.clone();
+        ChildSpec::worker("writes", move || (Writes, tree.clone()))
+    });
+    let report = within("shutdown", tree.await.unwrap().shutdown()).await;
+    assert!(report.is_clean(), "{report:?}");
+
+    let tree = start(|_| puppet("a")).await.unwrap();
+    let words = tree.guard("database").pool(DATABASE);
+    let words = words
+        .run(|db| async move {
+            db.query_row("SELECT words FROM last", |row| row.get::<_, String>(0))
+                .await
+        })
+        .await;
+    assert_eq!(words.unwrap(), "bye");
+    assert_eq!(tree.config().get_value("words").unwrap(), "bye");
+    within("shutdown", tree.shutdown()).await;
+}
+
+#[tokio::test]
+async fn tree_5_a_start_that_is_dropped_anywhere_leaves_nothing() {
+    // More polls than any start takes.
+    for polls in 0..10_000 {
+        let scopes: Journal<Scope> = Journal::new();
+        let journal = scopes.clone();
+        let start = Tree::builder("t")
+            .child_with(move |tree| {
+                journal.push(tree.scope().clone());
+                puppet("a")
+            })
+            .start();
+        let mut start = Box::pin(start);
+        let mut started = None;
+        for _ in 0..polls {
+            if let Poll::Ready(tree) = futures_util::poll!(&mut start) {
+                started = Some(tree.unwrap());
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(start);
+        let done = started.is_some();
+        drop(started);
+        if let Some(scope) = scopes.entries().first() {
+            loop {
+                let runs = running(scope.root());
+                if runs.is_empty() {
+                    break;
+                }
+                for run in runs {
+                    within("the end of an actor", run.ended()).await;
+                }
+            }
+        }
+        if done {
+            return;
+        }
+    }
+    panic!("the tree never started");
+}
+
+#[tokio::test]
+async fn tree_5_a_namespace_may_be_any_text() {
+    for namespace in ["", "a/b", "/", "ü b", "host"] {
+        let tree = Tree::builder(namespace)
+            .settings(patient())
+            .child(puppet("a"))
+            .start()
+            .await
+            .unwrap();
+        let all = places(&tree).await;
+        for path in &all {
+            tree.debug().kill(path).await.unwrap();
+            healed(&tree, &all).await;
+        }
+        echoes(&tree, &A).await;
+        within("shutdown", tree.shutdown()).await;
+    }
+}
