@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use perennial_lifecycle::{Exit, ExitReason};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
-use rusqlite::{Connection, InterruptHandle};
+use rusqlite::Connection;
 use tokio::time::Instant;
 
 use super::{DatabaseError, DatabaseWorker};
@@ -17,6 +17,9 @@ use crate::event;
 
 /// How long to wait before another attempt to open a database that another process is opening.
 const REOPEN: Duration = Duration::from_millis(10);
+
+/// How many steps of SQLite's machine pass between two looks at whether the actor has gone.
+const STEPS: i32 = 1000;
 
 /// The actor of a [`DatabaseWorker`](super::DatabaseWorker): it owns one connection.
 #[derive(Debug)]
@@ -41,14 +44,14 @@ impl DatabaseMsg {
         T: Send + 'static,
         F: FnOnce(&mut Connection) -> Result<T, DatabaseError> + Send + 'static,
     {
-        Self(Box::new(move |connection, wanted| {
+        Self(Box::new(move |connection, gone| {
             let state = (connection, Left::Clean);
             blocking::answer(state, reply, |(connection, left), _| {
                 let result = work(connection);
                 *left = tidy(connection);
                 match left {
                     // Interrupted by a kill: its caller is told of that by the end of the actor.
-                    Left::Clean if result.is_err() && !wanted.load(Acquire) => None,
+                    Left::Clean if result.is_err() && gone.load(Acquire) => None,
                     Left::Clean => Some(result),
                     _ => Some(result.and(Err(DatabaseError::TransactionLeftOpen))),
                 }
@@ -73,7 +76,10 @@ pub struct DatabaseState {
     worker: DatabaseWorker,
     /// Out while a job runs on a blocking thread.
     connection: Option<Connection>,
-    interrupt: InterruptHandle,
+    /// Set at the end of the actor: a statement that still runs then is wanted by nobody.
+    ///
+    /// Looked at from within the statement. SQLite's own interrupt would miss one that is about to begin.
+    gone: Arc<AtomicBool>,
     /// Dropped with the state, at the end of the actor.
     unanswered: Option<Box<dyn Send>>,
 }
@@ -93,8 +99,11 @@ impl Actor for DatabaseActor {
             let opening = worker.clone();
             let opened = blocking::run(move || opening.open()).await.map_err(Exit)?;
             if let Some(connection) = opened? {
+                let gone = Arc::new(AtomicBool::new(false));
+                let ended = Arc::clone(&gone);
+                connection.progress_handler(STEPS, Some(move || ended.load(Acquire)))?;
                 return Ok(DatabaseState {
-                    interrupt: connection.get_interrupt_handle(),
+                    gone,
                     connection: Some(connection),
                     worker,
                     unanswered: None,
@@ -115,13 +124,8 @@ impl Actor for DatabaseActor {
     ) -> Result<(), ActorProcessingErr> {
         // Never out here: a job that does not bring the connection back ends the actor.
         let connection = state.connection.take().ok_or(Exit(ExitReason::Killed))?;
-        let mut running = Running {
-            wanted: Arc::new(AtomicBool::new(true)),
-            interrupt: Some(&state.interrupt),
-        };
-        let wanted = Arc::clone(&running.wanted);
-        let done = blocking::run(move || job(connection, &wanted)).await;
-        running.interrupt = None;
+        let gone = Arc::clone(&state.gone);
+        let done = blocking::run(move || job(connection, &gone)).await;
         match done.map_err(Exit)? {
             Ok((connection, left)) => {
                 state.connection = Some(connection);
@@ -143,18 +147,9 @@ impl Actor for DatabaseActor {
     }
 }
 
-/// Interrupts the statement that runs when the actor is killed: nobody waits for it any more.
-struct Running<'a> {
-    wanted: Arc<AtomicBool>,
-    interrupt: Option<&'a InterruptHandle>,
-}
-
-impl Drop for Running<'_> {
+impl Drop for DatabaseState {
     fn drop(&mut self) {
-        if let Some(interrupt) = self.interrupt.take() {
-            self.wanted.store(false, Release);
-            interrupt.interrupt();
-        }
+        self.gone.store(true, Release);
     }
 }
 
