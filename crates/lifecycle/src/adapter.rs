@@ -55,10 +55,17 @@ struct Life {
 impl Drop for Life {
     fn drop(&mut self) {
         let reason = self.outcome.take().unwrap_or(ExitReason::Killed);
-        let reason = self.incarnation.finish(reason);
-        let node = &self.context.node;
+        let StartContext { node, scope, .. } = &self.context;
+        if !self.incarnation.finish(&reason) {
+            // Nobody waits for it any more, and somebody else may live here.
+            scope.uncount_detached();
+            let incarnation = self.incarnation.number();
+            let reclaimed = EventKind::Reclaimed { incarnation };
+            scope.events().emit(node.path(), reclaimed);
+            return;
+        }
         node.leave(&self.incarnation, &reason);
-        self.context.scope.events().emit(
+        scope.events().emit(
             node.path(),
             EventKind::Exited {
                 incarnation: self.incarnation.number(),

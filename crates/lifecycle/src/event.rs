@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::broadcast;
 
@@ -55,6 +55,41 @@ pub enum EventKind {
         incarnation: u64,
         /// How often this child was restarted so far.
         restarts: u64,
+    },
+    /// A restart is put off by a backoff.
+    RestartDelayed {
+        /// Which end or failed start in a row it is.
+        attempt: u32,
+        /// For how long.
+        delay: Duration,
+    },
+    /// A child that ended too often is parked.
+    Quarantined {
+        /// Which time in a row.
+        attempt: u32,
+        /// Until a probe starts it again.
+        delay: Duration,
+    },
+    /// A handler has run for longer than its watchdog allows.
+    Stuck {
+        /// The run.
+        incarnation: u64,
+        /// The type of message in hand.
+        message: &'static str,
+        /// For how long it has been in hand.
+        age: Duration,
+    },
+    /// An actor that does not yield to a kill was left behind.
+    Detached {
+        /// The run that was left behind.
+        incarnation: u64,
+        /// Why it was to end.
+        reason: ExitReason,
+    },
+    /// An actor that was left behind has yielded at last.
+    Reclaimed {
+        /// The run that was left behind.
+        incarnation: u64,
     },
     /// What OTP's supervisor would log.
     Report {
@@ -125,6 +160,27 @@ impl fmt::Display for EventKind {
                 incarnation,
                 restarts,
             } => write!(f, "restarted as #{incarnation} (restart {restarts})"),
+            Self::RestartDelayed { attempt, delay } => {
+                write!(f, "restart in {delay:?} (attempt {attempt})")
+            }
+            Self::Quarantined { attempt, delay } => {
+                write!(f, "quarantined for {delay:?} (time {attempt})")
+            }
+            Self::Stuck {
+                incarnation,
+                message,
+                age,
+            } => write!(
+                f,
+                "#{incarnation} is stuck: a {message} in hand for {age:?}"
+            ),
+            Self::Detached {
+                incarnation,
+                reason,
+            } => write!(f, "left #{incarnation} behind: {reason}"),
+            Self::Reclaimed { incarnation } => {
+                write!(f, "#{incarnation}, left behind, has ended")
+            }
             Self::Report {
                 context,
                 child,

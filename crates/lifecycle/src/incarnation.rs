@@ -27,6 +27,8 @@ pub struct Incarnation {
     /// The end was recorded and the parent told: only then do the waiters hear of it.
     told: AtomicBool,
     killed: AtomicBool,
+    /// Left behind: the end on record is not the end of the task.
+    detached: AtomicBool,
     sent: AtomicU64,
     taken: AtomicU64,
     handled: AtomicU64,
@@ -47,6 +49,7 @@ impl Incarnation {
             ended: Notify::new(),
             told: AtomicBool::new(false),
             killed: AtomicBool::new(false),
+            detached: AtomicBool::new(false),
             sent: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             handled: AtomicU64::new(0),
@@ -199,10 +202,33 @@ impl Incarnation {
         self.handled.store(self.handled.load(Relaxed) + 1, Relaxed);
     }
 
-    /// Records the end; the first reason stands. The waiters are woken by [`announce`](Self::announce).
-    pub(crate) fn finish(&self, reason: ExitReason) -> ExitReason {
+    /// Says whether it was left behind, because it did not yield to a kill: the end on record is not the end of
+    /// its task.
+    #[must_use]
+    pub fn is_detached(&self) -> bool {
+        self.detached.load(Acquire)
+    }
+
+    /// Returns how many messages were taken: the number of the one in hand.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Relaxed)
+    }
+
+    /// Records the end; `false` when it has been left behind before. The waiters are woken by
+    /// [`announce`](Self::announce).
+    pub(crate) fn finish(&self, reason: &ExitReason) -> bool {
         self.in_hand.store(0, Relaxed);
-        self.exit.get_or_init(|| reason).clone()
+        self.exit.set(reason.clone()).is_ok()
+    }
+
+    /// Records an end that has not come; `false` when it has.
+    pub(crate) fn detach(&self, reason: &ExitReason) -> bool {
+        let first = self.exit.set(reason.clone()).is_ok();
+        if first {
+            self.detached.store(true, Release);
+        }
+        first
     }
 
     pub(crate) fn announce(&self) {

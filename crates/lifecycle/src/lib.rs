@@ -41,25 +41,33 @@
 //! yield: a kill takes effect at the handler's next await.
 
 mod adapter;
+mod backoff;
 mod event;
 mod incarnation;
+mod intensity;
 mod name;
 mod node;
 mod panic;
 mod path;
+mod quarantine;
 mod reason;
 mod scope;
 mod spec;
 mod start;
+mod watchdog;
 
 pub use adapter::StopDoor;
+pub use backoff::{Backoff, Growth};
 pub use event::{Event, EventBus, EventKind, ReportContext};
 pub use incarnation::Incarnation;
+pub use intensity::RestartIntensity;
 pub use name::{ActorName, Directory, MessageType, NameTaken};
-pub use node::{ChildState, Ended, Node};
+pub use node::{ChildState, Ended, Escalation, Node};
 pub use panic::install_panic_hook;
 pub use path::ActorPath;
+pub use quarantine::Quarantine;
 pub use reason::{Cause, Exit, ExitReason};
 pub use scope::Scope;
 pub use spec::{ChildKind, ChildSpec, ChildSpecError, Restart, Shutdown, StartFn};
 pub use start::{Child, ChildKey, ParentLink, StartContext, StartError, Started};
+pub use watchdog::{StuckHandler, Watchdog};

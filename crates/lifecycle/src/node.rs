@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 use arc_swap::{ArcSwapOption, Guard};
 use serde::Serialize;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use crate::{ActorPath, ChildKind, ExitReason, Incarnation, Restart, Shutdown};
+use crate::{ActorPath, ChildKind, EventKind, ExitReason, Incarnation, Restart, Scope, Shutdown};
 
 /// How many ends a node remembers.
 const HISTORY: usize = 8;
@@ -27,15 +28,18 @@ pub enum ChildState {
     Stopping,
     /// It ended, or failed to start, and will be started again.
     Restarting,
+    /// It ended too often and is parked; a probe will start it again.
+    Quarantined,
 }
 
 impl ChildState {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Stopped,
         Self::Starting,
         Self::Running,
         Self::Stopping,
         Self::Restarting,
+        Self::Quarantined,
     ];
 }
 
@@ -47,6 +51,7 @@ impl fmt::Display for ChildState {
             Self::Running => "running",
             Self::Stopping => "stopping",
             Self::Restarting => "restarting",
+            Self::Quarantined => "quarantined",
         })
     }
 }
@@ -62,6 +67,37 @@ pub struct Ended {
     pub at: SystemTime,
     /// How long it had run; zero for a start that failed.
     pub uptime: Duration,
+    /// The end of a child that a supervisor could not bear; `None` for any other end.
+    pub because: Option<Arc<Escalation>>,
+}
+
+impl Ended {
+    /// Lists what led to the end, outermost first: the reason and its sources, then the ends of the children
+    /// that brought down their supervisors one after the other.
+    #[must_use]
+    pub fn chain(&self) -> Vec<String> {
+        let mut chain = self.reason.chain();
+        let mut next = self.because.as_ref();
+        while let Some(escalation) = next {
+            let Escalation { child, ended, .. } = &**escalation;
+            let causes = ended.reason.chain();
+            let run = ended.incarnation;
+            chain.push(format!("{child} #{run}: {}", causes[0]));
+            chain.extend_from_slice(&causes[1..]);
+            next = ended.because.as_ref();
+        }
+        chain
+    }
+}
+
+/// The end of a child that its supervisor ended with.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Escalation {
+    /// The child.
+    pub child: ActorPath,
+    /// Its end.
+    pub ended: Ended,
 }
 
 /// A place in the tree: what is known of the actor that lives there, over all its incarnations.
@@ -83,6 +119,9 @@ struct Detail {
     spec: Option<(ChildKind, Restart, Shutdown)>,
     history: VecDeque<Ended>,
     children: Option<Box<Children>>,
+    due: Option<Instant>,
+    /// Why the run that is about to end does.
+    because: Option<Arc<Escalation>>,
 }
 
 #[derive(Default)]
@@ -174,6 +213,28 @@ impl Node {
     #[must_use]
     pub fn last_end(&self) -> Option<Ended> {
         self.detail().history.back().cloned()
+    }
+
+    /// Returns when its supervisor will start it again, while that is put off: by a backoff or a quarantine.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.detail().due
+    }
+
+    /// Records until when its restart is put off; `None` when it no longer is.
+    pub fn set_due(&self, due: Option<Instant>) {
+        self.detail().due = due;
+    }
+
+    /// Records the end of a child that the run which lives here now will end with.
+    pub fn escalate(&self, child: &Self) {
+        let Some(ended) = child.last_end() else {
+            return;
+        };
+        self.detail().because = Some(Arc::new(Escalation {
+            child: child.path.clone(),
+            ended,
+        }));
     }
 
     /// Returns kind, restart type and shutdown, once a spec is known.
@@ -288,9 +349,27 @@ impl Node {
         Some(node)
     }
 
-    /// Gives up on a run that does not yield to a kill, so that another can live here.
-    pub fn abandon(&self, incarnation: &Arc<Incarnation>) {
-        self.vacate(incarnation);
+    /// Gives up on a run that does not yield to a kill, so that another can live here. Its end is recorded with
+    /// this reason; `false` when it has ended by itself meanwhile.
+    ///
+    /// What is left of it is counted in the [`Scope`](crate::Scope) until it yields.
+    pub fn abandon(&self, scope: &Scope, run: &Arc<Incarnation>, reason: &ExitReason) -> bool {
+        // Counted first: the run may end at this moment, and is then taken off again.
+        scope.count_detached();
+        if !run.detach(reason) {
+            scope.uncount_detached();
+            return false;
+        }
+        self.leave(run, reason);
+        scope.events().emit(
+            &self.path,
+            EventKind::Detached {
+                incarnation: run.number(),
+                reason: reason.clone(),
+            },
+        );
+        run.announce();
+        true
     }
 
     /// Wakes whoever waits for a change, without one.
@@ -327,11 +406,13 @@ impl Node {
         if detail.history.len() == HISTORY {
             detail.history.pop_front();
         }
+        let because = detail.because.take();
         detail.history.push_back(Ended {
             incarnation,
             reason: reason.clone(),
             at: SystemTime::now(),
             uptime,
+            because,
         });
     }
 

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use crate::{ActorPath, Directory, EventBus, ExitReason, Node};
@@ -16,6 +17,7 @@ struct Inner {
     root: Arc<Node>,
     events: EventBus,
     directory: OnceLock<Arc<dyn Directory>>,
+    detached: AtomicU64,
 }
 
 impl Scope {
@@ -26,6 +28,7 @@ impl Scope {
             root: Node::new(ActorPath::root(namespace)),
             events: EventBus::new(EVENTS),
             directory: OnceLock::new(),
+            detached: AtomicU64::new(0),
         }))
     }
 
@@ -65,6 +68,20 @@ impl Scope {
     #[must_use]
     pub fn events(&self) -> &EventBus {
         &self.0.events
+    }
+
+    /// Returns how many actors were left behind, because they did not yield to a kill, and still have not.
+    #[must_use]
+    pub fn detached(&self) -> u64 {
+        self.0.detached.load(Relaxed)
+    }
+
+    pub(crate) fn count_detached(&self) {
+        self.0.detached.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn uncount_detached(&self) {
+        self.0.detached.fetch_sub(1, Relaxed);
     }
 
     /// Returns the directory, if one was set.

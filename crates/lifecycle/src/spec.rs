@@ -6,7 +6,9 @@ use futures_util::future::BoxFuture;
 use ractor::Actor;
 use serde::{Deserialize, Serialize};
 
-use crate::{ActorName, StartContext, StartError, Started};
+use crate::{
+    ActorName, Backoff, Quarantine, RestartIntensity, StartContext, StartError, Started, Watchdog,
+};
 
 /// When a child that ended is started again.
 ///
@@ -85,6 +87,17 @@ pub struct ChildSpec {
     kind: ChildKind,
     name: Option<ActorName>,
     start: Arc<StartFn>,
+    /// What few children have, so that the others do not carry it.
+    care: Option<Arc<Care>>,
+}
+
+/// What goes beyond OTP.
+#[derive(Clone, Copy, Debug, Default)]
+struct Care {
+    backoff: Option<Backoff>,
+    budget: Option<RestartIntensity>,
+    quarantine: Option<Quarantine>,
+    watchdog: Option<Watchdog>,
 }
 
 impl ChildSpec {
@@ -121,6 +134,7 @@ impl ChildSpec {
             },
             kind,
             name: None,
+            care: None,
             start: Arc::new(move |context| Box::pin(start(context))),
         }
     }
@@ -155,6 +169,35 @@ impl ChildSpec {
     /// Says whether the child's own end may end its supervisor, see the supervisor's auto shutdown.
     pub fn significant(mut self, significant: bool) -> Self {
         self.significant = significant;
+        self
+    }
+
+    /// Waits before each restart. Default: none, as in OTP.
+    pub fn backoff(self, backoff: Backoff) -> Self {
+        self.care(|care| care.backoff = Some(backoff))
+    }
+
+    /// Limits the restarts of this child, beside the intensity of its supervisor. Default: no such limit.
+    ///
+    /// A child that exceeds its budget ends the supervisor, unless it has a
+    /// [quarantine](Self::quarantine).
+    pub fn budget(self, budget: RestartIntensity) -> Self {
+        self.care(|care| care.budget = Some(budget))
+    }
+
+    /// Parks the child where it would end its supervisor: when its own budget, or with its restart the
+    /// supervisor's intensity, is exceeded. Default: none, as in OTP.
+    pub fn quarantine(self, quarantine: Quarantine) -> Self {
+        self.care(|care| care.quarantine = Some(quarantine))
+    }
+
+    /// Watches for handlers that take too long. Default: nobody does.
+    pub fn watchdog(self, watchdog: Watchdog) -> Self {
+        self.care(|care| care.watchdog = Some(watchdog))
+    }
+
+    fn care(mut self, set: impl FnOnce(&mut Care)) -> Self {
+        set(Arc::make_mut(self.care.get_or_insert_default()));
         self
     }
 
@@ -208,6 +251,36 @@ impl ChildSpec {
         self.name.as_ref()
     }
 
+    /// Returns what it waits before each restart.
+    #[must_use]
+    pub fn backoff_setting(&self) -> Option<Backoff> {
+        self.care.as_ref()?.backoff
+    }
+
+    /// Returns its own restart budget.
+    #[must_use]
+    pub fn budget_setting(&self) -> Option<RestartIntensity> {
+        self.care.as_ref()?.budget
+    }
+
+    /// Returns how it is parked when it ends too often.
+    #[must_use]
+    pub fn quarantine_setting(&self) -> Option<Quarantine> {
+        self.care.as_ref()?.quarantine
+    }
+
+    /// Returns who watches its handlers.
+    #[must_use]
+    pub fn watchdog_setting(&self) -> Option<Watchdog> {
+        self.care.as_ref()?.watchdog
+    }
+
+    /// Takes over what the supervisor is to do beyond OTP's rules from another spec: a template's.
+    pub fn cared_for_as(mut self, other: &Self) -> Self {
+        self.care.clone_from(&other.care);
+        self
+    }
+
     /// Returns the start function.
     #[must_use]
     pub fn start_fn(&self) -> &Arc<StartFn> {
@@ -230,7 +303,43 @@ impl ChildSpec {
                 id: self.id.to_string(),
             });
         }
-        Ok(())
+        self.care
+            .as_ref()
+            .map_or(Ok(()), |care| care.validate(self))
+    }
+}
+
+impl Care {
+    fn validate(&self, spec: &ChildSpec) -> Result<(), ChildSpecError> {
+        let id = &*spec.id;
+        let setting = |field, wrong| {
+            Err(ChildSpecError::Setting {
+                id: id.to_owned(),
+                field,
+                wrong,
+            })
+        };
+        if spec.restart == Restart::Temporary {
+            let useless = [
+                ("backoff", self.backoff.is_some()),
+                ("budget", self.budget.is_some()),
+                ("quarantine", self.quarantine.is_some()),
+            ];
+            if let Some((field, _)) = useless.into_iter().find(|(_, set)| *set) {
+                return setting(field, "a temporary child is never restarted");
+            }
+        }
+        if self.budget.is_some_and(|it| it.period().is_zero()) {
+            return setting("budget", "period must not be zero");
+        }
+        if self.watchdog.is_some_and(|it| it.limit().is_zero()) {
+            return setting("watchdog", "limit must not be zero");
+        }
+        if let Some(backoff) = self.backoff {
+            backoff.validate(id, "backoff")?;
+        }
+        self.quarantine
+            .map_or(Ok(()), |quarantine| quarantine.validate(id))
     }
 }
 
@@ -243,6 +352,7 @@ impl fmt::Debug for ChildSpec {
             .field("shutdown", &self.shutdown)
             .field("kind", &self.kind)
             .field("name", &self.name)
+            .field("care", &self.care)
             .finish_non_exhaustive()
     }
 }
@@ -262,5 +372,15 @@ pub enum ChildSpecError {
     SignificantPermanent {
         /// The child.
         id: String,
+    },
+    /// A setting that says how the child is restarted, parked or watched cannot be used.
+    #[error("child `{id}`: {field}: {wrong}")]
+    Setting {
+        /// The child.
+        id: String,
+        /// The setting.
+        field: &'static str,
+        /// What is wrong with it.
+        wrong: &'static str,
     },
 }

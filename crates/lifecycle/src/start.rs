@@ -141,7 +141,7 @@ impl StartContext {
         if timeout(ORPHAN_GRACE, orphan.ended()).await.is_err() {
             orphan.kill();
             if timeout(ORPHAN_GRACE, orphan.ended()).await.is_err() {
-                self.node.abandon(&orphan);
+                self.node.abandon(&self.scope, &orphan, &ExitReason::Killed);
             }
         }
     }

@@ -1,22 +1,23 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use perennial_lifecycle::{
     Child, ChildKey, ChildKind, ChildSpec, ChildState, Exit, ExitReason, Incarnation, Node,
     ReportContext, Restart, Scope, StartContext, StartError,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use crate::child::{Parent, Start, comes_back, is_reported};
+use crate::child::{Next, Parent, Start, comes_back, is_reported, leave_behind};
 use crate::children::{ChildEntry, Children, Run};
 use crate::config::check_child;
 use crate::handle::{ChildCount, ChildInfo, StartedChild};
 use crate::intensity::RestartWindow;
 use crate::message::{self, DynamicMsg, SupervisorMsg};
+use crate::watchdog::Watchdogs;
 use crate::{
-    AutoShutdown, DeleteChildError, FailedToStartChild, RestartChildError, StartChildError,
-    Strategy, SupervisorSpec, TerminateChildError, event,
+    AutoShutdown, DeleteChildError, FailedToStartChild, RestartChildError, ResumeChildError,
+    StartChildError, Strategy, SupervisorSpec, TerminateChildError, event,
 };
 
 /// The ractor shell of a supervisor.
@@ -36,11 +37,11 @@ impl SupervisorActor {
 }
 
 pub(crate) struct State {
-    myself: ActorRef<SupervisorMsg>,
     spec: SupervisorSpec,
     parent: Parent,
     children: Children,
     window: RestartWindow,
+    watchdogs: Watchdogs,
 }
 
 impl Drop for State {
@@ -63,10 +64,10 @@ impl Actor for SupervisorActor {
     ) -> Result<State, ActorProcessingErr> {
         node.retain_children(|id| spec.children.iter().any(|child| **child.id() == *id));
         let mut state = State {
-            parent: Parent::new(scope, node, myself.clone()),
+            parent: Parent::new(scope, node, myself),
             window: RestartWindow::new(spec.intensity),
             children: Children::default(),
-            myself,
+            watchdogs: Watchdogs::default(),
             spec,
         };
         let specs = Arc::clone(&state.spec.children);
@@ -109,6 +110,8 @@ impl Actor for SupervisorActor {
                 reason,
             } => state.child_ended(key, &incarnation, &reason).await?,
             SupervisorMsg::Retry(key) => state.retry(key).await?,
+            SupervisorMsg::Due(key, ticket) => state.due(key, ticket).await,
+            SupervisorMsg::Stuck(key, run) => state.replace_stuck(key, &run).await?,
             SupervisorMsg::Stop(reason) => {
                 state.stop_all().await;
                 return Err(Exit(reason).into());
@@ -124,6 +127,9 @@ impl Actor for SupervisorActor {
             }
             SupervisorMsg::BounceChild(id, reply) => {
                 drop(reply.send(state.bounce_child(&id).await));
+            }
+            SupervisorMsg::ResumeChild(id, reply) => {
+                drop(reply.send(state.resume_child(&id).await));
             }
             SupervisorMsg::DeleteChild(id, reply) => drop(reply.send(state.delete_child(&id))),
             SupervisorMsg::WhichChildren(reply) => drop(reply.send(state.which_children())),
@@ -173,10 +179,6 @@ fn refuse(message: DynamicMsg) {
             let id = node.path().id().to_owned();
             drop(reply.send(Err(TerminateChildError::NotFound { id })));
         }
-        DynamicMsg::TerminateNamed(id, reply) => {
-            let id = id.to_string();
-            drop(reply.send(Err(TerminateChildError::NotFound { id })));
-        }
         DynamicMsg::ChildSpec(_, reply) => drop(reply.send(None)),
         DynamicMsg::Launched(..) | DynamicMsg::Stopped(_) => {}
     }
@@ -186,15 +188,17 @@ impl State {
     fn add(&mut self, spec: ChildSpec) -> ChildKey {
         let node = self.parent.node.child_at_end(spec.id());
         node.set_spec(spec.kind(), spec.restart_type(), spec.shutdown_type());
-        self.children.push(ChildEntry {
-            spec,
-            node,
-            run: Run::Stopped,
-            last: 0,
-        })
+        let watchdog = spec.watchdog_setting();
+        let key = self.children.push(ChildEntry::new(spec, Arc::clone(&node)));
+        if let Some(watchdog) = watchdog {
+            let Parent { scope, queue, .. } = &self.parent;
+            self.watchdogs.watch(key, &node, watchdog, scope, queue);
+        }
+        key
     }
 
     fn forget(&mut self, key: ChildKey) {
+        self.watchdogs.forget(key);
         if let Some(child) = self.children.remove(key) {
             self.parent.node.remove_child(child.spec.id());
         }
@@ -229,24 +233,27 @@ impl State {
             return Ok(());
         };
         // Stopped by us, or by a group restart, before the notice was read: it has been dealt with.
-        if !matches!(&child.run, Run::Alive(current) if Arc::ptr_eq(current, ended)) {
+        if !child.is_run(ended) {
             return Ok(());
         }
         child.run = Run::Stopped;
+        let ran = child.ran(ended);
         let id = Arc::clone(child.spec.id());
         let restart = child.spec.restart_type();
         let significant = child.spec.is_significant();
+        let node = Arc::clone(&child.node);
         if is_reported(restart, reason) {
             self.report(ReportContext::ChildTerminated, &id, reason);
         }
         if comes_back(restart, reason) {
             let span = event::restart_span(&self.parent.node, &id, reason);
-            return self.restart(key).instrument(span).await;
+            return self.restart(key, ran).instrument(span).await;
         }
         if restart == Restart::Temporary {
             self.forget(key);
         }
         if significant && self.shuts_down_by_itself() {
+            self.parent.node.escalate(&node);
             self.stop_all().await;
             return Err(Exit(ExitReason::Shutdown));
         }
@@ -267,25 +274,61 @@ impl State {
 
     async fn retry(&mut self, key: ChildKey) -> Result<(), Exit> {
         match self.children.get(key) {
-            Some(child) if matches!(child.run, Run::Restarting) => self.restart(key).await,
+            Some(child) if matches!(child.run, Run::Restarting) => {
+                self.restart(key, Duration::ZERO).await
+            }
             // Restarted with its group, terminated or deleted meanwhile.
             _ => Ok(()),
         }
     }
 
-    async fn restart(&mut self, key: ChildKey) -> Result<(), Exit> {
+    /// The time for which a restart was put off is over.
+    async fn due(&mut self, key: ChildKey, ticket: u64) {
+        match self.children.get(key).map(|child| &child.run) {
+            Some(Run::Waiting(pause)) if pause.ticket == ticket => self.restart_now(key).await,
+            // Restarted with its group, resumed, terminated or deleted meanwhile.
+            _ => {}
+        }
+    }
+
+    /// Puts a successor in the place of a run that is stuck and has not yielded to a kill.
+    async fn replace_stuck(&mut self, key: ChildKey, run: &Arc<Incarnation>) -> Result<(), Exit> {
+        let Some(child) = self.children.get(key) else {
+            return Ok(());
+        };
+        if !child.is_run(run) {
+            return Ok(());
+        }
+        let reason = child.stuck(run);
+        // One that has ended at this moment reports that by itself.
+        if leave_behind(&self.parent.scope, &child.node, run, &reason) {
+            self.child_ended(key, run, &reason).await?;
+        }
+        Ok(())
+    }
+
+    /// Decides about the restart of a child that had run for `ran`; zero for a start that failed.
+    async fn restart(&mut self, key: ChildKey, ran: Duration) -> Result<(), Exit> {
         let Some(child) = self.children.get_mut(key) else {
             return Ok(());
         };
-        let id = Arc::clone(child.spec.id());
-        if !self.window.allow(Instant::now()) {
-            child.run = Run::Stopped;
-            child.node.set_state(ChildState::Stopped);
-            let exceeded = ExitReason::failed("reached_max_restart_intensity");
-            self.report(ReportContext::Shutdown, &id, &exceeded);
-            self.stop_all().await;
-            return Err(Exit(ExitReason::Shutdown));
+        match self.parent.decide(key, child, &mut self.window, ran) {
+            Next::Restart => self.restart_now(key).await,
+            Next::Later => {}
+            Next::GiveUp => {
+                self.stop_all().await;
+                return Err(Exit(ExitReason::Shutdown));
+            }
         }
+        Ok(())
+    }
+
+    async fn restart_now(&mut self, key: ChildKey) {
+        let Some(child) = self.children.get_mut(key) else {
+            return;
+        };
+        // Whatever it waited for, it no longer does.
+        child.run = Run::Stopped;
         child.node.set_state(ChildState::Restarting);
         match self.spec.strategy {
             Strategy::OneForOne => {
@@ -297,10 +340,11 @@ impl State {
                 self.restart_group(before).await;
             }
         }
-        Ok(())
     }
 
     /// Restarts every child behind `before` (all of them for `None`): stop in reverse order, start in order.
+    ///
+    /// One that is in quarantine stays there.
     async fn restart_group(&mut self, before: Option<ChildKey>) {
         let mut at = self.children.before(None);
         while let Some(key) = at {
@@ -308,6 +352,9 @@ impl State {
                 break;
             }
             at = self.children.before(Some(key));
+            if self.is_quarantined(key) {
+                continue;
+            }
             self.stop(key).await;
             let temporary = self
                 .children
@@ -319,11 +366,17 @@ impl State {
         }
         let mut at = self.children.after(before);
         while let Some(key) = at {
-            if !self.start_again(key).await {
+            if !self.is_quarantined(key) && !self.start_again(key).await {
                 return;
             }
             at = self.children.after(Some(key));
         }
+    }
+
+    fn is_quarantined(&self, key: ChildKey) -> bool {
+        self.children
+            .get(key)
+            .is_some_and(ChildEntry::is_quarantined)
     }
 
     /// Starts a child as part of a restart; on failure it is `Restarting` and a retry is queued.
@@ -344,7 +397,7 @@ impl State {
                     self.report(ReportContext::StartError, &id, &reason);
                 }
                 // Behind what waits already. Fails only when this supervisor is ending.
-                drop(self.myself.send_message(SupervisorMsg::Retry(key)));
+                drop(self.parent.queue.send_message(SupervisorMsg::Retry(key)));
                 false
             }
         }
@@ -355,16 +408,14 @@ impl State {
         let Some(child) = self.children.get_mut(key) else {
             return;
         };
-        let id = Arc::clone(child.spec.id());
-        if let Some(unexpected) = self.parent.stop(child).await {
-            self.report(ReportContext::ShutdownError, &id, &unexpected);
-        }
+        self.parent.stop_and_report(child).await;
     }
 
     /// Stops all children in reverse start order, one at a time, and forgets them.
     async fn stop_all(&mut self) {
         while let Some(key) = self.children.before(None) {
             self.stop(key).await;
+            self.watchdogs.forget(key);
             // The node stays: a supervisor that starts anew lives at the same places.
             drop(self.children.remove(key));
         }
@@ -444,7 +495,7 @@ impl State {
         match key.and_then(|key| self.children.get(key)).map(|it| &it.run) {
             None => Err(RestartChildError::NotFound { id }),
             Some(Run::Alive(_)) => Err(RestartChildError::Running { id }),
-            Some(Run::Restarting) => Err(RestartChildError::Restarting { id }),
+            Some(Run::Restarting | Run::Waiting(_)) => Err(RestartChildError::Restarting { id }),
             Some(Run::Stopped) => Ok(self.start_by_call(key.unwrap_or_default()).await?),
         }
     }
@@ -458,6 +509,23 @@ impl State {
         Ok(self.start_by_call(key).await?)
     }
 
+    /// Begins a restart that is put off.
+    async fn resume_child(&mut self, id: &str) -> Result<(), ResumeChildError> {
+        let id = id.to_owned();
+        let Some(key) = self.children.find(&id) else {
+            return Err(ResumeChildError::NotFound { id });
+        };
+        let child = self.children.get(key);
+        if !child.is_some_and(|child| matches!(child.run, Run::Waiting(_))) {
+            return Err(ResumeChildError::NotWaiting { id });
+        }
+        self.restart_now(key).await;
+        match self.children.get(key) {
+            Some(child) if matches!(child.run, Run::Restarting) => Err(child.failed().into()),
+            _ => Ok(()),
+        }
+    }
+
     fn delete_child(&mut self, id: &str) -> Result<(), DeleteChildError> {
         let id = id.to_owned();
         let Some(key) = self.children.find(&id) else {
@@ -465,7 +533,7 @@ impl State {
         };
         match self.children.get(key).map(|child| &child.run) {
             Some(Run::Alive(_)) => Err(DeleteChildError::Running { id }),
-            Some(Run::Restarting) => Err(DeleteChildError::Restarting { id }),
+            Some(Run::Restarting | Run::Waiting(_)) => Err(DeleteChildError::Restarting { id }),
             _ => {
                 self.forget(key);
                 Ok(())

@@ -10,10 +10,14 @@ use perennial_lifecycle::{
     Shutdown, StartContext, StartError, Started,
 };
 use ractor::ActorRef;
+use tokio::time::Instant;
 
 use crate::children::{ChildEntry, Run};
 use crate::event;
+use crate::intensity::RestartWindow;
 use crate::message::{Link, SupervisorMsg};
+use crate::pause::{Pause, Why};
+use crate::recovery::{self, Verdict};
 
 /// How long a killed actor may take to reach its next await before it is left behind.
 const KILL_GRACE: Duration = Duration::from_secs(5);
@@ -31,11 +35,22 @@ pub(crate) enum Start {
     Failed(ExitReason),
 }
 
+/// What comes of a child that must be restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Restart,
+    /// It waits for its restart.
+    Later,
+    /// The supervisor ends.
+    GiveUp,
+}
+
 /// A supervisor as its children see it.
 #[derive(Clone)]
 pub(crate) struct Parent {
     pub(crate) scope: Scope,
     pub(crate) node: Arc<Node>,
+    pub(crate) queue: ActorRef<SupervisorMsg>,
     link: Arc<dyn ParentLink>,
 }
 
@@ -44,7 +59,8 @@ impl Parent {
         Self {
             scope,
             node,
-            link: Arc::new(Link(queue)),
+            link: Arc::new(Link(queue.clone())),
+            queue,
         }
     }
 
@@ -101,8 +117,9 @@ impl Parent {
                 Start::Ignored
             }
             Err(error) => {
-                child.node.set_state(ChildState::Stopped);
+                // In this order: who sees that nothing runs can also see why.
                 event::start_failed(&self.scope, &child.node, number, &error.reason);
+                child.node.set_state(ChildState::Stopped);
                 Start::Failed(error.reason)
             }
         }
@@ -122,7 +139,7 @@ impl Parent {
         let scope = self.scope.clone();
         let run = match std::mem::replace(&mut child.run, Run::Stopped) {
             Run::Alive(run) => Some(run),
-            Run::Restarting | Run::Stopped => None,
+            Run::Restarting | Run::Waiting(_) | Run::Stopped => None,
         };
         match &run {
             Some(run) => {
@@ -162,6 +179,72 @@ impl Parent {
         }
     }
 
+    /// Stops a child; an end that was not to be expected is reported.
+    pub(crate) fn stop_and_report(
+        &self,
+        child: &mut ChildEntry,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let stop = self.stop(child);
+        let id = Arc::clone(child.spec.id());
+        let parent = self.clone();
+        async move {
+            if let Some(unexpected) = stop.await {
+                parent.report(ReportContext::ShutdownError, &id, &unexpected);
+            }
+        }
+    }
+
+    /// Decides about the restart of a child that had run for `ran`; zero for a start that failed.
+    pub(crate) fn decide(
+        &self,
+        key: ChildKey,
+        child: &mut ChildEntry,
+        window: &mut RestartWindow,
+        ran: Duration,
+    ) -> Next {
+        let now = Instant::now();
+        match recovery::decide(child.recovery.as_deref_mut(), window, now, ran) {
+            Verdict::Restart => Next::Restart,
+            Verdict::Delay { delay, attempt } => {
+                self.put_off(key, child, Why::Backoff, delay, attempt);
+                Next::Later
+            }
+            Verdict::Park { delay, attempt } => {
+                self.put_off(key, child, Why::Quarantine, delay, attempt);
+                Next::Later
+            }
+            Verdict::GiveUp => {
+                child.run = Run::Stopped;
+                child.node.set_state(ChildState::Stopped);
+                self.node.escalate(&child.node);
+                let exceeded = ExitReason::failed("reached_max_restart_intensity");
+                self.report(ReportContext::Shutdown, child.spec.id(), &exceeded);
+                Next::GiveUp
+            }
+        }
+    }
+
+    /// Puts the restart of a child off; the supervisor will hear `Due`.
+    fn put_off(
+        &self,
+        key: ChildKey,
+        child: &mut ChildEntry,
+        why: Why,
+        delay: Duration,
+        attempt: u32,
+    ) {
+        match why {
+            Why::Backoff => event::delayed(&self.scope, &child.node, attempt, delay),
+            Why::Quarantine => event::quarantined(&self.scope, &child.node, attempt, delay),
+        }
+        // Before the new wait begins, the old one takes its traces away.
+        child.run = Run::Stopped;
+        // No two waits of a child follow the same run: between them it was started, or tried to.
+        let ticket = child.node.incarnations();
+        let pause = Pause::begin(why, delay, key, ticket, &child.node, &self.queue);
+        child.run = Run::Waiting(Box::new(pause));
+    }
+
     /// Lets children go whose supervisor ends without having stopped them: killed, it cannot.
     pub(crate) fn release(&self, orphans: Vec<Arc<Incarnation>>) {
         let orphans = Orphans(orphans);
@@ -182,14 +265,28 @@ impl Parent {
     }
 }
 
-async fn after_kill(scope: &Scope, node: &Node, run: &Incarnation) -> ExitReason {
+async fn after_kill(scope: &Scope, node: &Node, run: &Arc<Incarnation>) -> ExitReason {
     match tokio::time::timeout(KILL_GRACE, run.ended()).await {
         Ok(reason) => reason,
         Err(_) => {
-            event::detached(scope, node);
+            leave_behind(scope, node, run, &ExitReason::Killed);
             ExitReason::Killed
         }
     }
+}
+
+/// Gives up on a run that does not yield to a kill; `false` when it has ended meanwhile.
+pub(crate) fn leave_behind(
+    scope: &Scope,
+    node: &Node,
+    run: &Arc<Incarnation>,
+    reason: &ExitReason,
+) -> bool {
+    let left = node.abandon(scope, run, reason);
+    if left {
+        event::detached(scope, node);
+    }
+    left
 }
 
 /// Says whether a child that ended for this reason is started again.

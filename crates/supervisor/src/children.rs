@@ -1,9 +1,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use perennial_lifecycle::{ChildKey, ChildSpec, Incarnation, Node};
+use perennial_lifecycle::{ChildKey, ChildSpec, ExitReason, Incarnation, Node, StuckHandler};
 
-use crate::{ChildInfo, ChildStatus};
+use crate::pause::{Pause, Why};
+use crate::recovery::Recovery;
+use crate::{ChildInfo, ChildStatus, FailedToStartChild};
 
 /// What a supervisor knows of one child.
 #[derive(Debug)]
@@ -13,13 +16,57 @@ pub(crate) struct ChildEntry {
     pub(crate) run: Run,
     /// The number of its last run that came up; 0 before the first.
     pub(crate) last: u64,
+    /// What goes beyond OTP.
+    pub(crate) recovery: Option<Box<Recovery>>,
 }
 
 impl ChildEntry {
+    pub(crate) fn new(spec: ChildSpec, node: Arc<Node>) -> Self {
+        Self {
+            recovery: Recovery::of(&spec, node.path()),
+            spec,
+            node,
+            run: Run::Stopped,
+            last: 0,
+        }
+    }
+
+    /// Returns how long a run had lasted that has ended, where somebody wants to know.
+    pub(crate) fn ran(&self, ended: &Incarnation) -> Duration {
+        let end = self.recovery.as_ref().and_then(|_| self.node.last_end());
+        end.filter(|end| end.incarnation == ended.number())
+            .map_or(Duration::ZERO, |end| end.uptime)
+    }
+
+    /// Says whether this is its run, as far as its supervisor knows.
+    pub(crate) fn is_run(&self, run: &Arc<Incarnation>) -> bool {
+        matches!(&self.run, Run::Alive(current) if Arc::ptr_eq(current, run))
+    }
+
+    /// Describes why a run is left behind.
+    pub(crate) fn stuck(&self, run: &Incarnation) -> ExitReason {
+        let limit = self.spec.watchdog_setting().map(|it| it.limit());
+        let message = run.message_type().name;
+        ExitReason::failed(StuckHandler::new(message, limit.unwrap_or_default()))
+    }
+
+    /// Describes the start that failed last.
+    pub(crate) fn failed(&self) -> FailedToStartChild {
+        let end = self.node.last_end();
+        FailedToStartChild {
+            id: self.spec.id().to_string(),
+            reason: end.map_or(ExitReason::Normal, |end| end.reason),
+        }
+    }
+
+    pub(crate) fn is_quarantined(&self) -> bool {
+        matches!(&self.run, Run::Waiting(pause) if pause.why == Why::Quarantine)
+    }
+
     pub(crate) fn alive(&self) -> Option<Arc<Incarnation>> {
         match &self.run {
             Run::Alive(incarnation) => Some(Arc::clone(incarnation)),
-            Run::Restarting | Run::Stopped => None,
+            Run::Restarting | Run::Waiting(_) | Run::Stopped => None,
         }
     }
 
@@ -33,6 +80,10 @@ impl ChildEntry {
                     incarnation: incarnation.number(),
                 },
                 Run::Restarting => ChildStatus::Restarting,
+                Run::Waiting(pause) => match pause.why {
+                    Why::Backoff => ChildStatus::Delayed { due: pause.due },
+                    Why::Quarantine => ChildStatus::Quarantined { due: pause.due },
+                },
                 Run::Stopped => ChildStatus::Stopped,
             },
         }
@@ -46,6 +97,8 @@ pub(crate) enum Run {
     Alive(Arc<Incarnation>),
     /// A restart failed; the next attempt is in the supervisor's queue.
     Restarting,
+    /// Its restart is put off.
+    Waiting(Box<Pause>),
     /// It has none, and none is coming.
     Stopped,
 }
@@ -180,12 +233,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry(id: &str) -> ChildEntry {
-        ChildEntry {
-            spec: ChildSpec::from_fn(id, ChildKind::Worker, |_| async { Ok(Started::Ignored) }),
-            node: Node::new(ActorPath::root("t").child(id)),
-            run: Run::Stopped,
-            last: 0,
-        }
+        let spec = ChildSpec::from_fn(id, ChildKind::Worker, |_| async { Ok(Started::Ignored) });
+        ChildEntry::new(spec, Node::new(ActorPath::root("t").child(id)))
     }
 
     fn ids(children: &Children) -> Vec<String> {

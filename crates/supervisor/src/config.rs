@@ -1,8 +1,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use perennial_lifecycle::{ChildKind, ChildSpec, Scope, StartError, Started};
+use perennial_lifecycle::{ChildKind, ChildSpec, RestartIntensity, Scope, StartError, Started};
 use serde::{Deserialize, Serialize};
 
 use crate::actor::SupervisorActor;
@@ -33,40 +32,6 @@ pub enum AutoShutdown {
     AnySignificant,
     /// The end of the last significant child does.
     AllSignificant,
-}
-
-/// How many restarts a supervisor makes within a sliding window before it gives up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RestartIntensity {
-    max: u32,
-    period: Duration,
-}
-
-impl RestartIntensity {
-    /// Allows `max` restarts within `period`; 0 gives up at the first.
-    #[must_use]
-    pub const fn new(max: u32, period: Duration) -> Self {
-        Self { max, period }
-    }
-
-    /// Returns the number of restarts allowed.
-    #[must_use]
-    pub const fn max(&self) -> u32 {
-        self.max
-    }
-
-    /// Returns the length of the window.
-    #[must_use]
-    pub const fn period(&self) -> Duration {
-        self.period
-    }
-}
-
-impl Default for RestartIntensity {
-    /// One restart within five seconds, as in OTP.
-    fn default() -> Self {
-        Self::new(1, Duration::from_secs(5))
-    }
 }
 
 /// Collects the settings of a supervisor; see [`Supervisor::builder`].

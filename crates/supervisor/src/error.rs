@@ -124,8 +124,8 @@ pub enum TerminateChildError {
         /// The id.
         id: String,
     },
-    /// The children of a dynamic supervisor have no specs of their own.
-    #[error("{path} is a dynamic supervisor: its children have no specs of their own")]
+    /// No child of a dynamic supervisor has this id.
+    #[error("{path} is a dynamic supervisor, and has no child of this id")]
     Dynamic {
         /// Which supervisor.
         path: ActorPath,
@@ -166,6 +166,30 @@ pub enum RestartChildError {
         /// Which supervisor.
         path: ActorPath,
     },
+    /// The supervisor is gone.
+    #[error(transparent)]
+    Down(#[from] SupervisorDown),
+}
+
+/// A child whose restart is put off and that could not be started at once.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResumeChildError {
+    /// No child has this id.
+    #[error("no child `{id}`")]
+    NotFound {
+        /// The id.
+        id: String,
+    },
+    /// Its restart is not put off.
+    #[error("child `{id}` does not wait for a restart")]
+    NotWaiting {
+        /// The id.
+        id: String,
+    },
+    /// The start failed; what comes next is up to its backoff or quarantine.
+    #[error(transparent)]
+    Failed(#[from] FailedToStartChild),
     /// The supervisor is gone.
     #[error(transparent)]
     Down(#[from] SupervisorDown),

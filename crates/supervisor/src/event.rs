@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use perennial_lifecycle::{EventKind, ExitReason, Node, ReportContext, Scope};
+use std::time::Duration;
+
+use perennial_lifecycle::{EventKind, ExitReason, Incarnation, Node, ReportContext, Scope};
 
 /// The span of one restart, its own root: what led to the crash is another story.
 pub(crate) fn restart_span(supervisor: &Node, child: &str, reason: &ExitReason) -> tracing::Span {
@@ -104,14 +106,38 @@ pub(crate) fn shutdown_errors(
     );
 }
 
+pub(crate) fn delayed(scope: &Scope, node: &Node, attempt: u32, delay: Duration) {
+    tracing::warn!(actor.name = %node.path(), restart.attempt = attempt, ?delay, "restart put off");
+    scope
+        .events()
+        .emit(node.path(), EventKind::RestartDelayed { attempt, delay });
+}
+
+pub(crate) fn quarantined(scope: &Scope, node: &Node, attempt: u32, delay: Duration) {
+    tracing::error!(actor.name = %node.path(), restart.attempt = attempt, ?delay, "quarantined");
+    metrics::counter!("perennial.supervisor.quarantine").increment(1);
+    scope
+        .events()
+        .emit(node.path(), EventKind::Quarantined { attempt, delay });
+}
+
+pub(crate) fn stuck(scope: &Scope, node: &Node, run: &Incarnation, age: Duration) {
+    let message = run.message_type().name;
+    tracing::error!(actor.name = %node.path(), message, ?age, "handler is stuck");
+    metrics::counter!("perennial.supervisor.stuck").increment(1);
+    scope.events().emit(
+        node.path(),
+        EventKind::Stuck {
+            incarnation: run.number(),
+            message,
+            age,
+        },
+    );
+}
+
+/// The event itself comes from the node, which knows whether the run ended at that moment.
 pub(crate) fn detached(scope: &Scope, node: &Node) {
     tracing::error!(actor.name = %node.path(), "does not yield to a kill; left behind");
     metrics::counter!("perennial.supervisor.detached").increment(1);
-    scope.events().emit(
-        node.path(),
-        EventKind::Noted {
-            source: "supervisor",
-            text: "does not yield to a kill; left behind".into(),
-        },
-    );
+    metrics::gauge!("perennial.supervisor.detached.count").set(scope.detached() as f64);
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use perennial_lifecycle::{ActorPath, ChildKind, ChildSpec, Ended, ExitReason, Incarnation, Node};
 use ractor::RpcReplyPort;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::message::SupervisorMsg;
 use crate::{
-    DeleteChildError, RestartChildError, StartChildError, SupervisorBuilder, SupervisorDown,
-    TerminateChildError,
+    DeleteChildError, RestartChildError, ResumeChildError, StartChildError, SupervisorBuilder,
+    SupervisorDown, TerminateChildError,
 };
 
 /// A handle to a supervisor; cheap to clone, and still right after the supervisor was restarted.
@@ -60,6 +61,16 @@ pub enum ChildStatus {
     },
     /// A restart failed and will be tried again.
     Restarting,
+    /// Its backoff puts the restart off.
+    Delayed {
+        /// Until when.
+        due: Instant,
+    },
+    /// It ended too often and is parked.
+    Quarantined {
+        /// Until when; then a probe starts it again.
+        due: Instant,
+    },
     /// It has none.
     Stopped,
 }
@@ -178,6 +189,22 @@ impl Supervisor {
     /// Not cancel safe: the request is on its way and is carried out.
     pub async fn bounce_child(&self, id: &str) -> Result<StartedChild, RestartChildError> {
         self.call(|reply| SupervisorMsg::BounceChild(id.into(), reply))
+            .await?
+    }
+
+    /// Starts a child now whose restart is put off by a backoff or a quarantine.
+    ///
+    /// A child in quarantine is still on trial. One that fails to start is treated as if its time had come.
+    ///
+    /// # Errors
+    ///
+    /// [`ResumeChildError`] when it does not wait, or fails to start.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: the request is on its way and is carried out.
+    pub async fn resume_child(&self, id: &str) -> Result<(), ResumeChildError> {
+        self.call(|reply| SupervisorMsg::ResumeChild(id.into(), reply))
             .await?
     }
 

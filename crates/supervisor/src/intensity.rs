@@ -20,6 +20,11 @@ impl RestartWindow {
         }
     }
 
+    /// Forgets all restarts.
+    pub(crate) fn clear(&mut self) {
+        self.recent.clear();
+    }
+
     /// Notes a restart at `now`; `false` when it is one too many. A restart exactly `period` old counts.
     pub(crate) fn allow(&mut self, now: Instant) -> bool {
         let max = usize::try_from(self.limit.max()).unwrap_or(usize::MAX);

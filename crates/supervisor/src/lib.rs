@@ -56,14 +56,19 @@ mod event;
 mod handle;
 mod intensity;
 mod message;
+mod pause;
+mod recovery;
 mod root;
+mod schedule;
+mod watchdog;
 
-pub use config::{AutoShutdown, RestartIntensity, Strategy, SupervisorBuilder, SupervisorSpec};
+pub use config::{AutoShutdown, Strategy, SupervisorBuilder, SupervisorSpec};
 pub use dynamic::{
     ChildTemplate, DynamicChild, DynamicSpec, DynamicSupervisor, DynamicSupervisorBuilder,
 };
 pub use error::{
-    DeleteChildError, FailedToStartChild, RestartChildError, StartChildError, SupervisorDown,
-    SupervisorSpecError, TerminateChildError,
+    DeleteChildError, FailedToStartChild, RestartChildError, ResumeChildError, StartChildError,
+    SupervisorDown, SupervisorSpecError, TerminateChildError,
 };
 pub use handle::{ChildCount, ChildInfo, ChildStatus, StartedChild, Supervisor};
+pub use perennial_lifecycle::RestartIntensity;

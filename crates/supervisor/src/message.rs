@@ -9,7 +9,8 @@ use ractor::{ActorCell, ActorRef, RpcReplyPort};
 use crate::child::Launch;
 use crate::handle::{ChildCount, ChildInfo, StartedChild};
 use crate::{
-    DeleteChildError, DynamicChild, RestartChildError, StartChildError, TerminateChildError,
+    DeleteChildError, DynamicChild, RestartChildError, ResumeChildError, StartChildError,
+    TerminateChildError,
 };
 
 /// All that a supervisor hears of, in one queue.
@@ -22,6 +23,10 @@ pub(crate) enum SupervisorMsg {
         reason: ExitReason,
     },
     Retry(ChildKey),
+    /// The time for which a restart was put off is over.
+    Due(ChildKey, u64),
+    /// A run is stuck and does not yield to a kill.
+    Stuck(ChildKey, Arc<Incarnation>),
     Stop(ExitReason),
     StartChild(
         Box<ChildSpec>,
@@ -36,6 +41,7 @@ pub(crate) enum SupervisorMsg {
         Arc<str>,
         RpcReplyPort<Result<StartedChild, RestartChildError>>,
     ),
+    ResumeChild(Arc<str>, RpcReplyPort<Result<(), ResumeChildError>>),
     DeleteChild(Arc<str>, RpcReplyPort<Result<(), DeleteChildError>>),
     WhichChildren(RpcReplyPort<Vec<ChildInfo>>),
     CountChildren(RpcReplyPort<ChildCount>),
@@ -54,7 +60,6 @@ pub(crate) enum DynamicMsg {
         reply: RpcReplyPort<Result<DynamicChild, StartChildError>>,
     },
     Terminate(Run, RpcReplyPort<Result<(), TerminateChildError>>),
-    TerminateNamed(Arc<str>, RpcReplyPort<Result<(), TerminateChildError>>),
     ChildSpec(Run, RpcReplyPort<Option<ChildSpec>>),
     /// A start beside the queue is through.
     Launched(ChildKey, Launch),

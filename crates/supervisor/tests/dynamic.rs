@@ -376,7 +376,7 @@ async fn dyn_12_the_common_handle_lists_and_refuses_what_needs_a_spec_of_its_own
     ));
     let id = child.id();
     assert!(matches!(
-        supervisor.terminate_child(id).await,
+        supervisor.terminate_child("nobody").await,
         Err(TerminateChildError::Dynamic { .. })
     ));
     assert!(matches!(

@@ -231,8 +231,8 @@ impl Replay {
                             entry["tree"] = self.tree(&nested, listed).await?;
                         }
                     }
-                    ChildStatus::Restarting => return Err(format!("{} is restarting", child.id)),
                     ChildStatus::Stopped => {}
+                    status => return Err(format!("{} is {status:?}", child.id)),
                 }
                 children.push(entry);
             }
@@ -533,8 +533,8 @@ async fn count_children(sup: Option<Supervisor>) -> Value {
 fn child_entry(stage: &Stage, child: &ChildInfo, dynamic: bool) -> Value {
     let (state, instance) = match child.status {
         ChildStatus::Alive { incarnation } => ("alive", stage.instance(&child.node, incarnation)),
-        ChildStatus::Restarting => ("restarting", Value::Null),
         ChildStatus::Stopped => ("undefined", Value::Null),
+        _ => ("restarting", Value::Null),
     };
     let id = (!dynamic).then_some(&*child.id);
     json!({ "id": id, "state": state, "inst": instance, "type": kind(child.kind) })

@@ -1,6 +1,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use perennial_lifecycle::{
@@ -9,18 +10,18 @@ use perennial_lifecycle::{
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::config::Settings;
 use super::start::{Pending, Why};
-use crate::child::{Parent, comes_back, is_reported};
+use crate::child::{Next, Parent, comes_back, is_reported, leave_behind};
 use crate::children::{ChildEntry, Children, Run};
-use crate::handle::{ChildCount, ChildInfo};
+use crate::handle::{ChildCount, ChildInfo, StartedChild};
 use crate::intensity::RestartWindow;
 use crate::message::{self, DynamicMsg, SupervisorMsg};
+use crate::watchdog::Watchdogs;
 use crate::{
-    AutoShutdown, DeleteChildError, FailedToStartChild, RestartChildError, StartChildError,
+    AutoShutdown, DeleteChildError, RestartChildError, ResumeChildError, StartChildError,
     TerminateChildError, event,
 };
 
@@ -41,11 +42,11 @@ impl DynamicActor {
 }
 
 pub(super) struct State {
-    pub(super) myself: ActorRef<SupervisorMsg>,
     pub(super) settings: Settings,
     pub(super) parent: Parent,
     pub(super) children: Children,
     window: RestartWindow,
+    watchdogs: Watchdogs,
     /// Starts beside the queue.
     pub(super) starting: HashMap<ChildKey, Pending>,
     /// Stops beside the queue.
@@ -77,13 +78,13 @@ impl Actor for DynamicActor {
         left_behind.retain(|child| child.current().is_some());
         node.retain_children(|id| left_behind.iter().any(|child| child.path().id() == id));
         Ok(State {
-            parent: Parent::new(scope, node, myself.clone()),
+            parent: Parent::new(scope, node, myself),
             window: RestartWindow::new(settings.intensity),
             children: Children::default(),
+            watchdogs: Watchdogs::default(),
             starting: HashMap::new(),
             stopping: JoinSet::new(),
             left_behind,
-            myself,
             settings,
         })
     }
@@ -103,6 +104,8 @@ impl Actor for DynamicActor {
                 reason,
             } => state.child_ended(key, incarnation, reason).await?,
             SupervisorMsg::Retry(key) => state.retry(key).await?,
+            SupervisorMsg::Due(key, ticket) => state.due(key, ticket).await,
+            SupervisorMsg::Stuck(key, run) => state.replace_stuck(key, run).await?,
             SupervisorMsg::Stop(reason) => {
                 state.stop_all().await;
                 return Err(Exit(reason).into());
@@ -117,10 +120,13 @@ impl Actor for DynamicActor {
             SupervisorMsg::StartChild(_, reply) => {
                 drop(reply.send(Err(StartChildError::Dynamic { path: path() })));
             }
-            SupervisorMsg::TerminateChild(_, reply) => {
-                drop(reply.send(Err(TerminateChildError::Dynamic { path: path() })));
-            }
-            SupervisorMsg::RestartChild(_, reply) | SupervisorMsg::BounceChild(_, reply) => {
+            SupervisorMsg::TerminateChild(id, reply) => match state.children.find(&id) {
+                Some(key) => state.terminate(key, reply).await,
+                None => drop(reply.send(Err(TerminateChildError::Dynamic { path: path() }))),
+            },
+            SupervisorMsg::BounceChild(id, reply) => state.bounce(&id, reply).await,
+            SupervisorMsg::ResumeChild(id, reply) => state.resume(&id, reply).await,
+            SupervisorMsg::RestartChild(_, reply) => {
                 drop(reply.send(Err(RestartChildError::Dynamic { path: path() })));
             }
             SupervisorMsg::DeleteChild(_, reply) => {
@@ -171,13 +177,6 @@ impl State {
                     drop(reply.send(Err(TerminateChildError::NotFound { id })));
                 }
             },
-            DynamicMsg::TerminateNamed(id, reply) => match self.children.find(&id) {
-                Some(key) => self.terminate(key, reply).await,
-                None => {
-                    let id = id.to_string();
-                    drop(reply.send(Err(TerminateChildError::NotFound { id })));
-                }
-            },
             DynamicMsg::ChildSpec((node, run), reply) => {
                 let ours = self.find(&node, &run).is_some() || run.exit_reason().is_some();
                 drop(reply.send(ours.then(|| self.settings.template.spec().clone())));
@@ -212,7 +211,7 @@ impl State {
                     node: Arc::clone(&known.node),
                     incarnation: incarnation.number(),
                 },
-                Run::Restarting | Run::Stopped => StartChildError::AlreadyPresent { id },
+                _ => StartChildError::AlreadyPresent { id },
             });
         }
         if let Some(limit) = self.settings.max_children
@@ -228,12 +227,13 @@ impl State {
         self.sweep();
         let node = self.parent.node.child_at_end(spec.id());
         node.set_spec(spec.kind(), spec.restart_type(), spec.shutdown_type());
-        Ok(self.children.push(ChildEntry {
-            spec,
-            node,
-            run: Run::Stopped,
-            last: 0,
-        }))
+        let watchdog = spec.watchdog_setting();
+        let key = self.children.push(ChildEntry::new(spec, Arc::clone(&node)));
+        if let Some(watchdog) = watchdog {
+            let Parent { scope, queue, .. } = &self.parent;
+            self.watchdogs.watch(key, &node, watchdog, scope, queue);
+        }
+        Ok(key)
     }
 
     fn free_id(&self) -> Arc<str> {
@@ -264,8 +264,13 @@ impl State {
         }
     }
 
+    pub(super) fn remove(&mut self, key: ChildKey) -> Option<ChildEntry> {
+        self.watchdogs.forget(key);
+        self.children.remove(key)
+    }
+
     pub(super) fn forget(&mut self, key: ChildKey) -> Option<ChildEntry> {
-        let child = self.children.remove(key)?;
+        let child = self.remove(key)?;
         self.vacate(child.spec.id());
         Some(child)
     }
@@ -283,7 +288,7 @@ impl State {
         let Some(child) = self.children.get_mut(key) else {
             return Ok(());
         };
-        if !matches!(&child.run, Run::Alive(current) if Arc::ptr_eq(current, &ended)) {
+        if !child.is_run(&ended) {
             return Ok(());
         }
         let id = Arc::clone(child.spec.id());
@@ -293,13 +298,16 @@ impl State {
                 .report(ReportContext::ChildTerminated, &id, &reason);
         }
         if comes_back(restart, &reason) {
+            let ran = child.ran(&ended);
             child.run = Run::Restarting;
             let span = event::restart_span(&self.parent.node, &id, &reason);
-            return self.restart(key).instrument(span).await;
+            return self.restart(key, ran).instrument(span).await;
         }
         let significant = child.spec.is_significant();
+        let node = Arc::clone(&child.node);
         self.forget(key);
         if significant && self.shuts_down_by_itself() {
+            self.parent.node.escalate(&node);
             self.stop_all().await;
             return Err(Exit(ExitReason::Shutdown));
         }
@@ -317,28 +325,103 @@ impl State {
 
     async fn retry(&mut self, key: ChildKey) -> Result<(), Exit> {
         match self.children.get(key) {
-            Some(child) if matches!(child.run, Run::Restarting) => self.restart(key).await,
+            Some(child) if matches!(child.run, Run::Restarting) => {
+                self.restart(key, Duration::ZERO).await
+            }
             // Terminated meanwhile.
             _ => Ok(()),
         }
     }
 
-    async fn restart(&mut self, key: ChildKey) -> Result<(), Exit> {
-        if !self.window.allow(Instant::now()) {
-            if let Some(child) = self.forget(key) {
-                child.node.set_state(ChildState::Stopped);
-                let exceeded = ExitReason::failed("reached_max_restart_intensity");
-                self.parent
-                    .report(ReportContext::Shutdown, child.spec.id(), &exceeded);
+    /// The time for which a restart was put off is over.
+    async fn due(&mut self, key: ChildKey, ticket: u64) {
+        match self.children.get(key).map(|child| &child.run) {
+            Some(Run::Waiting(pause)) if pause.ticket == ticket => {
+                self.restart_now(key, Why::Restart).await;
             }
-            self.stop_all().await;
-            return Err(Exit(ExitReason::Shutdown));
+            // Resumed or terminated meanwhile.
+            _ => {}
         }
-        if let Some(child) = self.children.get(key) {
+    }
+
+    /// Puts a successor in the place of a run that is stuck and has not yielded to a kill.
+    async fn replace_stuck(&mut self, key: ChildKey, run: Arc<Incarnation>) -> Result<(), Exit> {
+        let Some(child) = self.children.get(key).filter(|child| child.is_run(&run)) else {
+            return Ok(());
+        };
+        let reason = child.stuck(&run);
+        // One that has ended at this moment reports that by itself.
+        if leave_behind(&self.parent.scope, &child.node, &run, &reason) {
+            self.child_ended(key, run, reason).await?;
+        }
+        Ok(())
+    }
+
+    /// Decides about the restart of a child that had run for `ran`; zero for a start that failed.
+    async fn restart(&mut self, key: ChildKey, ran: Duration) -> Result<(), Exit> {
+        let Some(child) = self.children.get_mut(key) else {
+            return Ok(());
+        };
+        match self.parent.decide(key, child, &mut self.window, ran) {
+            Next::Restart => self.restart_now(key, Why::Restart).await,
+            Next::Later => {}
+            Next::GiveUp => {
+                self.forget(key);
+                self.stop_all().await;
+                return Err(Exit(ExitReason::Shutdown));
+            }
+        }
+        Ok(())
+    }
+
+    async fn restart_now(&mut self, key: ChildKey, why: Why) {
+        if let Some(child) = self.children.get_mut(key) {
+            // Whatever it waited for, it no longer does.
+            child.run = Run::Restarting;
             child.node.set_state(ChildState::Restarting);
         }
-        self.begin(key, Why::Restart).await;
-        Ok(())
+        self.begin(key, why).await;
+    }
+
+    /// Begins a restart that is put off.
+    async fn resume(&mut self, id: &str, reply: RpcReplyPort<Result<(), ResumeChildError>>) {
+        let id = id.to_owned();
+        let key = self.children.find(&id);
+        match key.and_then(|key| self.children.get(key)).map(|it| &it.run) {
+            None => drop(reply.send(Err(ResumeChildError::NotFound { id }))),
+            Some(Run::Waiting(_)) => {
+                self.restart_now(key.unwrap_or_default(), Why::Resume(reply))
+                    .await;
+            }
+            Some(_) => drop(reply.send(Err(ResumeChildError::NotWaiting { id }))),
+        }
+    }
+
+    /// Stops a child and starts it again, whatever it was doing; costs no restart intensity.
+    async fn bounce(
+        &mut self,
+        id: &str,
+        reply: RpcReplyPort<Result<StartedChild, RestartChildError>>,
+    ) {
+        let Some(key) = self.children.find(id) else {
+            let id = id.to_owned();
+            drop(reply.send(Err(RestartChildError::NotFound { id })));
+            return;
+        };
+        self.refuse_start(key).await;
+        let Some(child) = self.children.get_mut(key) else {
+            return;
+        };
+        let stop = self.parent.stop_and_report(child);
+        self.begin_after(stop, key, Why::Bounce(reply)).await;
+    }
+
+    /// Gives up a start beside the queue; who asked for it is told.
+    async fn refuse_start(&mut self, key: ChildKey) {
+        let given_up = self.give_up_start(key).await;
+        if let (Some(why), Some(child)) = (given_up, self.children.get(key)) {
+            why.give_up(child.spec.id());
+        }
     }
 
     /// Stops a child and forgets it, in the queue or beside it.
@@ -347,35 +430,24 @@ impl State {
         key: ChildKey,
         reply: RpcReplyPort<Result<(), TerminateChildError>>,
     ) {
-        let given_up = self.give_up_start(key).await;
-        let Some(mut child) = self.children.remove(key) else {
+        self.refuse_start(key).await;
+        let Some(mut child) = self.remove(key) else {
             return;
         };
         let id = Arc::clone(child.spec.id());
-        if let Some(Why::Call(reply)) = given_up {
-            let id = id.to_string();
-            let reason = ExitReason::Shutdown;
-            drop(reply.send(Err(FailedToStartChild { id, reason }.into())));
-        }
-        let stop = self.parent.stop(&mut child);
-        let parent = self.parent.clone();
-        let stop = async move {
-            if let Some(unexpected) = stop.await {
-                parent.report(ReportContext::ShutdownError, child.spec.id(), &unexpected);
-            }
-        };
+        let stop = self.parent.stop_and_report(&mut child);
         if !self.settings.concurrent {
             stop.await;
             self.vacate(&id);
             drop(reply.send(Ok(())));
             return;
         }
-        let myself = self.myself.clone();
+        let queue = self.parent.queue.clone();
         self.stopping.spawn(async move {
             stop.await;
             // Before the answer, so that the place is empty for whoever heard it.
             let message = DynamicMsg::Stopped(id);
-            drop(myself.send_message(SupervisorMsg::Dynamic(message)));
+            drop(queue.send_message(SupervisorMsg::Dynamic(message)));
             drop(reply.send(Ok(())));
         });
     }
@@ -389,7 +461,7 @@ impl State {
         }
         let mut stops = Vec::with_capacity(self.children.len());
         while let Some(key) = self.children.after(None) {
-            if let Some(mut child) = self.children.remove(key) {
+            if let Some(mut child) = self.remove(key) {
                 let stop = self.parent.stop(&mut child);
                 let id = Arc::clone(child.spec.id());
                 stops.push(async move { (id, stop.await) });
@@ -437,7 +509,7 @@ impl State {
             let active = match child.run {
                 // Also one that is dead while its notice still waits, as in OTP.
                 Run::Alive(_) => 1,
-                Run::Restarting => 0,
+                Run::Restarting | Run::Waiting(_) => 0,
                 Run::Stopped => continue,
             };
             count.active += active;

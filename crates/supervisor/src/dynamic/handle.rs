@@ -226,8 +226,12 @@ impl<Args: Send + Sync + 'static> DynamicSupervisor<Args> {
     ///
     /// Not cancel safe: the request is on its way and is carried out.
     pub async fn terminate_child_named(&self, id: &str) -> Result<(), TerminateChildError> {
-        self.call(|reply| DynamicMsg::TerminateNamed(id.into(), reply))
-            .await?
+        match self.supervisor.terminate_child(id).await {
+            Err(TerminateChildError::Dynamic { .. }) => {
+                Err(TerminateChildError::NotFound { id: id.to_owned() })
+            }
+            other => other,
+        }
     }
 
     /// Lists the children, newest first.

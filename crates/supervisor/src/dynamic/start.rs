@@ -1,5 +1,6 @@
 //! How a dynamic supervisor starts a child: in its queue, or beside it.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use perennial_lifecycle::{ChildKey, ChildState, ExitReason, Incarnation, ReportContext};
@@ -11,13 +12,52 @@ use super::actor::State;
 use super::handle::DynamicChild;
 use crate::child::{Launch, Start};
 use crate::children::Run;
+use crate::handle::StartedChild;
 use crate::message::{DynamicMsg, SupervisorMsg};
-use crate::{FailedToStartChild, StartChildError, event};
+use crate::{FailedToStartChild, RestartChildError, ResumeChildError, StartChildError, event};
 
 /// On whose behalf a child is started.
 pub(super) enum Why {
     Call(RpcReplyPort<Result<DynamicChild, StartChildError>>),
     Restart,
+    Resume(RpcReplyPort<Result<(), ResumeChildError>>),
+    Bounce(RpcReplyPort<Result<StartedChild, RestartChildError>>),
+}
+
+impl Why {
+    /// Tells whoever asked what came of the start; one who gave up the wait is not there any more.
+    fn answer(self, started: Result<DynamicChild, StartChildError>) {
+        match self {
+            Self::Restart => {}
+            Self::Call(reply) => drop(reply.send(started)),
+            Self::Resume(reply) => {
+                let answer = match started {
+                    Err(StartChildError::Failed(failed)) => Err(failed.into()),
+                    _ => Ok(()),
+                };
+                drop(reply.send(answer));
+            }
+            Self::Bounce(reply) => {
+                let answer = match started {
+                    Ok(child) => Ok(StartedChild {
+                        node: Some(child.node),
+                        incarnation: child.incarnation.number(),
+                        info: child.info,
+                    }),
+                    Err(StartChildError::Failed(failed)) => Err(failed.into()),
+                    Err(_) => Ok(StartedChild::ignored()),
+                };
+                drop(reply.send(answer));
+            }
+        }
+    }
+
+    /// Tells whoever asked that the start was given up.
+    pub(super) fn give_up(self, id: &str) {
+        let id = id.to_owned();
+        let reason = ExitReason::Shutdown;
+        self.answer(Err(FailedToStartChild { id, reason }.into()));
+    }
 }
 
 /// A start beside the queue.
@@ -37,21 +77,35 @@ impl Drop for Pending {
 impl State {
     /// Starts a child, in the queue or beside it.
     pub(super) async fn begin(&mut self, key: ChildKey, why: Why) {
+        self.begin_after(ready(()), key, why).await;
+    }
+
+    /// Starts a child once something else is through, in the queue or beside it.
+    pub(super) async fn begin_after(
+        &mut self,
+        before: impl Future<Output = ()> + Send + 'static,
+        key: ChildKey,
+        why: Why,
+    ) {
         let Some(child) = self.children.get(key) else {
             return;
         };
         let start = self.parent.start(key, child);
+        let start = async move {
+            before.await;
+            start.await
+        };
         if !self.settings.concurrent {
             let launch = start.await;
             self.launched(key, why, launch);
             return;
         }
-        let myself = self.myself.clone();
+        let queue = self.parent.queue.clone();
         let task = tokio::spawn(
             async move {
                 let message = DynamicMsg::Launched(key, start.await);
                 // Fails when the supervisor has ended: what was started is asked to stop with the message.
-                drop(myself.send_message(SupervisorMsg::Dynamic(message)));
+                drop(queue.send_message(SupervisorMsg::Dynamic(message)));
             }
             .in_current_span(),
         );
@@ -69,37 +123,37 @@ impl State {
         };
         let id = Arc::clone(child.spec.id());
         let scope = &self.parent.scope;
-        match (self.parent.settle(child, launch), why) {
-            (Start::Running(incarnation, info), Why::Call(reply)) => {
-                event::started(scope, &child.node, incarnation.number());
+        match self.parent.settle(child, launch) {
+            Start::Running(incarnation, info) => {
+                let number = incarnation.number();
+                match &why {
+                    Why::Restart | Why::Resume(_) => event::restarted(scope, &child.node, number),
+                    Why::Call(_) | Why::Bounce(_) => event::started(scope, &child.node, number),
+                }
                 let node = Arc::clone(&child.node);
-                drop(reply.send(Ok(DynamicChild {
+                why.answer(Ok(DynamicChild {
                     node,
                     incarnation,
                     info,
-                })));
+                }));
             }
-            (Start::Running(incarnation, _), Why::Restart) => {
-                event::restarted(scope, &child.node, incarnation.number());
-            }
-            (Start::Ignored, why) => {
-                self.forget(key);
-                if let Why::Call(reply) = why {
-                    let id = id.to_string();
-                    drop(reply.send(Err(StartChildError::Ignored { id })));
-                }
-            }
-            (Start::Failed(reason), Why::Call(reply)) => {
+            Start::Ignored => {
                 self.forget(key);
                 let id = id.to_string();
-                drop(reply.send(Err(FailedToStartChild { id, reason }.into())));
+                why.answer(Err(StartChildError::Ignored { id }));
             }
-            (Start::Failed(reason), Why::Restart) => {
-                child.run = Run::Restarting;
-                child.node.set_state(ChildState::Restarting);
-                self.parent.report(ReportContext::StartError, &id, &reason);
-                // Behind what waits already. Fails only when this supervisor is ending.
-                drop(self.myself.send_message(SupervisorMsg::Retry(key)));
+            Start::Failed(reason) => {
+                if matches!(why, Why::Restart | Why::Resume(_)) {
+                    child.run = Run::Restarting;
+                    child.node.set_state(ChildState::Restarting);
+                    self.parent.report(ReportContext::StartError, &id, &reason);
+                    // Behind what waits already. Fails only when this supervisor is ending.
+                    drop(self.parent.queue.send_message(SupervisorMsg::Retry(key)));
+                } else {
+                    self.forget(key);
+                }
+                let id = id.to_string();
+                why.answer(Err(FailedToStartChild { id, reason }.into()));
             }
         }
     }
@@ -115,7 +169,7 @@ impl State {
         }
         if let Some((incarnation, reason)) = pending.ended.take() {
             // Fails only when this supervisor is ending.
-            drop(self.myself.send_message(SupervisorMsg::Ended {
+            drop(self.parent.queue.send_message(SupervisorMsg::Ended {
                 key,
                 incarnation,
                 reason,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use perennial_lifecycle::{
-    ChildKind, ChildSpec, ExitReason, Restart, Shutdown, StartContext, StartError, Started,
+    Backoff, ChildKind, ChildSpec, ExitReason, Quarantine, Restart, RestartIntensity, Shutdown,
+    StartContext, StartError, Started, Watchdog,
 };
 use ractor::Actor;
 
@@ -103,6 +104,30 @@ impl<Args: Send + Sync + 'static> ChildTemplate<Args> {
         self
     }
 
+    /// Waits before each restart of a child, see [`ChildSpec::backoff`]. The schedule is each child's own.
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.erased.spec = self.erased.spec.backoff(backoff);
+        self
+    }
+
+    /// Limits the restarts of each child, see [`ChildSpec::budget`].
+    pub fn budget(mut self, budget: RestartIntensity) -> Self {
+        self.erased.spec = self.erased.spec.budget(budget);
+        self
+    }
+
+    /// Parks a child where it would end the supervisor, see [`ChildSpec::quarantine`].
+    pub fn quarantine(mut self, quarantine: Quarantine) -> Self {
+        self.erased.spec = self.erased.spec.quarantine(quarantine);
+        self
+    }
+
+    /// Watches for handlers that take too long, see [`ChildSpec::watchdog`].
+    pub fn watchdog(mut self, watchdog: Watchdog) -> Self {
+        self.erased.spec = self.erased.spec.watchdog(watchdog);
+        self
+    }
+
     pub(super) fn erase(self) -> Template {
         self.erased
     }
@@ -153,7 +178,8 @@ impl Template {
         let spec = (self.make)(id, arguments)?
             .restart(self.spec.restart_type())
             .shutdown(self.spec.shutdown_type())
-            .significant(self.spec.is_significant());
+            .significant(self.spec.is_significant())
+            .cared_for_as(&self.spec);
         Some(spec)
     }
 }

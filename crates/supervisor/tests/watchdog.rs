@@ -1,0 +1,188 @@
+//! Handlers that take too long.
+
+#![allow(clippy::unwrap_used, reason = "this is a test, its helpers included")]
+
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use perennial_lifecycle::{ChildSpec, Event, EventKind, ExitReason, Incarnation, Scope, Watchdog};
+use perennial_supervisor::{
+    ChildTemplate, DynamicSupervisor, RestartIntensity, Supervisor, SupervisorBuilder,
+};
+use perennial_testkit::{Order, Puppet};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+
+fn generous() -> SupervisorBuilder {
+    Supervisor::builder().intensity(RestartIntensity::new(100, SECOND))
+}
+
+async fn start(scope: &Scope, builder: SupervisorBuilder) -> Supervisor {
+    builder.build().unwrap().start_in(scope).await.unwrap()
+}
+
+fn run(supervisor: &Supervisor, id: &str) -> Arc<Incarnation> {
+    supervisor.node().child(id).unwrap().current().unwrap()
+}
+
+fn stuck(scope: &Scope) -> Vec<(u64, &'static str, Duration)> {
+    let events = scope.events().recent();
+    let stuck = events.into_iter().filter_map(|event| match event.kind {
+        EventKind::Stuck {
+            incarnation,
+            message,
+            age,
+        } => Some((incarnation, message, age)),
+        _ => None,
+    });
+    stuck.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_22_a_handler_that_takes_too_long_is_reported_once_with_its_message_type() {
+    let scope = Scope::new("t");
+    let watched =
+        |id: &str, limit| ChildSpec::worker(id, || (Puppet, ())).watchdog(Watchdog::report(limit));
+    let builder = generous()
+        .child(watched("patient", 100 * SECOND))
+        .child(watched("w", SECOND))
+        .child(ChildSpec::worker("unwatched", || (Puppet, ())));
+    let supervisor = start(&scope, builder).await;
+    let tell = |id: &str, order| {
+        let actor = run(&supervisor, id).actor_ref().unwrap();
+        assert!(actor.send_message(order).is_ok());
+    };
+    let (done, first) = oneshot::channel();
+    tell("w", Order::Work(900 * MS, done.into()));
+    first.await.unwrap();
+    assert!(stuck(&scope).is_empty());
+
+    let (done, second) = oneshot::channel();
+    tell("w", Order::Work(10 * SECOND, done.into()));
+    tell("w", Order::Hang);
+    tell("patient", Order::Hang);
+    tell("unwatched", Order::Hang);
+    second.await.unwrap();
+    let reported = stuck(&scope);
+    assert_eq!(reported.len(), 1, "{reported:?}");
+    let (incarnation, message, age) = reported[0];
+    assert_eq!(incarnation, 1);
+    assert!(message.ends_with("Order"), "{message}");
+    assert!(age >= SECOND && age <= SECOND + SECOND / 4, "{age:?}");
+
+    // The next message is another case.
+    sleep(10 * SECOND).await;
+    assert_eq!(stuck(&scope).len(), 2);
+    assert!(!run(&supervisor, "w").is_ending());
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_23_a_stuck_actor_that_yields_to_its_kill_is_restarted_as_after_any_kill() {
+    let scope = Scope::new("t");
+    let watched = ChildSpec::worker("w", || (Puppet, ())).watchdog(Watchdog::replace(SECOND));
+    let supervisor = start(&scope, generous().child(watched)).await;
+    let first = run(&supervisor, "w");
+    assert!(first.actor_ref().unwrap().send_message(Order::Hang).is_ok());
+    assert!(matches!(first.ended().await, ExitReason::Killed));
+    supervisor.count_children().await.unwrap();
+    let node = supervisor.node().child("w").unwrap();
+    assert_eq!((node.restarts(), scope.detached()), (1, 0));
+    assert_eq!(stuck(&scope).len(), 1);
+}
+
+/// Does not yield until somebody says so.
+struct Blocked(Arc<Mutex<mpsc::Receiver<()>>>);
+
+impl Actor for Blocked {
+    type Msg = ();
+    type State = ();
+    type Arguments = ();
+    async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+    async fn handle(&self, _: ActorRef<()>, (): (), (): &mut ()) -> Result<(), ActorProcessingErr> {
+        self.0.lock().unwrap().recv()?;
+        Ok(())
+    }
+}
+
+struct Watched {
+    scope: Scope,
+    supervisor: Supervisor,
+    release: mpsc::Sender<()>,
+}
+
+impl Watched {
+    /// Follows a stuck actor from its replacement to its late end.
+    async fn follow(self) {
+        let mut events = self.scope.events().subscribe();
+        let mut wait_for = async |wanted: fn(&EventKind) -> bool| -> Event {
+            loop {
+                let event = events.recv().await.unwrap();
+                if wanted(&event.kind) {
+                    return event;
+                }
+            }
+        };
+        let node = self.supervisor.node().child("w").unwrap();
+        let first = node.current().unwrap();
+        assert!(first.actor_ref().unwrap().send_message(()).is_ok());
+        let detached = wait_for(|kind| matches!(kind, EventKind::Detached { .. })).await;
+        assert_eq!(detached.path, *node.path());
+        assert!(detached.kind.to_string().contains("did not yield"));
+        wait_for(|kind| matches!(kind, EventKind::Restarted { .. })).await;
+        assert_eq!(self.scope.detached(), 1);
+        // For everybody else the first run is over.
+        assert!(matches!(first.ended().await, ExitReason::Failed(_)));
+        assert!(first.is_detached());
+        assert_eq!(node.current().unwrap().number(), 2);
+        assert_eq!(node.history().len(), 1);
+
+        self.release.send(()).unwrap();
+        wait_for(|kind| matches!(kind, EventKind::Reclaimed { incarnation: 1 })).await;
+        assert_eq!(self.scope.detached(), 0);
+        self.supervisor.count_children().await.unwrap();
+        let second = node.current().unwrap();
+        assert_eq!((second.number(), second.is_ending()), (2, false));
+        assert_eq!(node.history().len(), 1);
+        self.supervisor.stop(ExitReason::Shutdown).await;
+    }
+}
+
+const WATCHDOG: Watchdog = Watchdog::replace(Duration::from_millis(20)).grace(MS);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn sup_23_a_stuck_actor_that_does_not_yield_is_left_behind_and_counted() {
+    let scope = Scope::new("t");
+    let (release, held) = mpsc::channel();
+    let held = Arc::new(Mutex::new(held));
+    let child = ChildSpec::worker("w", move || (Blocked(Arc::clone(&held)), ()));
+    let supervisor = start(&scope, generous().child(child.watchdog(WATCHDOG))).await;
+    let watched = Watched {
+        scope,
+        supervisor,
+        release,
+    };
+    watched.follow().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn sup_23_a_stuck_dynamic_child_is_left_behind_as_well() {
+    let scope = Scope::new("t");
+    let (release, held) = mpsc::channel();
+    let held = Arc::new(Mutex::new(held));
+    let template = ChildTemplate::worker("w", move |(): &()| (Blocked(Arc::clone(&held)), ()));
+    let dynamic = DynamicSupervisor::builder(template.watchdog(WATCHDOG));
+    let dynamic = dynamic.build().unwrap().start_in(&scope).await.unwrap();
+    dynamic.start_child_named("w", ()).await.unwrap();
+    let watched = Watched {
+        supervisor: Supervisor::at(dynamic.node()).unwrap(),
+        scope,
+        release,
+    };
+    watched.follow().await;
+}
