@@ -15,6 +15,7 @@ pub(crate) enum Command {
     Kill,
     Restart,
     Stop,
+    Resume,
 }
 
 impl Command {
@@ -23,6 +24,7 @@ impl Command {
             Self::Kill => "kill",
             Self::Restart => "restart",
             Self::Stop => "stop",
+            Self::Resume => "resume",
         }
     }
 }
@@ -118,6 +120,12 @@ async fn perform(scope: &Scope, command: Command, path: &str) -> Outcome {
             let parent = supervisor_of(root, &node, command)?;
             let stopped = parent.terminate_child(node.path().id()).await;
             stopped.map_err(SupervisorError::from)?;
+            Ok(None)
+        }
+        Command::Resume => {
+            let parent = supervisor_of(root, &node, command)?;
+            let resumed = parent.resume_child(node.path().id()).await;
+            resumed.map_err(SupervisorError::from)?;
             Ok(None)
         }
     }

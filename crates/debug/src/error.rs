@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use perennial_lifecycle::{ActorPath, ChildState};
-use perennial_supervisor::{RestartChildError, TerminateChildError};
+use perennial_supervisor::{RestartChildError, ResumeChildError, TerminateChildError};
 
 /// A snapshot that cannot be taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,4 +102,7 @@ pub enum SupervisorError {
     /// To a stop.
     #[error(transparent)]
     Terminate(#[from] TerminateChildError),
+    /// To a resumption.
+    #[error(transparent)]
+    Resume(#[from] ResumeChildError),
 }

@@ -105,7 +105,7 @@ impl Debugger {
             let root = root.path().clone();
             return Err(SnapshotError::NotStarted { root });
         }
-        Ok(Snapshot::read(root).await)
+        Ok(Snapshot::read(root, self.shared.scope.detached()).await)
     }
 
     /// Receives every event of the tree from now on.
@@ -193,6 +193,19 @@ impl Debugger {
     /// As [`kill`](Self::kill).
     pub async fn stop(&self, path: &str) -> Result<(), CommandError> {
         self.command(Command::Stop, path).await.map(drop)
+    }
+
+    /// Starts the actor at `path` now whose restart is put off by a backoff or a quarantine.
+    ///
+    /// # Errors
+    ///
+    /// As [`restart`](Self::restart); also when its restart is not put off.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`kill`](Self::kill).
+    pub async fn resume(&self, path: &str) -> Result<(), CommandError> {
+        self.command(Command::Resume, path).await.map(drop)
     }
 
     async fn command(&self, command: Command, path: &str) -> Outcome {

@@ -23,6 +23,9 @@ pub(crate) fn summary(snapshot: &Snapshot) -> String {
         line.push_str(", ");
         line.push_str(&count(totals.problems, "problem"));
     }
+    if totals.detached > 0 {
+        line.push_str(&format!(", {} left behind", totals.detached));
+    }
     line
 }
 
@@ -151,7 +154,7 @@ pub(crate) fn duration(duration: Duration) -> String {
 }
 
 /// The states, each with the colours of its class.
-const CLASSES: [(ChildState, &str); 5] = [
+const CLASSES: [(ChildState, &str); 6] = [
     (
         ChildState::Running,
         "fill:#d3f9d8,stroke:#2b8a3e,color:#1b1b1b",
@@ -163,6 +166,10 @@ const CLASSES: [(ChildState, &str); 5] = [
     (
         ChildState::Restarting,
         "fill:#fff3bf,stroke:#e67700,color:#1b1b1b",
+    ),
+    (
+        ChildState::Quarantined,
+        "fill:#ffd8a8,stroke:#d9480f,color:#1b1b1b",
     ),
     (
         ChildState::Stopping,

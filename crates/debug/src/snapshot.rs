@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 use perennial_lifecycle::{ActorPath, ChildKind, ChildState, Ended, Node, Restart, Shutdown};
 use serde::{Serialize, Serializer};
 use tokio::task::yield_now;
+use tokio::time::Instant;
 
 use crate::render;
 
@@ -53,6 +54,8 @@ pub struct Totals {
     pub down: u64,
     /// Places with a [`problem`](NodeSnapshot::problem).
     pub problems: u64,
+    /// Actors that were left behind, because they did not yield to a kill, and still have not.
+    pub detached: u64,
 }
 
 /// One place in the tree and the actor that lives there.
@@ -83,6 +86,10 @@ pub struct NodeSnapshot {
     pub handled: u64,
     /// How the last run that ended did.
     pub last_exit: Option<ExitSnapshot>,
+    /// How those before it did, as far as they are remembered, oldest first.
+    pub earlier_exits: Vec<ExitSnapshot>,
+    /// In how long it will be started again, while that is put off by a backoff or a quarantine.
+    pub due_ms: Option<u64>,
     /// What it is started from, once known.
     pub spec: Option<SpecSnapshot>,
     /// Its children, in start order.
@@ -101,7 +108,8 @@ pub struct ExitSnapshot {
     pub class: &'static str,
     /// Whether a transient child that ends so stays down.
     pub clean: bool,
-    /// The reason and all that led to it, outermost first.
+    /// The reason and all that led to it, outermost first; for a supervisor that gave up, also the end of the
+    /// child that it could not bear.
     pub chain: Vec<String>,
     /// When, in milliseconds since the Unix epoch.
     pub at_ms: u64,
@@ -122,8 +130,11 @@ pub struct SpecSnapshot {
 
 impl Snapshot {
     /// Reads a tree. No lock is held over more than one node, or over an await.
-    pub(crate) async fn read(root: &Arc<Node>) -> Self {
-        let mut totals = Totals::default();
+    pub(crate) async fn read(root: &Arc<Node>, detached: u64) -> Self {
+        let mut totals = Totals {
+            detached,
+            ..Totals::default()
+        };
         let mut open = vec![(0, Arc::clone(root))];
         // Each node before its children, these in start order.
         let mut flat = Vec::new();
@@ -200,6 +211,8 @@ impl NodeSnapshot {
         let spec = node.spec();
         let run = node.current();
         let run = run.as_deref();
+        let mut exits: Vec<ExitSnapshot> = node.history().iter().map(ExitSnapshot::from).collect();
+        let now = Instant::now();
         Self {
             id: path.id().to_owned(),
             path,
@@ -212,21 +225,30 @@ impl NodeSnapshot {
             in_hand_ms: run.and_then(|it| it.in_hand()).map(millis),
             message_type: run.map(|it| it.message_type().name),
             handled: run.map_or(0, |it| it.handled()),
-            last_exit: node.last_end().as_ref().map(ExitSnapshot::from),
+            last_exit: exits.pop(),
+            earlier_exits: exits,
+            due_ms: node.due().map(|due| millis(due - now)),
             spec: spec.map(|(_, restart, shutdown)| SpecSnapshot { restart, shutdown }),
             children: Vec::new(),
         }
     }
 
-    /// Says what is wrong here, in a few words: it is being restarted, it ended badly and stayed down, or
-    /// its message in hand takes long.
+    /// Says what is wrong here, in a few words: it is being restarted or waits for that, it ended badly and
+    /// stayed down, or its message in hand takes long.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let bad_end = self.last_exit.as_ref().filter(|exit| !exit.clean);
         let why = || bad_end.map_or_else(String::new, |exit| format!(": {}", exit.reason));
-        match self.state {
-            ChildState::Restarting => Some(format!("restarting{}", why())),
-            ChildState::Stopped if self.incarnation.is_none() && bad_end.is_some() => {
+        let due = |due| render::duration(Duration::from_millis(due));
+        match (self.state, self.due_ms) {
+            (ChildState::Restarting, None) => Some(format!("restarting{}", why())),
+            (ChildState::Restarting, Some(at)) => Some(format!("restart in {}{}", due(at), why())),
+            (ChildState::Quarantined, at) => Some(format!(
+                "quarantined for another {}{}",
+                due(at.unwrap_or_default()),
+                why()
+            )),
+            (ChildState::Stopped, _) if self.incarnation.is_none() && bad_end.is_some() => {
                 Some(format!("down{}", why()))
             }
             _ => self
@@ -245,7 +267,7 @@ impl From<&Ended> for ExitSnapshot {
             reason: ended.reason.to_string(),
             class: ended.reason.class(),
             clean: ended.reason.is_clean(),
-            chain: ended.reason.chain(),
+            chain: ended.chain(),
             at_ms: epoch_ms(ended.at),
             uptime_ms: millis(ended.uptime),
         }

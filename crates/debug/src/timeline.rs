@@ -65,6 +65,7 @@ fn reason(kind: &EventKind) -> Option<&ExitReason> {
     match kind {
         EventKind::StartFailed { reason, .. }
         | EventKind::Exited { reason, .. }
+        | EventKind::Detached { reason, .. }
         | EventKind::Report { reason, .. } => Some(reason),
         _ => None,
     }
@@ -75,10 +76,14 @@ fn level(kind: &EventKind) -> Level {
         EventKind::Report {
             context: ReportContext::Shutdown,
             ..
-        } => Level::Error,
-        EventKind::StartFailed { .. } | EventKind::Restarted { .. } | EventKind::Report { .. } => {
-            Level::Warn
         }
+        | EventKind::Quarantined { .. }
+        | EventKind::Stuck { .. }
+        | EventKind::Detached { .. } => Level::Error,
+        EventKind::StartFailed { .. }
+        | EventKind::Restarted { .. }
+        | EventKind::RestartDelayed { .. }
+        | EventKind::Report { .. } => Level::Warn,
         EventKind::Exited { reason, .. } if !reason.is_clean() => Level::Warn,
         _ => Level::Info,
     }

@@ -2,6 +2,7 @@ use std::fmt;
 use std::time::Duration;
 
 use perennial_lifecycle::{ActorName, ExitReason};
+use tokio::time::Instant;
 
 /// Why a message was not delivered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +19,14 @@ pub enum Refusal {
     NotRunning {
         /// The name.
         name: ActorName,
+    },
+    /// The actor ended too often and is parked; a probe will start it again.
+    #[error("`{name}` is unavailable, in quarantine for another {:?}", until.saturating_duration_since(Instant::now()))]
+    Unavailable {
+        /// The name.
+        name: ActorName,
+        /// When it will be started again.
+        until: Instant,
     },
     /// The name's gate refused.
     #[error("`{name}` is rate limited, retry after {retry_after:?}")]
@@ -43,7 +52,10 @@ impl Refusal {
     /// Says whether the same message may be delivered later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::NotRunning { .. } | Self::RateLimited { .. })
+        matches!(
+            self,
+            Self::NotRunning { .. } | Self::Unavailable { .. } | Self::RateLimited { .. }
+        )
     }
 
     /// Says when to come back, where that is known.
@@ -51,6 +63,9 @@ impl Refusal {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after, .. } => Some(*retry_after),
+            Self::Unavailable { until, .. } => {
+                Some(until.saturating_duration_since(Instant::now()))
+            }
             _ => None,
         }
     }

@@ -13,6 +13,7 @@ pub(crate) fn refused(refusal: &Refusal) {
     let kind = match refusal {
         Refusal::Unknown { .. } => "unknown",
         Refusal::NotRunning { .. } => "not_running",
+        Refusal::Unavailable { .. } => "unavailable",
         Refusal::RateLimited { .. } => "rate_limited",
         Refusal::WrongType { .. } => "wrong_type",
     };

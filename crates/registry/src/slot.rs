@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use perennial_lifecycle::{ActorName, Incarnation, MessageType, Node};
+use perennial_lifecycle::{ActorName, ChildState, Incarnation, MessageType, Node};
 use ractor::Message;
 
 use crate::{CastError, Gate, Refusal};
@@ -65,7 +65,7 @@ impl Slot {
             });
         };
         let Some(current) = bound.node.current() else {
-            return Err(self.not_running(message));
+            return Err(self.not_running(&bound.node, message));
         };
         current.count_sent();
         match current.cell().send_message(message) {
@@ -73,7 +73,9 @@ impl Slot {
             Err(error) => {
                 current.uncount_sent();
                 match error {
-                    ractor::MessagingErr::SendErr(message) => Err(self.not_running(message)),
+                    ractor::MessagingErr::SendErr(message) => {
+                        Err(self.not_running(&bound.node, message))
+                    }
                     // The type was checked when the name was resolved, and the port of a live actor
                     // takes every message: ractor has no other way to fail here.
                     ractor::MessagingErr::ChannelClosed
@@ -83,12 +85,14 @@ impl Slot {
         }
     }
 
-    fn not_running<M>(&self, message: M) -> CastError<M> {
-        CastError {
-            message,
-            refusal: Refusal::NotRunning {
-                name: self.name.clone(),
-            },
-        }
+    fn not_running<M>(&self, node: &Node, message: M) -> CastError<M> {
+        let name = self.name.clone();
+        let refusal = match node.due() {
+            Some(until) if node.state() == ChildState::Quarantined => {
+                Refusal::Unavailable { name, until }
+            }
+            _ => Refusal::NotRunning { name },
+        };
+        CastError { message, refusal }
     }
 }

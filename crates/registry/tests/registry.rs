@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use perennial_lifecycle::{ActorName, ChildSpec, ExitReason, Scope};
+use perennial_lifecycle::{ActorName, Backoff, ChildSpec, ExitReason, Quarantine, Scope};
 use perennial_registry::{CallError, Gate, GateRefused, Name, Refusal, Registry};
 use perennial_supervisor::{RestartIntensity, Supervisor};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use tokio::time::Instant;
 
 enum Msg {
     Add(u64),
@@ -208,4 +209,37 @@ async fn wait_for_completes_when_an_actor_is_first_started_under_the_name() {
     tokio::task::yield_now().await;
     supervisor.start_child(spec("a")).await.unwrap();
     assert_eq!(waiting.await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_9_the_name_of_an_actor_in_quarantine_says_until_when_it_is_unavailable() {
+    let times = Backoff::constant(30 * SECOND);
+    let parked = spec("a")
+        .budget(RestartIntensity::new(0, SECOND))
+        .quarantine(Quarantine::new(times));
+    let (registry, supervisor) = tree([parked]).await;
+    let node = supervisor.node().child("a").unwrap();
+    node.current().unwrap().kill();
+    // One that waits for the actor meanwhile is told as soon as it is known.
+    let waiting = registry.call(SUM, Msg::Total, 3600 * SECOND).await;
+    let until = Instant::now() + 30 * SECOND;
+    let unavailable = Refusal::Unavailable {
+        name: SUM.to_actor_name(),
+        until,
+    };
+    match waiting.unwrap_err() {
+        CallError::Refused(refusal) => assert_eq!(refusal, unavailable),
+        other => panic!("{other}"),
+    }
+    let refused = registry.cast(SUM, Msg::Add(1)).unwrap_err();
+    assert_eq!(refused.refusal, unavailable);
+    assert!(matches!(refused.message, Msg::Add(1)));
+    assert!(unavailable.is_retryable());
+    assert_eq!(unavailable.retry_after(), Some(30 * SECOND));
+    assert_eq!(
+        unavailable.to_string(),
+        "`sum` is unavailable, in quarantine for another 30s"
+    );
+    tokio::time::sleep_until(until).await;
+    assert_eq!(registry.call(SUM, Msg::Total, SECOND).await.unwrap(), 0);
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use perennial::breaker::Trip;
 use perennial::monitor::{ServiceHealth, Status};
 use perennial::{
-    BreakerConfig, ChildSpec, DATABASE, DatabaseWorker, GuardError, Name, Overall, PoolConfig,
-    Pressure, Quota, Tree,
+    Backoff, BreakerConfig, ChildSpec, ChildState, DATABASE, DatabaseWorker, GuardError, Name,
+    Overall, PoolConfig, Pressure, Quarantine, Quota, RestartIntensity, Tree,
 };
 use perennial_testkit::{Journal, Order};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use crate::support::{patient, puppet, within};
+use crate::support::{echoes, patient, puppet, within};
 
 async fn ask(tree: &Tree, service: &str) -> ServiceHealth {
     let health = within("health", tree.health().check()).await;
@@ -259,5 +259,46 @@ async fn the_outcomes_of_protected_operations_are_counted_by_service() {
         counts,
         [("config_server", 0), ("database", 1), ("orders", 5)]
     );
+    within("shutdown", tree.shutdown()).await;
+}
+
+#[tokio::test]
+async fn an_actor_in_quarantine_degrades_its_service_and_whoever_depends_on_it() {
+    let times = Backoff::constant(Duration::from_secs(30));
+    let parked = puppet("rates")
+        .budget(RestartIntensity::new(0, Duration::from_secs(1)))
+        .quarantine(Quarantine::new(times));
+    let tree = Tree::builder("t")
+        .child(parked)
+        .child(puppet("billing"))
+        .depends_on("billing", "rates")
+        .start()
+        .await
+        .unwrap();
+    let node = tree.host().node().child("rates").unwrap();
+    tokio::time::pause();
+    let crash = Order::Fail("no rates");
+    tree.cast(Name::<Order>::new("rates"), crash).unwrap();
+    while node.state() != ChildState::Quarantined {
+        let changed = node.changed();
+        if node.state() != ChildState::Quarantined {
+            changed.await;
+        }
+    }
+    for (service, aspect) in [("rates", "alive"), ("billing", "depends on rates")] {
+        let health = ask(&tree, service).await;
+        assert_eq!(health.status, Status::Degraded, "{health:?}");
+        let cause = format!("{aspect}: in quarantine for another 30s");
+        assert_eq!(health.causes, [cause]);
+    }
+    let shown = tree.debug().snapshot().await.unwrap().render();
+    assert!(
+        shown.contains("quarantined for another 30.0s: failed: no rates"),
+        "{shown}"
+    );
+    tree.debug().resume("t/host/rates").await.unwrap();
+    echoes(&tree, &Name::new("rates")).await;
+    assert_eq!(ask(&tree, "rates").await.status, Status::Healthy);
+    tokio::time::resume();
     within("shutdown", tree.shutdown()).await;
 }

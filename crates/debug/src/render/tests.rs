@@ -22,6 +22,8 @@ fn node(path: &str, kind: ChildKind) -> NodeSnapshot {
         message_type: Some("Msg"),
         handled: 7,
         last_exit: None,
+        earlier_exits: Vec::new(),
+        due_ms: None,
         spec: Some(SpecSnapshot {
             restart: Restart::Permanent,
             shutdown,
@@ -170,6 +172,7 @@ fn mermaid_has_safe_ids_states_as_classes_and_escaped_labels() {
     classDef running fill:#d3f9d8,stroke:#2b8a3e,color:#1b1b1b
     classDef starting fill:#d0ebff,stroke:#1971c2,color:#1b1b1b
     classDef restarting fill:#fff3bf,stroke:#e67700,color:#1b1b1b
+    classDef quarantined fill:#ffd8a8,stroke:#d9480f,color:#1b1b1b
     classDef stopping fill:#e9ecef,stroke:#868e96,color:#1b1b1b
     classDef stopped fill:#ffe3e3,stroke:#c92a2a,color:#1b1b1b
 "##;
@@ -187,7 +190,8 @@ fn json_has_every_field_in_a_stable_order() {
     "actors": 9,
     "restarts": 16,
     "down": 3,
-    "problems": 3
+    "problems": 3,
+    "detached": 0
   },
   "root": {
     "path": "production",
@@ -202,6 +206,8 @@ fn json_has_every_field_in_a_stable_order() {
     "message_type": "Msg",
     "handled": 7,
     "last_exit": null,
+    "earlier_exits": [],
+    "due_ms": null,
     "spec": {
       "restart": "permanent",
       "shutdown": "infinity"
@@ -231,6 +237,8 @@ fn json_has_every_field_in_a_stable_order() {
           "at_ms": 1700000000000,
           "uptime_ms": 60000
         },
+        "earlier_exits": [],
+        "due_ms": null,
         "spec": {
           "restart": "permanent",
           "shutdown": "within 5s"

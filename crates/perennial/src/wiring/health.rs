@@ -8,6 +8,8 @@ use perennial_lifecycle::{ChildSpec, ChildState, Node, Restart};
 use perennial_monitor::{Check, CheckReport, with_liveness};
 use perennial_pool::{PoolStatus, Pools};
 
+use tokio::time::Instant;
+
 use crate::Tree;
 
 /// A handler that takes longer than this does not answer in time.
@@ -84,7 +86,7 @@ impl Service {
     }
 
     fn report(&self) -> CheckReport {
-        let mut report = CheckReport::new().with(Check::alive(self.is_alive()));
+        let mut report = CheckReport::new().with(alive("alive", &self.node));
         if let Some(current) = self.node.current() {
             let waiting = usize::try_from(current.mailbox_depth()).unwrap_or(usize::MAX);
             report = report
@@ -108,8 +110,9 @@ impl Service {
         let Some(node) = self.services.get(name) else {
             return Check::unhealthy(label, "the tree has no such service");
         };
-        if !is_alive(node) {
-            return Check::unhealthy(label, "it is not running");
+        let lives = alive(&label, node);
+        if lives.cause.is_some() {
+            return lives;
         }
         if let Some(breaker) = self.breakers.get(name) {
             let check = circuit(&label, &breaker);
@@ -143,6 +146,19 @@ fn is_alive(node: &Node) -> bool {
             .is_some_and(|(_, restart, _)| restart != Restart::Permanent)
         && node.last_end().is_some_and(|end| end.reason.is_clean());
     done || node.current_ref().is_some()
+}
+
+fn alive(label: &str, node: &Node) -> Check {
+    if is_alive(node) {
+        return Check::healthy(label);
+    }
+    match (node.state(), node.due()) {
+        (ChildState::Quarantined, Some(due)) => {
+            let left = due.saturating_duration_since(Instant::now());
+            Check::degraded(label, format!("in quarantine for another {left:?}"))
+        }
+        _ => Check::unhealthy(label, "it is not running"),
+    }
 }
 
 fn answers_in_time(in_hand: Option<Duration>) -> Check {
