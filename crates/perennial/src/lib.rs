@@ -100,8 +100,8 @@ pub use perennial_pool::{
 pub use perennial_rate_limit::{Algorithm, Decision, Quota, RateGate};
 pub use perennial_registry::{Address, CallError, CastError, Name, Refusal, Registry};
 pub use perennial_supervisor::{
-    AutoShutdown, ChildTemplate, DynamicChild, DynamicSupervisor, RestartIntensity, Strategy,
-    Supervisor, SupervisorSpec,
+    AutoShutdown, ChildTemplate, DynamicChild, DynamicSupervisor, PartitionedSupervisor,
+    RestartIntensity, Strategy, Supervisor, SupervisorSpec,
 };
 pub use perennial_workers::{AnalyzerWorker, DatabaseWorker};
 

@@ -33,7 +33,7 @@
 //! ```
 //!
 //! A [`Supervisor`] knows its children from the start; those of a [`DynamicSupervisor`] come and go, all from
-//! one template.
+//! one template. A [`PartitionedSupervisor`] divides them among dynamic supervisors side by side, by a key.
 //!
 //! # Guarantees
 //!
@@ -56,6 +56,7 @@ mod event;
 mod handle;
 mod intensity;
 mod message;
+mod partition;
 mod pause;
 mod recovery;
 mod root;
@@ -71,4 +72,7 @@ pub use error::{
     SupervisorDown, SupervisorSpecError, TerminateChildError,
 };
 pub use handle::{ChildCount, ChildInfo, ChildStatus, StartedChild, Supervisor};
+pub use partition::{
+    PartitionedChildInfo, PartitionedSpec, PartitionedSupervisor, PartitionedSupervisorBuilder,
+};
 pub use perennial_lifecycle::RestartIntensity;

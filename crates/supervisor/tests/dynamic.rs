@@ -662,6 +662,100 @@ async fn dyn_19_nobody_is_lost_when_all_happens_at_once() {
     }
 }
 
+/// Takes 10 ms to come up, and ends at the first word.
+struct LateRiser;
+
+impl Actor for LateRiser {
+    type Msg = Order;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Order>, (): ()) -> Result<(), ActorProcessingErr> {
+        sleep(10 * MILLISECOND).await;
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Order>,
+        _: Order,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        Err("broken".into())
+    }
+}
+
+/// A supervisor with 100 children that take 10 ms to come up, all of which have just crashed.
+async fn crashed(concurrent: bool) -> (DynamicSupervisor<()>, Vec<DynamicChild>) {
+    let template = ChildTemplate::worker("late", |(): &()| (LateRiser, ()));
+    let supervisor = start(generous(template).concurrent_starts(concurrent)).await;
+    let mut children = Vec::new();
+    for _ in 0..100 {
+        children.push(supervisor.start_child(()).await.unwrap());
+    }
+    for child in &children {
+        order(child, Order::Fail("broken"));
+    }
+    for child in &children {
+        child.incarnation().ended().await;
+    }
+    (supervisor, children)
+}
+
+/// Returns how long it takes from now until all of them are back.
+async fn all_back(children: &[DynamicChild]) -> Duration {
+    let began = Instant::now();
+    for child in children {
+        assert_eq!(successor(child).await.number(), 2);
+    }
+    began.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn dyn_20_a_hundred_children_that_crash_at_once_are_back_together_while_calls_are_answered() {
+    let (supervisor, mut children) = crashed(true).await;
+    let victim = children.pop().unwrap();
+    let began = Instant::now();
+    let calls = async {
+        // None of these waits for anybody's start.
+        let list = supervisor.which_children().await.unwrap();
+        let restarting = |it: &_| matches!(it, ChildStatus::Restarting);
+        assert_eq!(list.len(), 100);
+        assert!(list.iter().all(|child| restarting(&child.status)));
+        assert_eq!(supervisor.count_children().await.unwrap().active, 0);
+        supervisor.terminate_child(&victim).await.unwrap();
+        assert_eq!(listed(&supervisor).await, 99);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        // This one waits for its own.
+        sleep(5 * MILLISECOND).await;
+        let more = supervisor.start_child(()).await.unwrap();
+        assert_eq!(began.elapsed(), 15 * MILLISECOND);
+        more
+    };
+    let (more, took) = tokio::join!(calls, all_back(&children));
+    assert!(took <= 30 * MILLISECOND, "{took:?}");
+    assert!(victim.node().current().is_none());
+    assert_eq!(supervisor.count_children().await.unwrap().active, 100);
+
+    // Nor does the stop wait.
+    order(&more, Order::Fail("broken"));
+    more.incarnation().ended().await;
+    let began = Instant::now();
+    supervisor.stop(ExitReason::Shutdown).await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+
+    // One after the other, with the calls behind them.
+    let (supervisor, children) = crashed(false).await;
+    let began = Instant::now();
+    let calls = async {
+        listed(&supervisor).await;
+        began.elapsed()
+    };
+    let (answered, took) = tokio::join!(calls, all_back(&children));
+    assert!(took >= SECOND, "{took:?}");
+    assert!(answered >= SECOND, "{answered:?}");
+}
+
 #[test]
 fn handles_can_be_sent_and_shared() {
     fn check<T: std::fmt::Debug + Send + Sync + Clone>() {}

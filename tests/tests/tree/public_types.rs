@@ -8,6 +8,7 @@ use perennial::config::{ConfigEntry, GetError, Subscription};
 use perennial::debug::{CommandError, NodeSnapshot, TimelineEntry};
 use perennial::guard::{GuardBuilder, GuardConfigError, NoPool};
 use perennial::pool::{DuplicatePool, Holder, Pools};
+use perennial::supervisor::{PartitionedChildInfo, PartitionedSpec, PartitionedSupervisorBuilder};
 use perennial::{
     Address, AnalyzerWorker, DATABASE, DatabaseWorker, Name, Tree, UpdateProtectedError,
 };
@@ -61,6 +62,7 @@ fn public_types_are_debug_send_and_sync() {
         perennial::OpenTime,
         perennial::Outcome,
         perennial::Overall,
+        perennial::PartitionedSupervisor<Order>,
         perennial::PerformanceMonitor,
         perennial::Pool<DatabaseWorker>,
         perennial::PoolConfig,
@@ -107,6 +109,9 @@ fn public_types_are_debug_send_and_sync() {
         Holder,
         Name<Order>,
         NodeSnapshot,
+        PartitionedChildInfo,
+        PartitionedSpec<Order>,
+        PartitionedSupervisorBuilder<Order>,
         Pools,
         Subscription,
         TimelineEntry,

@@ -117,7 +117,7 @@ impl<Args: Send + Sync + 'static> DynamicSupervisor<Args> {
         DynamicSupervisorBuilder::new(template)
     }
 
-    pub(super) fn new(node: Arc<Node>) -> Self {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
         Self {
             supervisor: Supervisor::new(node),
             arguments: PhantomData,
