@@ -37,10 +37,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let debug = tree.debug();
     debug.kill("inspected/host/steady").await?;
-    while !matches!(
-        events.recv().await?.kind,
-        perennial::EventKind::Restarted { .. }
-    ) {}
+    while let Some(event) = events.next().await {
+        if matches!(event?.kind, perennial::EventKind::Restarted { .. }) {
+            break;
+        }
+    }
 
     let snapshot = debug.snapshot().await?;
     for path in ["inspected/host/steady", "inspected/host/stuck"] {

@@ -3,9 +3,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ChildKind, ChildSpec, Event, Incarnation, Node, Scope, StartContext, Started,
+    ChildKind, ChildSpec, Events, Incarnation, Node, Scope, StartContext, Started,
 };
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -110,9 +110,8 @@ impl Debugger {
 
     /// Receives every event of the tree from now on.
     ///
-    /// A receiver that is too slow is told how many events it missed, by
-    /// [`RecvError::Lagged`](broadcast::error::RecvError::Lagged); gaps also show in
-    /// [`Event::seq`]. [`timeline`](Self::timeline) has what was missed, as far as it is remembered.
+    /// A subscriber that is too slow is told how many events it [`Missed`](perennial_lifecycle::Missed),
+    /// and holds up nobody.
     ///
     /// ```
     /// # use perennial_debug::{Debugger, TimelineEntry};
@@ -123,21 +122,29 @@ impl Debugger {
     /// let debugger = Debugger::new(&scope);
     /// let mut events = debugger.events();
     /// Supervisor::builder().build()?.start_in(&scope).await?;
-    /// assert_eq!(TimelineEntry::from(&events.recv().await?).text, "started #1");
+    /// while let Some(event) = events.next().await {
+    ///     let entry = TimelineEntry::from(&event?);
+    ///     assert_eq!(entry.text, "started #1");
+    ///     # break;
+    /// }
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use]
-    pub fn events(&self) -> broadcast::Receiver<Event> {
+    pub fn events(&self) -> Events {
         self.shared.scope.events().subscribe()
+    }
+
+    /// Receives the events that the tree remembers, oldest first, and then every event from now on,
+    /// without a gap between them.
+    pub fn events_with_recent(&self) -> Events {
+        self.shared.scope.events().subscribe_with_recent()
     }
 
     /// Returns the last `limit` events that the tree remembers, oldest first.
     #[must_use]
     pub fn timeline(&self, limit: usize) -> Vec<TimelineEntry> {
-        let recent = self.shared.scope.events().recent();
-        let skip = recent.len().saturating_sub(limit);
-        recent[skip..].iter().map(TimelineEntry::from).collect()
+        let latest = self.shared.scope.events().latest(limit);
+        latest.iter().map(TimelineEntry::from).collect()
     }
 
     /// Kills the actor at `path` and waits for its end; its supervisor then decides as after any failure.

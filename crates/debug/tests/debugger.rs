@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use perennial_debug::{CommandError, Debugger, Level, Snapshot};
 use perennial_lifecycle::{
-    Backoff, ChildKind, ChildSpec, ChildState, Event, EventKind, Incarnation, Node, Quarantine,
-    Restart, Scope, Shutdown,
+    Backoff, ChildKind, ChildSpec, ChildState, Event, EventKind, Events, Incarnation, Node,
+    Quarantine, Restart, Scope, Shutdown,
 };
 use perennial_supervisor::{
     ChildTemplate, DynamicSupervisor, RestartIntensity, Supervisor, SupervisorBuilder,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, advance};
 
 /// Does as it is told.
@@ -69,7 +69,7 @@ fn supervisor() -> SupervisorBuilder {
 struct Shop {
     scope: Scope,
     debugger: Debugger,
-    events: broadcast::Receiver<Event>,
+    events: Events,
 }
 
 impl Shop {
@@ -121,7 +121,7 @@ impl Shop {
 
     async fn expect(&mut self, path: &str, wanted: impl Fn(&EventKind) -> bool) -> Event {
         loop {
-            let event = self.events.recv().await.unwrap();
+            let event = self.events.next().await.unwrap().unwrap();
             if event.path.as_str() == path && wanted(&event.kind) {
                 return event;
             }

@@ -1,9 +1,6 @@
-use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-
-use tokio::sync::broadcast;
 
 use crate::{ActorPath, ExitReason};
 
@@ -197,78 +194,5 @@ impl fmt::Display for EventKind {
             ),
             Self::Noted { source, text } => write!(f, "{source}: {text}"),
         }
-    }
-}
-
-/// Where the events of a tree go: a bounded log, and whoever subscribed.
-///
-/// Emitting never waits. A subscriber that is too slow is told how many events it missed
-/// ([`RecvError::Lagged`](broadcast::error::RecvError::Lagged)); the log keeps the last ones for those who
-/// come late.
-#[derive(Clone)]
-pub struct EventBus(Arc<Bus>);
-
-struct Bus {
-    log: Mutex<Log>,
-    live: broadcast::Sender<Event>,
-}
-
-struct Log {
-    next: u64,
-    last: VecDeque<Event>,
-    capacity: usize,
-}
-
-impl EventBus {
-    /// Makes a bus that keeps and buffers `capacity` events.
-    #[must_use]
-    pub fn new(capacity: usize) -> Self {
-        Self(Arc::new(Bus {
-            log: Mutex::new(Log {
-                next: 0,
-                last: VecDeque::new(),
-                capacity,
-            }),
-            live: broadcast::Sender::new(capacity.max(1)),
-        }))
-    }
-
-    /// Records an event and hands it to the subscribers.
-    pub fn emit(&self, path: &ActorPath, kind: EventKind) {
-        let mut log = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let event = Event {
-            seq: log.next,
-            at: SystemTime::now(),
-            path: path.clone(),
-            kind,
-        };
-        log.next += 1;
-        if log.last.len() == log.capacity {
-            log.last.pop_front();
-        }
-        if self.0.live.receiver_count() > 0 {
-            // Fails only when the last subscriber left meanwhile: then nobody wants it.
-            drop(self.0.live.send(event.clone()));
-        }
-        log.last.push_back(event);
-    }
-
-    /// Receives every event from now on.
-    #[must_use]
-    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.0.live.subscribe()
-    }
-
-    /// Returns the events that are remembered, oldest first.
-    #[must_use]
-    pub fn recent(&self) -> Vec<Event> {
-        let log = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.last.iter().cloned().collect()
-    }
-}
-
-impl fmt::Debug for EventBus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventBus").finish_non_exhaustive()
     }
 }

@@ -34,6 +34,9 @@
 //! - When a parent goes away without having stopped its children, they are asked to stop and run their
 //!   `post_stop`.
 //! - A [`Node`] outlives the actor it describes, so that looking at it never waits for the actor.
+//! - A [`Monitor`] gives notice of an end exactly once, also of an actor that is gone already.
+//! - [`Events`] come in one order, and a subscriber that does not keep up learns how many it missed; it
+//!   never holds up who emits.
 //!
 //! # What it does not do
 //!
@@ -42,15 +45,19 @@
 
 mod adapter;
 mod backoff;
+mod bus;
 mod event;
+mod events;
 mod incarnation;
 mod intensity;
+mod monitor;
 mod name;
 mod node;
 mod panic;
 mod path;
 mod quarantine;
 mod reason;
+mod ring;
 mod scope;
 mod spec;
 mod start;
@@ -58,9 +65,12 @@ mod watchdog;
 
 pub use adapter::StopDoor;
 pub use backoff::{Backoff, Growth};
-pub use event::{Event, EventBus, EventKind, ReportContext};
+pub use bus::EventBus;
+pub use event::{Event, EventKind, ReportContext};
+pub use events::{Events, Missed};
 pub use incarnation::Incarnation;
 pub use intensity::RestartIntensity;
+pub use monitor::{Down, Monitor, Watching};
 pub use name::{ActorName, Directory, MessageType, NameTaken};
 pub use node::{ChildState, Ended, Escalation, Node};
 pub use panic::install_panic_hook;

@@ -33,6 +33,15 @@ impl ActorPath {
     pub fn id(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
+
+    /// Says whether this is the place `base` or one below it.
+    ///
+    /// Whole segments count: `shop/billing` does not start with `shop/bill`.
+    #[must_use]
+    pub fn starts_with(&self, base: &Self) -> bool {
+        let rest = self.0.strip_prefix(&*base.0);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
 }
 
 impl fmt::Display for ActorPath {

@@ -87,9 +87,9 @@ pub use perennial_config::{ConfigChange, ConfigKey, ConfigServer, Schema, Update
 pub use perennial_debug::{Debugger, Snapshot};
 pub use perennial_guard::{Guard, GuardError};
 pub use perennial_lifecycle::{
-    ActorName, ActorPath, Backoff, ChildKind, ChildSpec, ChildState, Ended, Event, EventKind, Exit,
-    ExitReason, Node, Quarantine, Restart, Scope, Shutdown, StartContext, StartError, Started,
-    Watchdog, install_panic_hook,
+    ActorName, ActorPath, Backoff, ChildKind, ChildSpec, ChildState, Down, Ended, Event, EventKind,
+    Events, Exit, ExitReason, Missed, Monitor, Node, Quarantine, Restart, Scope, Shutdown,
+    StartContext, StartError, Started, Watchdog, Watching, install_panic_hook,
 };
 pub use perennial_monitor::{
     CleanupStrategy, HealthAggregator, MemoryManager, Overall, PerformanceMonitor, Pressure,

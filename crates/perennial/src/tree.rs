@@ -6,7 +6,7 @@ use perennial_breaker::{Breaker, Breakers};
 use perennial_config::{ConfigChange, ConfigServer};
 use perennial_debug::Debugger;
 use perennial_guard::{Environment, GuardBuilder, NoPool};
-use perennial_lifecycle::{ExitReason, Scope};
+use perennial_lifecycle::{ExitReason, Monitor, Scope};
 use perennial_monitor::{HealthAggregator, MemoryManager, PerformanceMonitor};
 use perennial_pool::{Pool, PoolName, PoolStatus, Pools, Worker};
 use perennial_rate_limit::{Quota, RateGate};
@@ -87,6 +87,53 @@ impl Tree {
     /// [`ResolveError`] when no actor was started under the name, or when it takes another type.
     pub fn resolve<M: Message>(&self, name: &Name<M>) -> Result<Address<M>, ResolveError> {
         self.0.registry.resolve(name)
+    }
+
+    /// Watches a named actor: the monitor gives one notice of the end of its present run.
+    ///
+    /// An actor that is gone, or failed to start, gives it at once; see
+    /// [`Node::monitor`](crate::Node::monitor).
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError`] when no actor was started under the name, or when it takes another type.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use perennial::{ChildSpec, Name, Tree};
+    /// # use ractor::{Actor, ActorProcessingErr, ActorRef};
+    /// # struct Billing;
+    /// # impl Actor for Billing {
+    /// #     type Msg = ();
+    /// #     type State = ();
+    /// #     type Arguments = ();
+    /// #     async fn pre_start(&self, _: ActorRef<()>, _: ()) -> Result<(), ActorProcessingErr> {
+    /// #         Ok(())
+    /// #     }
+    /// #     async fn handle(&self, _: ActorRef<()>, _: (), _: &mut ()) -> Result<(), ActorProcessingErr> {
+    /// #         Err("out of paper".into())
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// const BILLING: Name<()> = Name::new("billing");
+    /// let tree = Tree::builder("shop")
+    ///     .child(ChildSpec::worker("billing", || (Billing, ())))
+    ///     .start()
+    ///     .await?;
+    ///
+    /// let monitor = tree.monitor(&BILLING)?;
+    /// tree.cast(BILLING, ())?;
+    /// let down = monitor.await;
+    /// assert_eq!(down.incarnation, 1);
+    /// assert_eq!(down.reason.to_string(), "failed: out of paper");
+    /// # tree.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn monitor<M: Message>(&self, name: &Name<M>) -> Result<Monitor, ResolveError> {
+        self.0.registry.monitor(name)
     }
 
     /// Puts a quota before every cast and call to a name, in place of the one before.

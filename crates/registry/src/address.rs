@@ -3,14 +3,14 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use perennial_lifecycle::{ActorName, Incarnation};
+use perennial_lifecycle::{ActorName, Incarnation, Monitor};
 use ractor::{Message, RpcReplyPort};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::slot::Slot;
-use crate::{CallError, CastError, Refusal, event};
+use crate::{CallError, CastError, Refusal, ResolveError, event};
 
 /// How long a call waits to hear why its callee dropped the reply port: the end of an actor is recorded a
 /// moment after its messages are dropped.
@@ -40,6 +40,22 @@ impl<M: Message> Address<M> {
     #[must_use]
     pub fn incarnation(&self) -> Option<Arc<Incarnation>> {
         self.slot.node.load().as_ref()?.node.current()
+    }
+
+    /// Watches the actor of the name, as [`Node::monitor`](perennial_lifecycle::Node::monitor) does.
+    ///
+    /// The address goes on to the next run, the monitor does not.
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError`] when no actor was started under the name.
+    pub fn monitor(&self) -> Result<Monitor, ResolveError> {
+        match &*self.slot.node.load() {
+            Some(bound) => Ok(bound.node.monitor()),
+            None => Err(ResolveError(Refusal::Unknown {
+                name: self.name().clone(),
+            })),
+        }
     }
 
     /// Sends a message and does not wait for anything.

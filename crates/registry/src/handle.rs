@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use perennial_lifecycle::{
-    ActorName, ActorPath, ChildSpec, ChildState, Directory, Incarnation, MessageType, NameTaken,
-    Node, Scope,
+    ActorName, ActorPath, ChildSpec, ChildState, Directory, Incarnation, MessageType, Monitor,
+    NameTaken, Node, Scope,
 };
 use ractor::{Message, RpcReplyPort};
 
@@ -113,6 +113,15 @@ impl Registry {
         }
         slot.check_type::<M>()?;
         Ok(Address::new(slot))
+    }
+
+    /// Watches the named actor, as [`Node::monitor`] does: one that runs, is gone, or failed to start.
+    ///
+    /// # Errors
+    ///
+    /// As [`resolve`](Self::resolve): without a start under this name there is no end to give notice of.
+    pub fn monitor<M: Message>(&self, name: &Name<M>) -> Result<Monitor, ResolveError> {
+        self.resolve(name)?.monitor()
     }
 
     /// Waits until the named actor runs and returns the run; forever, if it is never started.

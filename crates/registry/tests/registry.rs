@@ -219,7 +219,9 @@ async fn reg_9_the_name_of_an_actor_in_quarantine_says_until_when_it_is_unavaila
         .quarantine(Quarantine::new(times));
     let (registry, supervisor) = tree([parked]).await;
     let node = supervisor.node().child("a").unwrap();
-    node.current().unwrap().kill();
+    let run = node.current().unwrap();
+    run.kill();
+    run.ended().await;
     // One that waits for the actor meanwhile is told as soon as it is known.
     let waiting = registry.call(SUM, Msg::Total, 3600 * SECOND).await;
     let until = Instant::now() + 30 * SECOND;

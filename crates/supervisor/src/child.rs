@@ -16,6 +16,7 @@ use crate::children::{ChildEntry, Run};
 use crate::event;
 use crate::intensity::RestartWindow;
 use crate::message::{Link, SupervisorMsg};
+use crate::open_start::OpenStart;
 use crate::pause::{Pause, Why};
 use crate::recovery::{self, Verdict};
 
@@ -26,6 +27,7 @@ const KILL_GRACE: Duration = Duration::from_secs(5);
 pub(crate) struct Launch {
     number: u64,
     result: Result<Started, StartError>,
+    open: OpenStart,
 }
 
 /// What came of one start.
@@ -84,6 +86,7 @@ impl Parent {
         );
         let number = context.incarnation();
         let function = Arc::clone(child.spec.start_fn());
+        let open = OpenStart::new(Arc::clone(&child.node), number);
         async move {
             // The function is called inside, so that a panic of it is caught as well.
             let call = async move { function(context).await };
@@ -91,13 +94,18 @@ impl Parent {
                 Ok(result) => result,
                 Err(payload) => Err(StartError::from_panic(&*payload)),
             };
-            Launch { number, result }
+            Launch {
+                number,
+                result,
+                open,
+            }
         }
     }
 
     /// Takes over what was started and records what came of it; a child that failed is left stopped.
     pub(crate) fn settle(&self, child: &mut ChildEntry, launch: Launch) -> Start {
         let number = launch.number;
+        launch.open.settle();
         child.run = Run::Stopped;
         match launch.result {
             Ok(Started::Running {

@@ -56,6 +56,7 @@ mod event;
 mod handle;
 mod intensity;
 mod message;
+mod open_start;
 mod partition;
 mod pause;
 mod recovery;

@@ -42,8 +42,8 @@ pub(crate) async fn start_root(
             Ok(())
         }
         Err(error) => {
-            node.set_state(ChildState::Stopped);
             event::start_failed(scope, &node, number, &error.reason);
+            node.set_state(ChildState::Stopped);
             Err(error)
         }
     }

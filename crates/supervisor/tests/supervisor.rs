@@ -329,7 +329,8 @@ async fn events_reach_a_subscriber_and_are_remembered() {
     order(&supervisor, "a", Order::Panic("bang")).ended().await;
     settled(&supervisor).await;
     let mut seen = Vec::new();
-    while let Ok(event) = live.try_recv() {
+    while let Some(event) = live.next_ready() {
+        let event = event.unwrap();
         seen.push(format!("{} {}", event.path, event.kind));
     }
     assert_eq!(

@@ -122,7 +122,7 @@ impl Watched {
         let mut events = self.scope.events().subscribe();
         let mut wait_for = async |wanted: fn(&EventKind) -> bool| -> Event {
             loop {
-                let event = events.recv().await.unwrap();
+                let event = events.next().await.unwrap().unwrap();
                 if wanted(&event.kind) {
                     return event;
                 }

@@ -3,8 +3,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ChildKind, ChildSpec, Event, EventBus, EventKind, Exit, ExitReason, Node, ReportContext, Scope,
-    StartContext, StartError, Started,
+    ChildKind, ChildSpec, Event, EventBus, EventKind, Events, Exit, ExitReason, Node,
+    ReportContext, Scope, StartContext, StartError, Started,
 };
 use perennial_supervisor::{
     DynamicChild, DynamicSupervisor, RestartIntensity, Supervisor, SupervisorBuilder,
@@ -13,8 +13,6 @@ use perennial_supervisor::{
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::TryRecvError;
 
 use super::dynamic::{self, AnySpec};
 use super::reason::{self, Reason};
@@ -440,7 +438,7 @@ fn end(reason: &Reason) -> Result<(), ActorProcessingErr> {
 
 /// Reads the events of one tree in the terms of the recordings.
 pub(crate) struct Recorder {
-    inbox: Receiver<Event>,
+    inbox: Events,
     seen: usize,
     /// Instance names by path and run; what was last called there.
     instances: HashMap<(String, u64), String>,
@@ -474,11 +472,11 @@ impl Recorder {
     /// Reads what has come in and returns how many events there were so far.
     pub(crate) fn read(&mut self) -> usize {
         loop {
-            match self.inbox.try_recv() {
-                Ok(event) => self.note(&event),
-                Err(TryRecvError::Empty | TryRecvError::Closed) => return self.seen,
-                Err(TryRecvError::Lagged(missed)) => {
-                    self.events.push(json!({ "missed events": missed }));
+            match self.inbox.next_ready() {
+                Some(Ok(event)) => self.note(&event),
+                None => return self.seen,
+                Some(Err(missed)) => {
+                    self.events.push(json!({ "missed events": missed.count }));
                 }
             }
         }

@@ -87,7 +87,8 @@ async fn tree_3_two_trees_with_the_same_names_never_meet() {
     within("shutdown", one.shutdown()).await;
     nothing_runs(one.scope().root());
     echoes(&two, &ACTOR).await;
-    while let Ok(event) = events.try_recv() {
+    while let Some(event) = events.next_ready() {
+        let event = event.unwrap();
         assert!(!matches!(event.kind, EventKind::Exited { .. }), "{event:?}");
     }
     within("shutdown", two.shutdown()).await;

@@ -49,14 +49,18 @@ fn public_types_are_debug_send_and_sync() {
         perennial::DatabaseSettings,
         perennial::Debugger,
         perennial::Decision,
+        perennial::Down,
         perennial::Event,
         perennial::EventKind,
+        perennial::Events,
         perennial::Exit,
         perennial::ExitReason,
         perennial::Guard,
         perennial::GuardError<std::io::Error>,
         perennial::HealthAggregator,
         perennial::MemoryManager,
+        perennial::Missed,
+        perennial::Monitor,
         perennial::NoHost,
         perennial::Node,
         perennial::OpenTime,
@@ -93,6 +97,7 @@ fn public_types_are_debug_send_and_sync() {
         perennial::Trip,
         perennial::UpdateError,
         perennial::Watchdog,
+        perennial::Watching,
         perennial::WorkerError,
         perennial::WorkerRef<Order>,
         Address<Order>,
@@ -134,6 +139,9 @@ async fn the_futures_of_the_facade_can_be_spawned() {
     let name: Name<Order> = Name::new("a");
     let call = sent(tree.call(name, |reply| Order::Echo(1, reply), Duration::from_secs(9)));
     assert_eq!(call.await.unwrap(), 1);
+    let name: Name<Order> = Name::new("a");
+    let down = tree.monitor(&name).unwrap();
+    let mut events = tree.debug().events();
     let guard = tree
         .guard("database")
         .pool(DATABASE)
@@ -156,6 +164,8 @@ async fn the_futures_of_the_facade_can_be_spawned() {
     drop(sent(tree.health().check()).await);
     drop(sent(tree.debug().snapshot()).await);
     sent(tree.debug().kill("t/host/a")).await.unwrap();
+    assert_eq!(sent(down).await.incarnation, 1);
+    drop(sent(events.next()).await);
     sent(tree.shutdown()).await;
     drop(sent(tree.ended()).await);
 }

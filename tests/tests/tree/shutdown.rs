@@ -32,7 +32,8 @@ async fn tree_4_a_tree_stops_in_reverse_start_order() {
     let report = within("shutdown", tree.shutdown()).await;
     assert!(report.is_clean(), "{report:?}");
     let mut ended = Vec::new();
-    while let Ok(event) = events.try_recv() {
+    while let Some(event) = events.next_ready() {
+        let event = event.unwrap();
         if let EventKind::Exited { reason, .. } = event.kind {
             assert!(
                 matches!(reason, ExitReason::Shutdown),
@@ -186,7 +187,8 @@ async fn tree_4_the_drop_of_the_last_handle_stops_the_tree_in_order() {
     assert!(matches!(reason, ExitReason::Shutdown), "{reason}");
     nothing_runs(scope.root());
     let mut ended = Vec::new();
-    while let Ok(event) = events.try_recv() {
+    while let Some(event) = events.next_ready() {
+        let event = event.unwrap();
         if let EventKind::Exited { .. } = event.kind {
             ended.push(event.path.to_string());
         }

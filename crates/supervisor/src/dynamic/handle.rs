@@ -2,7 +2,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use perennial_lifecycle::{ActorPath, ChildSpec, ExitReason, Incarnation, Node};
+use perennial_lifecycle::{ActorPath, ChildSpec, ExitReason, Incarnation, Monitor, Node};
 
 use super::config::DynamicSupervisorBuilder;
 use super::template::ChildTemplate;
@@ -98,6 +98,11 @@ impl DynamicChild {
     #[must_use]
     pub fn incarnation(&self) -> &Arc<Incarnation> {
         &self.incarnation
+    }
+
+    /// Watches this run, also when it is over or was restarted meanwhile.
+    pub fn monitor(&self) -> Monitor {
+        self.node.monitor_run(&self.incarnation)
     }
 
     /// Returns what its start function had to say.

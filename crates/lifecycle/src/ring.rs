@@ -1,0 +1,272 @@
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::SystemTime;
+
+use crate::{ActorPath, Event, EventKind};
+
+/// How many events are looked at before the lock is given back: whoever emits does not wait for longer.
+const BATCH: usize = 64;
+
+/// The last events of a tree, and who waits for the next one.
+///
+/// Subscribers keep only their place in it. So there is one copy of each event however many read it, and
+/// one who never reads costs nothing.
+pub(crate) struct Ring(Mutex<Inner>);
+
+struct Inner {
+    /// The `seq` of the next event.
+    next: u64,
+    last: VecDeque<Event>,
+    capacity: usize,
+    closed: bool,
+    waiting: Vec<(u64, Waker)>,
+    readers: u64,
+}
+
+/// A subscriber's place.
+pub(crate) struct Cursor {
+    id: u64,
+    /// The `seq` of the next event to be read.
+    at: u64,
+    below: Option<ActorPath>,
+    /// A waker of this subscriber may lie in the ring.
+    registered: bool,
+}
+
+/// Where a subscriber begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Begin {
+    Now,
+    Oldest,
+    At(u64),
+}
+
+/// What a subscriber finds.
+pub(crate) enum Found {
+    Event(Event),
+    Missed(u64),
+    Nothing,
+    End,
+}
+
+impl Ring {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self(Mutex::new(Inner {
+            next: 0,
+            last: VecDeque::new(),
+            capacity: capacity.max(1),
+            closed: false,
+            waiting: Vec::new(),
+            readers: 0,
+        }))
+    }
+
+    pub(crate) fn push(&self, path: &ActorPath, kind: EventKind) {
+        let path = path.clone();
+        let mut inner = self.lock();
+        let seq = inner.next;
+        inner.next += 1;
+        let forgotten = if inner.last.len() == inner.capacity {
+            inner.last.pop_front()
+        } else {
+            None
+        };
+        inner.last.push_back(Event {
+            seq,
+            // Under the lock, so that no event is older than the one before it.
+            at: SystemTime::now(),
+            path,
+            kind,
+        });
+        let waiting = std::mem::take(&mut inner.waiting);
+        drop(inner);
+        // Foreign code: an error in the event has a destructor, and a waker may run anything.
+        drop(forgotten);
+        for (_, waker) in waiting {
+            waker.wake();
+        }
+    }
+
+    /// Says that no more events will come.
+    pub(crate) fn close(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        let waiting = std::mem::take(&mut inner.waiting);
+        drop(inner);
+        for (_, waker) in waiting {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn cursor(&self, begin: Begin) -> Cursor {
+        let mut inner = self.lock();
+        inner.readers += 1;
+        Cursor {
+            id: inner.readers,
+            at: match begin {
+                Begin::Now => inner.next,
+                Begin::Oldest => inner.oldest(),
+                Begin::At(seq) => seq,
+            },
+            below: None,
+            registered: false,
+        }
+    }
+
+    /// Moves the cursor on. When there is nothing, the waker is woken by the next event.
+    pub(crate) fn read(&self, cursor: &mut Cursor, waker: Option<&Waker>) -> Found {
+        loop {
+            let mut inner = self.lock();
+            let oldest = inner.oldest();
+            if cursor.at < oldest {
+                let missed = oldest - cursor.at;
+                cursor.at = oldest;
+                return Found::Missed(missed);
+            }
+            if cursor.at >= inner.next {
+                if inner.closed {
+                    return Found::End;
+                }
+                let replaced = waker.and_then(|waker| inner.register(cursor, waker));
+                drop(inner);
+                // The last waker of a task may take the task with it, and that may hold a subscriber.
+                drop(replaced);
+                return Found::Nothing;
+            }
+            for event in inner.starting_at(cursor.at).take(BATCH) {
+                cursor.at += 1;
+                let wanted = match &cursor.below {
+                    Some(base) => event.path.starts_with(base),
+                    None => true,
+                };
+                if wanted {
+                    return Found::Event(event.clone());
+                }
+            }
+        }
+    }
+
+    /// Forgets the waker of a subscriber that is going away.
+    pub(crate) fn leave(&self, cursor: &mut Cursor) {
+        if !std::mem::take(&mut cursor.registered) {
+            return;
+        }
+        let mut inner = self.lock();
+        let at = inner.waiting.iter().position(|(id, _)| *id == cursor.id);
+        let gone = at.map(|at| inner.waiting.swap_remove(at));
+        drop(inner);
+        drop(gone);
+    }
+
+    /// Copies the last `limit` events, oldest first and without gaps.
+    pub(crate) fn latest(&self, limit: usize) -> Vec<Event> {
+        self.copy(limit, BATCH)
+    }
+
+    fn copy(&self, limit: usize, mut batch: usize) -> Vec<Event> {
+        let mut inner = self.lock();
+        let count = inner.last.len().min(limit);
+        let end = inner.next;
+        let mut at = end - as_seq(count);
+        let mut copied = Vec::with_capacity(count);
+        while at < end {
+            if at < inner.oldest() {
+                // Overtaken between two batches: what is copied already no longer joins up. Once more, and
+                // this time in one go.
+                copied.clear();
+                at = inner.next - as_seq(count);
+                batch = count;
+            }
+            let before = copied.len();
+            let left = batch.min(count - before);
+            copied.extend(inner.starting_at(at).take(left).cloned());
+            at += as_seq(copied.len() - before);
+            drop(inner);
+            inner = self.lock();
+        }
+        copied
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing in a critical section panics; a poisoned lock still holds whole values.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// The `seq` of the oldest event that is remembered.
+    fn oldest(&self) -> u64 {
+        self.next - as_seq(self.last.len())
+    }
+
+    /// The events from `seq` on, which is not older than the oldest.
+    fn starting_at(&self, seq: u64) -> impl Iterator<Item = &Event> {
+        let skip = usize::try_from(seq - self.oldest()).unwrap_or(usize::MAX);
+        self.last.range(skip.min(self.last.len())..)
+    }
+
+    /// Enters a waker and returns the one that it replaces.
+    fn register(&mut self, cursor: &mut Cursor, waker: &Waker) -> Option<Waker> {
+        cursor.registered = true;
+        let known = self.waiting.iter_mut().find(|(id, _)| *id == cursor.id);
+        match known {
+            Some((_, known)) if known.will_wake(waker) => None,
+            Some((_, known)) => Some(std::mem::replace(known, waker.clone())),
+            None => {
+                self.waiting.push((cursor.id, waker.clone()));
+                None
+            }
+        }
+    }
+}
+
+impl Cursor {
+    pub(crate) fn at(&self) -> u64 {
+        self.at
+    }
+
+    pub(crate) fn below(&self) -> Option<&ActorPath> {
+        self.below.as_ref()
+    }
+
+    pub(crate) fn keep_below(&mut self, base: &ActorPath) {
+        self.below = Some(base.clone());
+    }
+}
+
+fn as_seq(count: usize) -> u64 {
+    // No list is longer than a `u64` counts.
+    count as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_copy_that_is_overtaken_has_no_gap_and_lacks_nothing() {
+        let ring = Ring::new(50);
+        let path = ActorPath::root("t");
+        let emit = || ring.push(&path, EventKind::Started { incarnation: 1 });
+        (0..50).for_each(|_| emit());
+        let over = AtomicBool::new(false);
+        let copies: Vec<_> = std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    emit();
+                }
+            });
+            // Event by event, so that one emit in between is enough.
+            let copies = (0..1_000).map(|_| ring.copy(50, 1)).collect();
+            over.store(true, Ordering::Relaxed);
+            copies
+        });
+        for copy in copies {
+            assert_eq!(copy.len(), 50);
+            assert!(copy.windows(2).all(|it| it[0].seq + 1 == it[1].seq));
+        }
+    }
+}
