@@ -3,6 +3,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use perennial_lifecycle::{ActorName, ChildState, Incarnation, MessageType, Node};
 use ractor::Message;
+use tokio::time::Instant;
 
 use crate::{CastError, Gate, Refusal};
 
@@ -88,7 +89,8 @@ impl Slot {
     fn not_running<M>(&self, node: &Node, message: M) -> CastError<M> {
         let name = self.name.clone();
         let refusal = match node.due() {
-            Some(until) if node.state() == ChildState::Quarantined => {
+            // At that time it is about to be started: whoever can wait may.
+            Some(until) if node.state() == ChildState::Quarantined && until > Instant::now() => {
                 Refusal::Unavailable { name, until }
             }
             _ => Refusal::NotRunning { name },
