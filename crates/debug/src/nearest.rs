@@ -71,10 +71,10 @@ mod tests {
     #[test]
     fn the_nearest_path_is_suggested_or_none() {
         let root = Node::new(ActorPath::root("shop"));
-        let pools = root.child_or_insert(&"pools".into());
-        pools.child_or_insert(&"database".into());
-        pools.child_or_insert(&"analyzer".into());
-        root.child_or_insert(&"debug".into());
+        let pools = root.child_or_insert("pools");
+        pools.child_or_insert("database");
+        pools.child_or_insert("analyzer");
+        root.child_or_insert("debug");
 
         let near = |asked| nearest(&root, asked);
         assert_eq!(

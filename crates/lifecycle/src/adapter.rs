@@ -1,10 +1,12 @@
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use futures_util::FutureExt as _;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use crate::{EventKind, Exit, ExitReason, Incarnation, StartContext, StartError, panic};
+use crate::call::call;
+use crate::{
+    ChildKey, EventKind, Exit, ExitReason, Incarnation, Node, ParentLink, Scope, StartError, panic,
+};
 
 /// How an actor is asked to stop.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +31,7 @@ pub(crate) struct Supervised<A>(pub(crate) A);
 
 pub(crate) struct SupervisedArguments<T> {
     pub(crate) inner: T,
-    pub(crate) context: StartContext,
-    pub(crate) incarnation: Arc<Incarnation>,
+    pub(crate) life: Life,
 }
 
 /// The actor's state, and the guard that reports its end.
@@ -43,38 +44,52 @@ pub(crate) struct SupervisedState<S> {
 }
 
 /// Reports the end when it is dropped, which happens on every way out: stop, error, panic, kill, abort.
-struct Life {
-    context: StartContext,
-    incarnation: Arc<Incarnation>,
+pub(crate) struct Life {
+    pub(crate) scope: Scope,
+    pub(crate) node: Arc<Node>,
+    pub(crate) link: Arc<dyn ParentLink>,
+    pub(crate) key: ChildKey,
+    pub(crate) incarnation: Arc<Incarnation>,
+    /// What is known of the end. Still `None` when dropped: killed.
+    pub(crate) outcome: Option<Box<Outcome>>,
+    /// It has come up. Before that there is no end to report: whoever starts it hears that it did not.
+    pub(crate) born: bool,
+}
+
+pub(crate) enum Outcome {
     /// A clean end that the actor chose by itself; takes effect once `post_stop` is through.
-    chosen: Option<ExitReason>,
-    /// The end as it is known. Still `None` when dropped: killed.
-    outcome: Option<ExitReason>,
+    Chosen(ExitReason),
+    Known(ExitReason),
 }
 
 impl Drop for Life {
     fn drop(&mut self) {
-        let reason = self.outcome.take().unwrap_or(ExitReason::Killed);
-        let StartContext { node, scope, .. } = &self.context;
+        if !self.born {
+            return;
+        }
+        let reason = match self.outcome.take().map(|outcome| *outcome) {
+            Some(Outcome::Known(reason)) => reason,
+            Some(Outcome::Chosen(_)) | None => ExitReason::Killed,
+        };
+        let Self { node, scope, .. } = self;
+        let incarnation = self.incarnation.number();
         if !self.incarnation.finish(&reason) {
             // Nobody waits for it any more, and somebody else may live here.
             scope.uncount_detached();
-            let incarnation = self.incarnation.number();
             let reclaimed = EventKind::Reclaimed { incarnation };
             scope.events().emit(node.path(), reclaimed);
             return;
         }
-        node.leave(&self.incarnation, &reason);
-        scope.events().emit(
-            node.path(),
-            EventKind::Exited {
-                incarnation: self.incarnation.number(),
-                reason: reason.clone(),
-            },
-        );
-        self.context
-            .link
-            .child_ended(self.context.key, &self.incarnation, &reason);
+        let at = SystemTime::now();
+        node.leave(&self.incarnation, &reason, at);
+        let exited = EventKind::Exited {
+            incarnation,
+            reason: reason.clone(),
+        };
+        scope.events().emit_at(node.path(), exited, at);
+        if !self.incarnation.is_disowned() {
+            self.link.child_ended(self.key, &self.incarnation, &reason);
+        }
         self.incarnation.announce();
     }
 }
@@ -83,7 +98,6 @@ impl Life {
     /// Turns the result of one of the actor's functions into what ractor must see.
     fn judge(
         &mut self,
-        myself: &ActorCell,
         result: std::thread::Result<Result<(), ActorProcessingErr>>,
     ) -> Result<(), ActorProcessingErr> {
         let reason = match result {
@@ -93,13 +107,30 @@ impl Life {
         };
         if reason.is_clean() {
             // An orderly end of its own accord: ractor stops it, and `post_stop` runs.
-            self.chosen.get_or_insert(reason);
-            myself.stop(None);
+            self.outcome
+                .get_or_insert_with(|| Box::new(Outcome::Chosen(reason)));
+            self.incarnation.cell().stop(None);
             return Ok(());
         }
         let error = Exit(reason.clone());
-        self.outcome = Some(reason);
+        self.outcome = Some(Box::new(Outcome::Known(reason)));
         Err(error.into())
+    }
+
+    /// Settles how an actor ends that is through with its `post_stop`.
+    fn conclude(&mut self, result: std::thread::Result<Result<(), ActorProcessingErr>>) {
+        let reason = match result {
+            Ok(Ok(())) => match self.outcome.take().map(|outcome| *outcome) {
+                Some(Outcome::Chosen(reason)) => reason,
+                _ => {
+                    let asked = self.incarnation.asked().cloned();
+                    asked.unwrap_or(ExitReason::Normal)
+                }
+            },
+            Ok(Err(error)) => ExitReason::from_processing_error(error),
+            Err(payload) => panic::reason(&*payload),
+        };
+        self.outcome = Some(Box::new(Outcome::Known(reason)));
     }
 }
 
@@ -111,104 +142,73 @@ impl<A: Actor> Actor for Supervised<A> {
     async fn pre_start(
         &self,
         myself: ActorRef<A::Msg>,
-        arguments: Self::Arguments,
+        SupervisedArguments { inner, mut life }: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let SupervisedArguments {
-            inner,
-            context,
-            incarnation,
-        } = arguments;
-        incarnation.set_cell(myself.get_cell());
-        let started = AssertUnwindSafe(self.0.pre_start(myself, inner))
-            .catch_unwind()
-            .await;
-        let inner = match started {
-            Ok(Ok(state)) => state,
-            Ok(Err(error)) => {
-                let reason = ExitReason::from_processing_error(error);
-                return Err(StartError::new(reason).into());
-            }
-            Err(payload) => return Err(StartError::from_panic(&*payload).into()),
-        };
-        context.node.enter(Arc::clone(&incarnation));
-        Ok(SupervisedState {
-            inner,
-            life: Life {
-                context,
-                incarnation,
-                chosen: None,
-                outcome: None,
+        life.incarnation.set_cell(myself.get_cell());
+        let started = call(
+            || self.0.pre_start(myself, inner),
+            |result| match result {
+                Ok(Ok(state)) => Ok(state),
+                Ok(Err(error)) => Err(StartError::new(ExitReason::from_processing_error(error))),
+                Err(payload) => Err(StartError::from_panic(&*payload)),
             },
-        })
+        );
+        let inner = started.await?;
+        life.born = true;
+        life.node.enter(Arc::clone(&life.incarnation));
+        Ok(SupervisedState { inner, life })
     }
 
-    async fn post_start(
+    fn post_start(
         &self,
         myself: ActorRef<A::Msg>,
-        state: &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
-        let cell = myself.get_cell();
-        let result = AssertUnwindSafe(self.0.post_start(myself, &mut state.inner))
-            .catch_unwind()
-            .await;
-        state.life.judge(&cell, result)
+        SupervisedState { inner, life }: &mut Self::State,
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
+        call(
+            || self.0.post_start(myself, inner),
+            |result| life.judge(result),
+        )
     }
 
-    async fn handle(
+    fn handle(
         &self,
         myself: ActorRef<A::Msg>,
         message: A::Msg,
-        state: &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
-        let SupervisedState { inner, life } = state;
+        SupervisedState { inner, life }: &mut Self::State,
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
         life.incarnation.begin_message();
-        let result = AssertUnwindSafe(self.0.handle(myself, message, inner))
-            .catch_unwind()
-            .await;
-        life.incarnation.end_message();
-        if matches!(result, Ok(Ok(()))) {
-            return Ok(());
-        }
-        let cell = life.incarnation.cell().clone();
-        life.judge(&cell, result)
+        call(
+            || self.0.handle(myself, message, inner),
+            |result| {
+                life.incarnation.end_message();
+                life.judge(result)
+            },
+        )
     }
 
-    async fn handle_supervisor_evt(
+    fn handle_supervisor_evt(
         &self,
         myself: ActorRef<A::Msg>,
         event: SupervisionEvent,
-        state: &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
-        let cell = myself.get_cell();
-        let result = AssertUnwindSafe(self.0.handle_supervisor_evt(
-            myself,
-            event,
-            &mut state.inner,
-        ))
-        .catch_unwind()
-        .await;
-        state.life.judge(&cell, result)
+        SupervisedState { inner, life }: &mut Self::State,
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
+        call(
+            || self.0.handle_supervisor_evt(myself, event, inner),
+            |result| life.judge(result),
+        )
     }
 
-    async fn post_stop(
+    fn post_stop(
         &self,
         myself: ActorRef<A::Msg>,
-        state: &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
-        let result = AssertUnwindSafe(self.0.post_stop(myself, &mut state.inner))
-            .catch_unwind()
-            .await;
-        let life = &mut state.life;
-        let reason = match result {
-            Ok(Ok(())) => life
-                .chosen
-                .take()
-                .or_else(|| life.incarnation.asked().cloned())
-                .unwrap_or(ExitReason::Normal),
-            Ok(Err(error)) => ExitReason::from_processing_error(error),
-            Err(payload) => panic::reason(&*payload),
-        };
-        life.outcome = Some(reason);
-        Ok(())
+        SupervisedState { inner, life }: &mut Self::State,
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
+        call(
+            || self.0.post_stop(myself, inner),
+            |result| {
+                life.conclude(result);
+                Ok(())
+            },
+        )
     }
 }

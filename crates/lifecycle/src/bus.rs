@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::ring::{Begin, Ring};
 use crate::{ActorPath, Event, EventKind, Events};
@@ -32,7 +33,12 @@ impl EventBus {
 
     /// Records an event and wakes the subscribers that wait for one.
     pub fn emit(&self, path: &ActorPath, kind: EventKind) {
-        self.ring().push(path, kind);
+        self.ring().push(path, kind, None);
+    }
+
+    /// Records an event whose time is known already.
+    pub(crate) fn emit_at(&self, path: &ActorPath, kind: EventKind, at: SystemTime) {
+        self.ring().push(path, kind, Some(at));
     }
 
     /// Receives every event from now on.

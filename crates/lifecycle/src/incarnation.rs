@@ -5,10 +5,11 @@ use std::sync::atomic::{
 };
 use std::time::Duration;
 
+use once_cell::race::OnceBox;
 use ractor::{ActorCell, ActorRef, Message};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::bell::Bell;
 use crate::{ExitReason, MessageType, StopDoor};
 
 /// One run of an actor, from its start to its end.
@@ -18,41 +19,43 @@ pub struct Incarnation {
     number: u64,
     /// Set first thing in `pre_start`, before anybody else can see this value.
     cell: OnceLock<ActorCell>,
-    message: MessageType,
+    message: fn() -> MessageType,
     started: Instant,
     door: StopDoor,
-    asked: OnceLock<ExitReason>,
-    exit: OnceLock<ExitReason>,
-    ended: Notify,
+    // Boxed: most runs have neither.
+    asked: OnceBox<ExitReason>,
+    exit: OnceBox<ExitReason>,
+    ended: Bell,
     /// The end was recorded and the parent told: only then do the waiters hear of it.
     told: AtomicBool,
     killed: AtomicBool,
+    /// Its supervisor stops it and waits for the end itself.
+    disowned: AtomicBool,
     /// Left behind: the end on record is not the end of the task.
     detached: AtomicBool,
     sent: AtomicU64,
     taken: AtomicU64,
-    handled: AtomicU64,
     /// Microseconds from `started` to the taking of the message in hand, plus one; 0 when idle.
     in_hand: AtomicU64,
 }
 
 impl Incarnation {
-    pub(crate) fn new(number: u64, message: MessageType, door: StopDoor) -> Self {
+    pub(crate) fn new(number: u64, message: fn() -> MessageType, door: StopDoor) -> Self {
         Self {
             number,
             cell: OnceLock::new(),
             message,
             started: Instant::now(),
             door,
-            asked: OnceLock::new(),
-            exit: OnceLock::new(),
-            ended: Notify::new(),
+            asked: OnceBox::new(),
+            exit: OnceBox::new(),
+            ended: Bell::new(),
             told: AtomicBool::new(false),
             killed: AtomicBool::new(false),
+            disowned: AtomicBool::new(false),
             detached: AtomicBool::new(false),
             sent: AtomicU64::new(0),
             taken: AtomicU64::new(0),
-            handled: AtomicU64::new(0),
             in_hand: AtomicU64::new(0),
         }
     }
@@ -81,13 +84,13 @@ impl Incarnation {
     /// Returns the type of message that the actor takes.
     #[must_use]
     pub fn message_type(&self) -> MessageType {
-        self.message
+        (self.message)()
     }
 
     /// Returns the typed reference, or `None` when the actor takes another type.
     #[must_use]
     pub fn actor_ref<M: Message>(&self) -> Option<ActorRef<M>> {
-        (self.message.id == std::any::TypeId::of::<M>()).then(|| self.cell().clone().into())
+        (self.message_type().id == std::any::TypeId::of::<M>()).then(|| self.cell().clone().into())
     }
 
     /// Returns how long ago it started.
@@ -109,13 +112,17 @@ impl Incarnation {
     /// Returns how many messages were handled to the end, with success or not.
     #[must_use]
     pub fn handled(&self) -> u64 {
-        self.handled.load(Relaxed)
+        let in_hand = u64::from(self.in_hand.load(Relaxed) > 0);
+        self.taken.load(Relaxed).saturating_sub(in_hand)
     }
 
     /// Returns for how long the message in hand has been worked on; `None` when idle.
     #[must_use]
     pub fn in_hand(&self) -> Option<Duration> {
         let since = self.in_hand.load(Relaxed).checked_sub(1)?;
+        if self.exit.get().is_some() && !self.is_detached() {
+            return None;
+        }
         Some(
             self.started
                 .elapsed()
@@ -145,7 +152,7 @@ impl Incarnation {
     ///
     /// The message in hand is finished and `post_stop` runs. Returns at once.
     pub fn stop(&self, reason: ExitReason) {
-        if self.asked.set(reason.clone()).is_ok() {
+        if self.asked.set(Box::new(reason.clone())).is_ok() {
             self.door.knock(self.cell(), reason);
         }
     }
@@ -154,6 +161,12 @@ impl Incarnation {
     pub fn kill(&self) {
         self.killed.store(true, Relaxed);
         self.cell().kill();
+    }
+
+    /// Says whether it has ended and whoever waits for that has been told.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.told.load(Acquire)
     }
 
     /// Waits for the end and returns its reason; returns at once when it has ended.
@@ -165,7 +178,7 @@ impl Incarnation {
     /// Cancel safe: waiting changes nothing.
     pub async fn ended(&self) -> ExitReason {
         loop {
-            let notified = self.ended.notified();
+            let notified = self.ended.next();
             if self.told.load(Acquire)
                 && let Some(reason) = self.exit.get()
             {
@@ -186,6 +199,9 @@ impl Incarnation {
     }
 
     pub(crate) fn begin_message(&self) {
+        let since = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX - 1);
+        // Before the count, so that a message is not taken for handled in between.
+        self.in_hand.store(since + 1, Relaxed);
         // One writer: the actor's own task. Plain stores suffice, and are cheaper than read-modify-write.
         let taken = self.taken.load(Relaxed) + 1;
         self.taken.store(taken, Relaxed);
@@ -193,13 +209,19 @@ impl Incarnation {
         if taken > self.sent.load(Relaxed) {
             self.sent.fetch_max(taken, Relaxed);
         }
-        let since = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX - 1);
-        self.in_hand.store(since + 1, Relaxed);
     }
 
     pub(crate) fn end_message(&self) {
         self.in_hand.store(0, Relaxed);
-        self.handled.store(self.handled.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// Says that the supervisor waits for the end itself, and needs no notice of it.
+    pub fn disown(&self) {
+        self.disowned.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_disowned(&self) -> bool {
+        self.disowned.load(Relaxed)
     }
 
     /// Says whether it was left behind, because it did not yield to a kill: the end on record is not the end of
@@ -218,13 +240,12 @@ impl Incarnation {
     /// Records the end; `false` when it has been left behind before. The waiters are woken by
     /// [`announce`](Self::announce).
     pub(crate) fn finish(&self, reason: &ExitReason) -> bool {
-        self.in_hand.store(0, Relaxed);
-        self.exit.set(reason.clone()).is_ok()
+        self.exit.set(Box::new(reason.clone())).is_ok()
     }
 
     /// Records an end that has not come; `false` when it has.
     pub(crate) fn detach(&self, reason: &ExitReason) -> bool {
-        let first = self.exit.set(reason.clone()).is_ok();
+        let first = self.exit.set(Box::new(reason.clone())).is_ok();
         if first {
             self.detached.store(true, Release);
         }
@@ -233,7 +254,7 @@ impl Incarnation {
 
     pub(crate) fn announce(&self) {
         self.told.store(true, Release);
-        self.ended.notify_waiters();
+        self.ended.ring();
     }
 }
 
@@ -241,7 +262,7 @@ impl fmt::Debug for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Incarnation")
             .field("number", &self.number)
-            .field("message", &self.message.name)
+            .field("message", &self.message_type().name)
             .field("exit", &self.exit.get())
             .finish_non_exhaustive()
     }

@@ -45,7 +45,9 @@
 
 mod adapter;
 mod backoff;
+mod bell;
 mod bus;
+mod call;
 mod event;
 mod events;
 mod incarnation;
@@ -55,6 +57,7 @@ mod name;
 mod node;
 mod panic;
 mod path;
+mod places;
 mod quarantine;
 mod reason;
 mod ring;

@@ -63,7 +63,7 @@ impl fmt::Display for Down {
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
 /// # let scope = Scope::new("shop");
-/// # let node = scope.root().child_or_insert(&"billing".into());
+/// # let node = scope.root().child_or_insert("billing");
 /// # node.note_failed_start(1, &ExitReason::failed("no licence"));
 /// // Gone before anybody looked: the notice comes all the same.
 /// let down = node.monitor().await;

@@ -1,15 +1,21 @@
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire};
+use std::sync::atomic::{
+    AtomicU8, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+    Ordering::Release,
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwapOption, Guard};
 use serde::Serialize;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::{ActorPath, ChildKind, EventKind, ExitReason, Incarnation, Restart, Scope, Shutdown};
+use crate::bell::Bell;
+use crate::places::Places;
+use crate::{
+    ActorPath, ChildKey, ChildKind, EventKind, ExitReason, Incarnation, Restart, Scope, Shutdown,
+};
 
 /// How many ends a node remembers.
 const HISTORY: usize = 8;
@@ -108,35 +114,36 @@ pub struct Node {
     path: ActorPath,
     state: AtomicU8,
     started: AtomicU64,
-    restarts: AtomicU64,
+    restarts: AtomicU32,
+    key: AtomicU64,
+    /// Its place among its siblings.
+    rank: AtomicU64,
     current: ArcSwapOption<Incarnation>,
-    changed: Notify,
+    changed: Bell,
     detail: Mutex<Detail>,
 }
 
 #[derive(Default)]
 struct Detail {
     spec: Option<(ChildKind, Restart, Shutdown)>,
-    history: VecDeque<Ended>,
-    children: Option<Box<Children>>,
+    more: Option<Box<More>>,
+}
+
+/// What a leaf that has never ended does not have.
+#[derive(Default)]
+struct More {
+    last: Option<Ended>,
+    /// The ends before the last, oldest first.
+    earlier: VecDeque<Ended>,
+    children: Places,
     due: Option<Instant>,
     /// Why the run that is about to end does.
     because: Option<Arc<Escalation>>,
 }
 
-#[derive(Default)]
-struct Children {
-    ordered: BTreeMap<u64, Arc<Node>>,
-    by_id: HashMap<Arc<str>, u64>,
-    next: u64,
-}
-
-impl Children {
-    fn push(&mut self, id: Arc<str>, node: Arc<Node>) {
-        let key = self.next;
-        self.next += 1;
-        self.by_id.insert(id, key);
-        self.ordered.insert(key, node);
+impl Detail {
+    fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
     }
 }
 
@@ -148,9 +155,11 @@ impl Node {
             path,
             state: AtomicU8::new(ChildState::Stopped as u8),
             started: AtomicU64::new(0),
-            restarts: AtomicU64::new(0),
+            restarts: AtomicU32::new(0),
+            key: AtomicU64::new(0),
+            rank: AtomicU64::new(0),
             current: ArcSwapOption::empty(),
-            changed: Notify::new(),
+            changed: Bell::new(),
             detail: Mutex::default(),
         })
     }
@@ -170,7 +179,7 @@ impl Node {
     /// Records what the supervisor knows, and wakes whoever waits for a change.
     pub fn set_state(&self, state: ChildState) {
         if self.state.swap(state as u8, AcqRel) != state as u8 {
-            self.changed.notify_waiters();
+            self.changed.ring();
         }
     }
 
@@ -195,7 +204,7 @@ impl Node {
     /// Returns how often a supervisor started it again after an end.
     #[must_use]
     pub fn restarts(&self) -> u64 {
-        self.restarts.load(Acquire)
+        self.restarts.load(Acquire).into()
     }
 
     /// Counts a restart.
@@ -206,24 +215,28 @@ impl Node {
     /// Returns the last ends, oldest first.
     #[must_use]
     pub fn history(&self) -> Vec<Ended> {
-        self.detail().history.iter().cloned().collect()
+        let detail = self.detail();
+        let more = detail.more.as_ref();
+        more.map_or_else(Vec::new, |it| {
+            it.earlier.iter().chain(&it.last).cloned().collect()
+        })
     }
 
     /// Returns the last end.
     #[must_use]
     pub fn last_end(&self) -> Option<Ended> {
-        self.detail().history.back().cloned()
+        self.detail().more.as_ref()?.last.clone()
     }
 
     /// Returns when its supervisor will start it again, while that is put off: by a backoff or a quarantine.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        self.detail().due
+        self.detail().more.as_ref()?.due
     }
 
     /// Records until when its restart is put off; `None` when it no longer is.
     pub fn set_due(&self, due: Option<Instant>) {
-        self.detail().due = due;
+        self.detail().more().due = due;
     }
 
     /// Records the end of a child that the run which lives here now will end with.
@@ -231,7 +244,7 @@ impl Node {
         let Some(ended) = child.last_end() else {
             return;
         };
-        self.detail().because = Some(Arc::new(Escalation {
+        self.detail().more().because = Some(Arc::new(Escalation {
             child: child.path.clone(),
             ended,
         }));
@@ -255,7 +268,7 @@ impl Node {
     /// Cancel safe: waiting changes nothing.
     pub async fn running(&self) -> Arc<Incarnation> {
         loop {
-            let changed = self.changed.notified();
+            let changed = self.changed.next();
             if let Some(current) = self.current() {
                 return current;
             }
@@ -269,70 +282,76 @@ impl Node {
     ///
     /// Cancel safe. A change between two calls is missed; read the state after making the future.
     pub fn changed(&self) -> impl Future<Output = ()> + '_ {
-        self.changed.notified()
+        self.changed.next()
     }
 
     /// Returns the children, in start order.
     #[must_use]
     pub fn children(&self) -> Vec<Arc<Self>> {
         let detail = self.detail();
-        let children = detail.children.as_ref();
-        children.map_or_else(Vec::new, |it| it.ordered.values().cloned().collect())
+        let more = detail.more.as_ref();
+        more.map_or_else(Vec::new, |it| it.children.in_order())
     }
 
     /// Finds a child by id.
     #[must_use]
     pub fn child(&self, id: &str) -> Option<Arc<Self>> {
-        let detail = self.detail();
-        let children = detail.children.as_ref()?;
-        children.ordered.get(children.by_id.get(id)?).cloned()
+        self.detail().more.as_ref()?.children.get(id).cloned()
     }
 
     /// Finds a child by id, or adds it behind all others.
-    pub fn child_or_insert(&self, id: &Arc<str>) -> Arc<Self> {
+    pub fn child_or_insert(&self, id: &str) -> Arc<Self> {
         let mut detail = self.detail();
-        let children = detail.children.get_or_insert_default();
-        if let Some(known) = children.by_id.get(id)
-            && let Some(node) = children.ordered.get(known)
-        {
-            return Arc::clone(node);
-        }
-        let node = Self::new(self.path.child(id));
-        children.push(Arc::clone(id), Arc::clone(&node));
-        node
+        detail.more().children.find_or_add(&self.path, id)
     }
 
     /// Finds a child by id, or adds it; either way it then stands behind all others.
     ///
     /// A supervisor does this for each child in start order, so that the order here is its own.
-    pub fn child_at_end(&self, id: &Arc<str>) -> Arc<Self> {
+    pub fn child_at_end(&self, id: &str) -> Arc<Self> {
         let mut detail = self.detail();
-        let children = detail.children.get_or_insert_default();
-        let known = children.by_id.remove(id);
-        let node = known
-            .and_then(|key| children.ordered.remove(&key))
-            .unwrap_or_else(|| Self::new(self.path.child(id)));
-        children.push(Arc::clone(id), Arc::clone(&node));
-        node
+        detail.more().children.move_to_end_or_add(&self.path, id)
     }
 
     /// Removes a child that its supervisor has forgotten.
     pub fn remove_child(&self, id: &str) {
-        let mut detail = self.detail();
-        if let Some(children) = detail.children.as_mut()
-            && let Some(key) = children.by_id.remove(id)
-        {
-            children.ordered.remove(&key);
+        if let Some(more) = &mut self.detail().more {
+            more.children.remove(id);
         }
     }
 
     /// Removes every child whose id `keep` refuses: a supervisor that starts anew knows only its specs.
     pub fn retain_children(&self, keep: impl Fn(&str) -> bool) {
-        let mut detail = self.detail();
-        if let Some(children) = detail.children.as_mut() {
-            children.by_id.retain(|id, _| keep(id));
-            children.ordered.retain(|_, node| keep(node.path.id()));
+        if let Some(more) = &mut self.detail().more {
+            more.children.retain(keep);
         }
+    }
+
+    /// Returns the key that its supervisor gave it last.
+    #[must_use]
+    pub fn key(&self) -> ChildKey {
+        self.key.load(Acquire)
+    }
+
+    /// Makes room for children that are known to come.
+    pub fn expect_children(&self, count: usize) {
+        if count > 0 {
+            self.detail().more().children.reserve(count);
+        }
+    }
+
+    /// Records its supervisor's key for it.
+    pub fn set_key(&self, key: ChildKey) {
+        self.key.store(key, Release);
+    }
+
+    pub(crate) fn rank(&self) -> u64 {
+        self.rank.load(Relaxed)
+    }
+
+    /// Only under the lock of the parent's detail.
+    pub(crate) fn set_rank(&self, rank: u64) {
+        self.rank.store(rank, Relaxed);
     }
 
     /// Finds a node below this one by its full path.
@@ -360,7 +379,7 @@ impl Node {
             scope.uncount_detached();
             return false;
         }
-        self.leave(run, reason);
+        self.leave(run, reason, SystemTime::now());
         scope.events().emit(
             &self.path,
             EventKind::Detached {
@@ -374,7 +393,7 @@ impl Node {
 
     /// Wakes whoever waits for a change, without one.
     pub fn announce(&self) {
-        self.changed.notify_waiters();
+        self.changed.ring();
     }
 
     pub(crate) fn next_incarnation(&self) -> u64 {
@@ -383,37 +402,41 @@ impl Node {
 
     pub(crate) fn enter(&self, incarnation: Arc<Incarnation>) {
         self.current.store(Some(incarnation));
-        self.state.store(
-            ChildState::Running as u8,
-            std::sync::atomic::Ordering::Release,
-        );
-        self.changed.notify_waiters();
+        self.state.store(ChildState::Running as u8, Release);
+        self.changed.ring();
     }
 
     /// Notes a start that failed, as an end without a life, so that the history shows why nothing runs.
     pub fn note_failed_start(&self, incarnation: u64, reason: &ExitReason) {
-        self.remember(incarnation, reason, Duration::ZERO);
+        self.remember(incarnation, reason, Duration::ZERO, SystemTime::now());
     }
 
     /// Notes the end of a run. A successor that already lives here is left alone.
-    pub(crate) fn leave(&self, incarnation: &Arc<Incarnation>, reason: &ExitReason) {
-        self.remember(incarnation.number(), reason, incarnation.uptime());
+    pub(crate) fn leave(
+        &self,
+        incarnation: &Arc<Incarnation>,
+        reason: &ExitReason,
+        at: SystemTime,
+    ) {
+        self.remember(incarnation.number(), reason, incarnation.uptime(), at);
         self.vacate(incarnation);
     }
 
-    fn remember(&self, incarnation: u64, reason: &ExitReason, uptime: Duration) {
+    fn remember(&self, incarnation: u64, reason: &ExitReason, uptime: Duration, at: SystemTime) {
         let mut detail = self.detail();
-        if detail.history.len() == HISTORY {
-            detail.history.pop_front();
-        }
-        let because = detail.because.take();
-        detail.history.push_back(Ended {
+        let more = detail.more();
+        let because = more.because.take();
+        let before = more.last.replace(Ended {
             incarnation,
             reason: reason.clone(),
-            at: SystemTime::now(),
+            at,
             uptime,
             because,
         });
+        if more.earlier.len() == HISTORY - 1 {
+            more.earlier.pop_front();
+        }
+        more.earlier.extend(before);
     }
 
     fn vacate(&self, incarnation: &Arc<Incarnation>) {

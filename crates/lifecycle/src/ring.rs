@@ -17,6 +17,8 @@ pub(crate) struct Ring(Mutex<Inner>);
 struct Inner {
     /// The `seq` of the next event.
     next: u64,
+    /// The time of the last event.
+    at: SystemTime,
     last: VecDeque<Event>,
     capacity: usize,
     closed: bool,
@@ -54,6 +56,7 @@ impl Ring {
     pub(crate) fn new(capacity: usize) -> Self {
         Self(Mutex::new(Inner {
             next: 0,
+            at: SystemTime::UNIX_EPOCH,
             last: VecDeque::new(),
             capacity: capacity.max(1),
             closed: false,
@@ -62,11 +65,14 @@ impl Ring {
         }))
     }
 
-    pub(crate) fn push(&self, path: &ActorPath, kind: EventKind) {
+    pub(crate) fn push(&self, path: &ActorPath, kind: EventKind, at: Option<SystemTime>) {
         let path = path.clone();
         let mut inner = self.lock();
         let seq = inner.next;
         inner.next += 1;
+        // Under the lock, so that no event is older than the one before it.
+        let at = at.unwrap_or_else(SystemTime::now).max(inner.at);
+        inner.at = at;
         let forgotten = if inner.last.len() == inner.capacity {
             inner.last.pop_front()
         } else {
@@ -74,8 +80,7 @@ impl Ring {
         };
         inner.last.push_back(Event {
             seq,
-            // Under the lock, so that no event is older than the one before it.
-            at: SystemTime::now(),
+            at,
             path,
             kind,
         });
@@ -250,7 +255,7 @@ mod tests {
     fn a_copy_that_is_overtaken_has_no_gap_and_lacks_nothing() {
         let ring = Ring::new(50);
         let path = ActorPath::root("t");
-        let emit = || ring.push(&path, EventKind::Started { incarnation: 1 });
+        let emit = || ring.push(&path, EventKind::Started { incarnation: 1 }, None);
         (0..50).for_each(|_| emit());
         let over = AtomicBool::new(false);
         let copies: Vec<_> = std::thread::scope(|threads| {

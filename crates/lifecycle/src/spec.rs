@@ -2,7 +2,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::TryFutureExt as _;
+use futures_util::future::{BoxFuture, ready};
 use ractor::Actor;
 use serde::{Deserialize, Serialize};
 
@@ -77,18 +78,28 @@ pub type StartFn =
 /// How to start one child, and when to start it again.
 ///
 /// Defaults are OTP's: permanent, not significant, shut down within 5 s (a supervisor: infinity).
+///
+/// Cheap to clone: the supervisor's settings and what it knows of the child share one copy.
 #[derive(Clone)]
 #[must_use]
-pub struct ChildSpec {
+pub struct ChildSpec(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
     id: Arc<str>,
     restart: Restart,
     significant: bool,
     shutdown: Shutdown,
     kind: ChildKind,
-    name: Option<ActorName>,
     start: Arc<StartFn>,
     /// What few children have, so that the others do not carry it.
-    care: Option<Arc<Care>>,
+    more: Option<Box<More>>,
+}
+
+#[derive(Clone, Default)]
+struct More {
+    name: Option<Arc<ActorName>>,
+    care: Care,
 }
 
 /// What goes beyond OTP.
@@ -107,13 +118,16 @@ impl ChildSpec {
         A: Actor,
         F: Fn() -> (A, A::Arguments) + Send + Sync + 'static,
     {
-        Self::from_fn(id, ChildKind::Worker, move |context| {
-            // The factory runs inside the future, where the supervisor catches a panic of it.
+        // Without an `async` block, which would store the actor and the inner future side by side: the block
+        // that a start allocates stays within what allocators keep at hand.
+        Self::new(id, ChildKind::Worker, move |context| {
+            // The supervisor, which catches a panic of a start function, hears of it in the same way.
             let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&factory));
-            async move {
-                let (actor, arguments) =
-                    made.map_err(|payload| StartError::from_panic(&*payload))?;
-                Ok(Started::from(context.spawn(actor, arguments).await?))
+            match made {
+                Ok((actor, arguments)) => {
+                    Box::pin(context.spawn(actor, arguments).map_ok(Started::from))
+                }
+                Err(payload) => Box::pin(ready(Err(StartError::from_panic(&*payload)))),
             }
         })
     }
@@ -124,7 +138,18 @@ impl ChildSpec {
         F: Fn(StartContext) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Started, StartError>> + Send + 'static,
     {
-        Self {
+        Self::new(id, kind, move |context| Box::pin(start(context)))
+    }
+
+    fn new(
+        id: impl Into<Arc<str>>,
+        kind: ChildKind,
+        start: impl Fn(StartContext) -> BoxFuture<'static, Result<Started, StartError>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        Self(Arc::new(Inner {
             id: id.into(),
             restart: Restart::Permanent,
             significant: false,
@@ -133,10 +158,13 @@ impl ChildSpec {
                 ChildKind::Supervisor => Shutdown::Infinity,
             },
             kind,
-            name: None,
-            care: None,
-            start: Arc::new(move |context| Box::pin(start(context))),
-        }
+            more: None,
+            start: Arc::new(start),
+        }))
+    }
+
+    fn edit(&mut self) -> &mut Inner {
+        Arc::make_mut(&mut self.0)
     }
 
     /// Restarts the child after every exit. This is the default.
@@ -156,19 +184,19 @@ impl ChildSpec {
 
     /// Sets the restart type.
     pub fn restart(mut self, restart: Restart) -> Self {
-        self.restart = restart;
+        self.edit().restart = restart;
         self
     }
 
     /// Sets how the child is stopped.
     pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
-        self.shutdown = shutdown;
+        self.edit().shutdown = shutdown;
         self
     }
 
     /// Says whether the child's own end may end its supervisor, see the supervisor's auto shutdown.
     pub fn significant(mut self, significant: bool) -> Self {
-        self.significant = significant;
+        self.edit().significant = significant;
         self
     }
 
@@ -197,20 +225,21 @@ impl ChildSpec {
     }
 
     fn care(mut self, set: impl FnOnce(&mut Care)) -> Self {
-        set(Arc::make_mut(self.care.get_or_insert_default()));
+        set(&mut self.edit().more.get_or_insert_default().care);
         self
     }
 
     /// Enters the child under this name in the tree's directory.
     pub fn name(mut self, name: ActorName) -> Self {
-        self.name = Some(name);
+        self.edit().more.get_or_insert_default().name = Some(Arc::new(name));
         self
     }
 
     /// Enters the child under `name` unless it has a name already.
     pub fn name_if_none(mut self, name: impl FnOnce(&str) -> ActorName) -> Self {
-        if self.name.is_none() {
-            self.name = Some(name(&self.id));
+        if self.actor_name().is_none() {
+            let name = name(&self.0.id);
+            self = self.name(name);
         }
         self
     }
@@ -218,73 +247,75 @@ impl ChildSpec {
     /// Returns the id, unique among the children of one supervisor.
     #[must_use]
     pub fn id(&self) -> &Arc<str> {
-        &self.id
+        &self.0.id
     }
 
     /// Returns when the child is restarted.
     #[must_use]
     pub fn restart_type(&self) -> Restart {
-        self.restart
+        self.0.restart
     }
 
     /// Returns how the child is stopped.
     #[must_use]
     pub fn shutdown_type(&self) -> Shutdown {
-        self.shutdown
+        self.0.shutdown
     }
 
     /// Returns whether the child is a supervisor.
     #[must_use]
     pub fn kind(&self) -> ChildKind {
-        self.kind
+        self.0.kind
     }
 
     /// Says whether the child is significant.
     #[must_use]
     pub fn is_significant(&self) -> bool {
-        self.significant
+        self.0.significant
     }
 
     /// Returns the name in the directory.
     #[must_use]
-    pub fn actor_name(&self) -> Option<&ActorName> {
-        self.name.as_ref()
+    pub fn actor_name(&self) -> Option<&Arc<ActorName>> {
+        self.0.more.as_ref()?.name.as_ref()
     }
 
     /// Returns what it waits before each restart.
     #[must_use]
     pub fn backoff_setting(&self) -> Option<Backoff> {
-        self.care.as_ref()?.backoff
+        self.0.more.as_ref()?.care.backoff
     }
 
     /// Returns its own restart budget.
     #[must_use]
     pub fn budget_setting(&self) -> Option<RestartIntensity> {
-        self.care.as_ref()?.budget
+        self.0.more.as_ref()?.care.budget
     }
 
     /// Returns how it is parked when it ends too often.
     #[must_use]
     pub fn quarantine_setting(&self) -> Option<Quarantine> {
-        self.care.as_ref()?.quarantine
+        self.0.more.as_ref()?.care.quarantine
     }
 
     /// Returns who watches its handlers.
     #[must_use]
     pub fn watchdog_setting(&self) -> Option<Watchdog> {
-        self.care.as_ref()?.watchdog
+        self.0.more.as_ref()?.care.watchdog
     }
 
     /// Takes over what the supervisor is to do beyond OTP's rules from another spec: a template's.
     pub fn cared_for_as(mut self, other: &Self) -> Self {
-        self.care.clone_from(&other.care);
+        if let Some(more) = &other.0.more {
+            self.edit().more.get_or_insert_default().care = more.care;
+        }
         self
     }
 
     /// Returns the start function.
     #[must_use]
     pub fn start_fn(&self) -> &Arc<StartFn> {
-        &self.start
+        &self.0.start
     }
 
     /// Checks what the types leave open.
@@ -293,25 +324,24 @@ impl ChildSpec {
     ///
     /// [`ChildSpecError`] names the child and the field.
     pub fn validate(&self) -> Result<(), ChildSpecError> {
-        if self.id.is_empty() || self.id.contains('/') {
+        if self.0.id.is_empty() || self.0.id.contains('/') {
             return Err(ChildSpecError::Id {
-                id: self.id.to_string(),
+                id: self.0.id.to_string(),
             });
         }
-        if self.significant && self.restart == Restart::Permanent {
+        if self.0.significant && self.0.restart == Restart::Permanent {
             return Err(ChildSpecError::SignificantPermanent {
-                id: self.id.to_string(),
+                id: self.0.id.to_string(),
             });
         }
-        self.care
-            .as_ref()
-            .map_or(Ok(()), |care| care.validate(self))
+        let more = self.0.more.as_ref();
+        more.map_or(Ok(()), |more| more.care.validate(self))
     }
 }
 
 impl Care {
     fn validate(&self, spec: &ChildSpec) -> Result<(), ChildSpecError> {
-        let id = &*spec.id;
+        let id = &*spec.0.id;
         let setting = |field, wrong| {
             Err(ChildSpecError::Setting {
                 id: id.to_owned(),
@@ -319,7 +349,7 @@ impl Care {
                 wrong,
             })
         };
-        if spec.restart == Restart::Temporary {
+        if spec.0.restart == Restart::Temporary {
             let useless = [
                 ("backoff", self.backoff.is_some()),
                 ("budget", self.budget.is_some()),
@@ -346,13 +376,13 @@ impl Care {
 impl fmt::Debug for ChildSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChildSpec")
-            .field("id", &self.id)
-            .field("restart", &self.restart)
-            .field("significant", &self.significant)
-            .field("shutdown", &self.shutdown)
-            .field("kind", &self.kind)
-            .field("name", &self.name)
-            .field("care", &self.care)
+            .field("id", &self.0.id)
+            .field("restart", &self.0.restart)
+            .field("significant", &self.0.significant)
+            .field("shutdown", &self.0.shutdown)
+            .field("kind", &self.0.kind)
+            .field("name", &self.actor_name())
+            .field("care", &self.0.more.as_ref().map(|more| more.care))
             .finish_non_exhaustive()
     }
 }

@@ -1,13 +1,16 @@
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
+use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::Either;
 use ractor::{Actor, SpawnErr};
 use tokio::time::timeout;
 
-use crate::adapter::{Supervised, SupervisedArguments};
+use crate::adapter::{Life, Supervised, SupervisedArguments};
 use crate::{
     ActorName, ActorPath, ExitReason, Incarnation, MessageType, Node, Scope, StopDoor, panic,
 };
@@ -30,7 +33,7 @@ pub struct StartContext {
     pub(crate) node: Arc<Node>,
     pub(crate) link: Arc<dyn ParentLink>,
     pub(crate) key: ChildKey,
-    pub(crate) name: Option<ActorName>,
+    pub(crate) name: Option<Arc<ActorName>>,
     pub(crate) number: u64,
 }
 
@@ -42,7 +45,7 @@ impl StartContext {
         node: Arc<Node>,
         link: Arc<dyn ParentLink>,
         key: ChildKey,
-        name: Option<ActorName>,
+        name: Option<Arc<ActorName>>,
     ) -> Self {
         let number = node.next_incarnation();
         Self {
@@ -88,12 +91,12 @@ impl StartContext {
     /// # Cancel safety
     ///
     /// Cancel safe: an actor that nobody took over is asked to stop.
-    pub async fn spawn<A: Actor>(
+    pub fn spawn<A: Actor>(
         self,
         actor: A,
         arguments: A::Arguments,
-    ) -> Result<Child, StartError> {
-        self.spawn_with(actor, arguments, StopDoor::Port).await
+    ) -> impl Future<Output = Result<Child, StartError>> + Send {
+        self.spawn_with(actor, arguments, StopDoor::Port)
     }
 
     /// Like [`spawn`](Self::spawn), for an actor that takes its stop as a message.
@@ -101,26 +104,63 @@ impl StartContext {
     /// # Errors
     ///
     /// As [`spawn`](Self::spawn).
-    pub async fn spawn_with<A: Actor>(
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`spawn`](Self::spawn).
+    pub fn spawn_with<A: Actor>(
         self,
         actor: A,
         arguments: A::Arguments,
         door: StopDoor,
-    ) -> Result<Child, StartError> {
-        self.clear_place().await;
-        let message = MessageType::of::<A::Msg>();
-        if let (Some(name), Some(directory)) = (&self.name, self.scope.directory()) {
-            directory
-                .bind(name, &self.node, message)
-                .map_err(|taken| StartError::new(ExitReason::failed(taken)))?;
+    ) -> impl Future<Output = Result<Child, StartError>> + Send {
+        // Combinators, since each `async` block would store the future within it twice.
+        match self.node.current() {
+            None => Either::Left(self.begin(actor, arguments, door)),
+            Some(orphan) => Either::Right(Box::pin(async move {
+                self.clear_place(orphan).await;
+                self.begin(actor, arguments, door).await
+            })),
         }
-        let incarnation = Arc::new(Incarnation::new(self.number, message, door));
+    }
+
+    /// Starts the actor at a place where nobody lives.
+    fn begin<A: Actor>(
+        self,
+        actor: A,
+        arguments: A::Arguments,
+        door: StopDoor,
+    ) -> impl Future<Output = Result<Child, StartError>> + Send {
+        let Self {
+            scope,
+            node,
+            link,
+            key,
+            name,
+            number,
+        } = self;
+        let message = MessageType::of::<A::Msg>;
+        if let (Some(name), Some(directory)) = (&name, scope.directory())
+            && let Err(taken) = directory.bind(name, &node, message())
+        {
+            let error = StartError::new(ExitReason::failed(taken));
+            return Either::Left(ready(Err(error)));
+        }
+        let incarnation = Arc::new(Incarnation::new(number, message, door));
         let arguments = SupervisedArguments {
             inner: arguments,
-            context: self,
-            incarnation: Arc::clone(&incarnation),
+            life: Life {
+                scope,
+                node,
+                link,
+                key,
+                incarnation: Arc::clone(&incarnation),
+                outcome: None,
+                born: false,
+            },
         };
-        match Actor::spawn(None, Supervised(actor), arguments).await {
+        let spawned = Actor::spawn(None, Supervised(actor), arguments);
+        Either::Right(spawned.map(|spawned| match spawned {
             // The task is detached: its end is reported by the state's drop guard.
             Ok((_actor, _task)) => Ok(Child::new(incarnation)),
             Err(SpawnErr::StartupFailed(error)) => Err(match error.downcast::<StartError>() {
@@ -128,15 +168,12 @@ impl StartContext {
                 Err(error) => StartError::new(ExitReason::from_processing_error(error)),
             }),
             Err(other) => Err(StartError::new(ExitReason::failed(other.to_string()))),
-        }
+        }))
     }
 
     /// Makes sure that nobody else lives here: a supervisor that was killed has left orphans, which end by
     /// themselves beside its own restart. Two runs of one actor must not work side by side.
-    async fn clear_place(&self) {
-        let Some(orphan) = self.node.current() else {
-            return;
-        };
+    async fn clear_place(&self, orphan: Arc<Incarnation>) {
         orphan.stop(ExitReason::Killed);
         if timeout(ORPHAN_GRACE, orphan.ended()).await.is_err() {
             orphan.kill();

@@ -22,7 +22,7 @@ impl ParentLink for NoParent {
 }
 
 fn place(scope: &Scope, id: &str) -> Arc<Node> {
-    scope.root().child_or_insert(&id.into())
+    scope.root().child_or_insert(id)
 }
 
 /// Starts an actor as a supervisor does.

@@ -62,11 +62,12 @@ impl Actor for SupervisorActor {
         myself: ActorRef<SupervisorMsg>,
         (spec, scope, node): Self::Arguments,
     ) -> Result<State, ActorProcessingErr> {
+        node.expect_children(spec.children.len());
         node.retain_children(|id| spec.children.iter().any(|child| **child.id() == *id));
         let mut state = State {
             parent: Parent::new(scope, node, myself),
             window: RestartWindow::new(spec.intensity),
-            children: Children::default(),
+            children: Children::with_capacity(spec.children.len()),
             watchdogs: Watchdogs::default(),
             spec,
         };
@@ -135,7 +136,7 @@ impl Actor for SupervisorActor {
             SupervisorMsg::WhichChildren(reply) => drop(reply.send(state.which_children())),
             SupervisorMsg::CountChildren(reply) => drop(reply.send(state.count_children())),
             SupervisorMsg::ChildSpec(id, reply) => {
-                let key = state.children.find(&id);
+                let key = state.find_child(&id);
                 let spec = key.and_then(|key| state.children.get(key));
                 drop(reply.send(spec.map(|child| child.spec.clone())));
             }
@@ -185,6 +186,10 @@ fn refuse(message: DynamicMsg) {
 }
 
 impl State {
+    fn find_child(&self, id: &str) -> Option<ChildKey> {
+        self.children.find(&self.parent.node, id)
+    }
+
     fn add(&mut self, spec: ChildSpec) -> ChildKey {
         let node = self.parent.node.child_at_end(spec.id());
         node.set_spec(spec.kind(), spec.restart_type(), spec.shutdown_type());
@@ -424,8 +429,7 @@ impl State {
     async fn start_child(&mut self, spec: ChildSpec) -> Result<StartedChild, StartChildError> {
         check_child(&spec, self.spec.auto_shutdown)?;
         if let Some(known) = self
-            .children
-            .find(spec.id())
+            .find_child(spec.id())
             .and_then(|key| self.children.get(key))
         {
             let id = spec.id().to_string();
@@ -475,7 +479,7 @@ impl State {
     }
 
     async fn terminate_child(&mut self, id: &str) -> Result<(), TerminateChildError> {
-        let Some(key) = self.children.find(id) else {
+        let Some(key) = self.find_child(id) else {
             return Err(TerminateChildError::NotFound { id: id.to_owned() });
         };
         self.stop(key).await;
@@ -491,7 +495,7 @@ impl State {
 
     async fn restart_child(&mut self, id: &str) -> Result<StartedChild, RestartChildError> {
         let id = id.to_owned();
-        let key = self.children.find(&id);
+        let key = self.find_child(&id);
         match key.and_then(|key| self.children.get(key)).map(|it| &it.run) {
             None => Err(RestartChildError::NotFound { id }),
             Some(Run::Alive(_)) => Err(RestartChildError::Running { id }),
@@ -502,7 +506,7 @@ impl State {
 
     /// Stops a child and starts it again, whatever it was doing; costs no restart intensity.
     async fn bounce_child(&mut self, id: &str) -> Result<StartedChild, RestartChildError> {
-        let Some(key) = self.children.find(id) else {
+        let Some(key) = self.find_child(id) else {
             return Err(RestartChildError::NotFound { id: id.to_owned() });
         };
         self.stop(key).await;
@@ -512,7 +516,7 @@ impl State {
     /// Begins a restart that is put off.
     async fn resume_child(&mut self, id: &str) -> Result<(), ResumeChildError> {
         let id = id.to_owned();
-        let Some(key) = self.children.find(&id) else {
+        let Some(key) = self.find_child(&id) else {
             return Err(ResumeChildError::NotFound { id });
         };
         let child = self.children.get(key);
@@ -528,7 +532,7 @@ impl State {
 
     fn delete_child(&mut self, id: &str) -> Result<(), DeleteChildError> {
         let id = id.to_owned();
-        let Some(key) = self.children.find(&id) else {
+        let Some(key) = self.find_child(&id) else {
             return Err(DeleteChildError::NotFound { id });
         };
         match self.children.get(key).map(|child| &child.run) {

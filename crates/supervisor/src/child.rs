@@ -1,7 +1,9 @@
 //! Starting and stopping one child: what static and dynamic supervisors do alike.
 
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -151,6 +153,8 @@ impl Parent {
         };
         match &run {
             Some(run) => {
+                // This waits for it: a notice would only lie in the queue until it is thrown away.
+                run.disown();
                 if run.exit_reason().is_none() {
                     node.set_state(ChildState::Stopping);
                 }
@@ -163,7 +167,9 @@ impl Parent {
         }
         async move {
             let run = run?;
+            let_others_run().await;
             let reason = match shutdown {
+                _ if run.has_ended() => run.ended().await,
                 Shutdown::BrutalKill => after_kill(&scope, &node, &run).await,
                 Shutdown::Infinity => run.ended().await,
                 Shutdown::Within(limit) => match tokio::time::timeout(limit, run.ended()).await {
@@ -271,6 +277,21 @@ impl Parent {
             }));
         }
     }
+}
+
+/// Lets everybody have a turn who is ready for one now: most children end in theirs, and need no timer.
+async fn let_others_run() {
+    let mut given = false;
+    poll_fn(|context| {
+        if given {
+            return Poll::Ready(());
+        }
+        given = true;
+        // Not tokio's `yield_now`, which also asks the operating system for events each time.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 async fn after_kill(scope: &Scope, node: &Node, run: &Arc<Incarnation>) -> ExitReason {

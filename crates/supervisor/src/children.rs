@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,100 +105,123 @@ pub(crate) enum Run {
 
 /// The children of a supervisor in start order.
 ///
-/// A slab whose entries are linked in order: look-up by key or id, adding at the end and removing cost the
-/// same whatever the number of children, and the order survives every removal.
+/// A slab whose entries are linked in order: look-up by key, adding at the end and removing cost the same whatever
+/// the number of children, and the order survives every removal. By id a child is found through its place in the
+/// tree, which knows its key.
 #[derive(Debug, Default)]
 pub(crate) struct Children {
     slots: Vec<Slot>,
-    free: Vec<usize>,
-    first: Option<usize>,
-    last: Option<usize>,
-    by_id: HashMap<Arc<str>, ChildKey>,
+    free: Vec<u32>,
+    first: Option<Index>,
+    last: Option<Index>,
+    count: usize,
 }
+
+/// A slot's number, one too high: an `Option` of it takes no more room.
+type Index = NonZeroU32;
 
 #[derive(Debug)]
 struct Slot {
+    entry: Option<ChildEntry>,
     /// Counts the entries that this slot has held, so that a stale key finds nothing.
     generation: u32,
-    entry: Option<ChildEntry>,
-    before: Option<usize>,
-    after: Option<usize>,
+    before: Option<Index>,
+    after: Option<Index>,
 }
 
 impl Children {
+    /// Makes room for as many children as are known to come.
+    pub(crate) fn with_capacity(count: usize) -> Self {
+        Self {
+            slots: Vec::with_capacity(count),
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn push(&mut self, entry: ChildEntry) -> ChildKey {
-        let id = Arc::clone(entry.spec.id());
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot {
-                generation: 0,
-                entry: None,
-                before: None,
-                after: None,
-            });
-            self.slots.len() - 1
-        });
-        let slot = &mut self.slots[index];
+        let node = Arc::clone(&entry.node);
+        let index = match self.free.pop() {
+            Some(free) => free,
+            None => {
+                self.slots.push(Slot {
+                    entry: None,
+                    generation: 0,
+                    before: None,
+                    after: None,
+                });
+                u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 children")
+            }
+        };
+        let named = index.checked_add(1).and_then(Index::new);
+        let last = self.last;
+        let slot = self.slot_mut(index);
         slot.generation = slot.generation.wrapping_add(1);
         slot.entry = Some(entry);
-        slot.before = self.last;
+        slot.before = last;
         slot.after = None;
-        match self.last {
-            Some(last) => self.slots[last].after = Some(index),
-            None => self.first = Some(index),
+        match last {
+            Some(last) => self.slot_mut(number(last)).after = named,
+            None => self.first = named,
         }
-        self.last = Some(index);
+        self.last = named;
+        self.count += 1;
         let key = self.key(index);
-        self.by_id.insert(id, key);
+        node.set_key(key);
         key
     }
 
     pub(crate) fn remove(&mut self, key: ChildKey) -> Option<ChildEntry> {
         let index = self.index(key)?;
-        let slot = &mut self.slots[index];
+        let slot = self.slot_mut(index);
         let entry = slot.entry.take()?;
         let (before, after) = (slot.before.take(), slot.after.take());
         match before {
-            Some(before) => self.slots[before].after = after,
+            Some(before) => self.slot_mut(number(before)).after = after,
             None => self.first = after,
         }
         match after {
-            Some(after) => self.slots[after].before = before,
+            Some(after) => self.slot_mut(number(after)).before = before,
             None => self.last = before,
         }
         self.free.push(index);
-        self.by_id.remove(entry.spec.id());
+        self.count -= 1;
         Some(entry)
     }
 
     pub(crate) fn get(&self, key: ChildKey) -> Option<&ChildEntry> {
-        self.slots[self.index(key)?].entry.as_ref()
+        self.slot(self.index(key)?).entry.as_ref()
     }
 
     pub(crate) fn get_mut(&mut self, key: ChildKey) -> Option<&mut ChildEntry> {
         let index = self.index(key)?;
-        self.slots[index].entry.as_mut()
+        self.slot_mut(index).entry.as_mut()
     }
 
-    pub(crate) fn find(&self, id: &str) -> Option<ChildKey> {
-        self.by_id.get(id).copied()
+    /// Finds the child of this id below `parent`, the supervisor's own place.
+    pub(crate) fn find(&self, parent: &Node, id: &str) -> Option<ChildKey> {
+        let node = parent.child(id)?;
+        let key = node.key();
+        // The place may be left over from a run before this one, and its key with it.
+        let entry = self.get(key)?;
+        Arc::ptr_eq(&entry.node, &node).then_some(key)
     }
 
     /// Returns the key behind `key` in start order; the first for `None`.
     pub(crate) fn after(&self, key: Option<ChildKey>) -> Option<ChildKey> {
         let next = match key {
             None => self.first,
-            Some(key) => self.slots[self.index(key)?].after,
+            Some(key) => self.slot(self.index(key)?).after,
         };
-        next.map(|index| self.key(index))
+        next.map(|index| self.key(number(index)))
     }
 
     /// Returns the key before `key` in start order; the last for `None`.
     pub(crate) fn before(&self, key: Option<ChildKey>) -> Option<ChildKey> {
         let next = match key {
             None => self.last,
-            Some(key) => self.slots[self.index(key)?].before,
+            Some(key) => self.slot(self.index(key)?).before,
         };
-        next.map(|index| self.key(index))
+        next.map(|index| self.key(number(index)))
     }
 
     /// Walks the children in start order.
@@ -212,18 +235,30 @@ impl Children {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.by_id.len()
+        self.count
     }
 
-    fn key(&self, index: usize) -> ChildKey {
-        (u64::from(self.slots[index].generation) << 32) | index as u64
+    fn key(&self, index: u32) -> ChildKey {
+        (u64::from(self.slot(index).generation) << 32) | u64::from(index)
     }
 
-    fn index(&self, key: ChildKey) -> Option<usize> {
-        let index = usize::try_from(key & u64::from(u32::MAX)).ok()?;
-        let slot = self.slots.get(index)?;
+    fn index(&self, key: ChildKey) -> Option<u32> {
+        let index = u32::try_from(key & u64::from(u32::MAX)).ok()?;
+        let slot = self.slots.get(index as usize)?;
         (slot.entry.is_some() && u64::from(slot.generation) == key >> 32).then_some(index)
     }
+
+    fn slot(&self, index: u32) -> &Slot {
+        &self.slots[index as usize]
+    }
+
+    fn slot_mut(&mut self, index: u32) -> &mut Slot {
+        &mut self.slots[index as usize]
+    }
+}
+
+fn number(index: Index) -> u32 {
+    index.get() - 1
 }
 
 #[cfg(test)]
@@ -232,9 +267,9 @@ mod tests {
     use perennial_lifecycle::{ActorPath, ChildKind, Started};
     use proptest::prelude::*;
 
-    fn entry(id: &str) -> ChildEntry {
+    fn entry(parent: &Node, id: &str) -> ChildEntry {
         let spec = ChildSpec::from_fn(id, ChildKind::Worker, |_| async { Ok(Started::Ignored) });
-        ChildEntry::new(spec, Node::new(ActorPath::root("t").child(id)))
+        ChildEntry::new(spec, parent.child_at_end(id))
     }
 
     fn ids(children: &Children) -> Vec<String> {
@@ -245,6 +280,7 @@ mod tests {
         /// Adding and removing in any order leaves the same order as a plain list.
         #[test]
         fn order_agrees_with_a_list(steps in proptest::collection::vec((any::<bool>(), 0_usize..12), 1..100)) {
+            let parent = Node::new(ActorPath::root("t"));
             let mut children = Children::default();
             let mut model: Vec<String> = Vec::new();
             let mut stale = Vec::new();
@@ -253,11 +289,11 @@ mod tests {
                 let known = model.iter().position(|it| *it == id);
                 match (add, known) {
                     (true, None) => {
-                        children.push(entry(&id));
+                        children.push(entry(&parent, &id));
                         model.push(id);
                     }
                     (false, Some(at)) => {
-                        let key = children.find(&id).unwrap();
+                        let key = children.find(&parent, &id).unwrap();
                         prop_assert!(children.remove(key).is_some());
                         stale.push(key);
                         model.remove(at);
@@ -273,6 +309,8 @@ mod tests {
                 }
                 backwards.reverse();
                 prop_assert_eq!(backwards, model.clone());
+                let found = (0..12).filter(|it| children.find(&parent, &format!("c{it}")).is_some());
+                prop_assert_eq!(found.count(), model.len());
                 prop_assert!(stale.iter().all(|key| children.get(*key).is_none()));
             }
         }

@@ -37,7 +37,7 @@ async fn start_in(scope: &Scope, builder: SupervisorBuilder) -> Result<Superviso
 }
 
 fn place(scope: &Scope, id: &str) -> Arc<Node> {
-    scope.root().child_or_insert(&id.into())
+    scope.root().child_or_insert(id)
 }
 
 async fn notice(monitor: Monitor) -> (u64, String) {

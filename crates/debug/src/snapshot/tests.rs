@@ -6,14 +6,14 @@ use super::*;
 fn big(wide: usize, deep: usize) -> Arc<Node> {
     let root = Node::new(ActorPath::root("big"));
     for group in 0..wide {
-        let group = root.child_or_insert(&format!("group_{group}").into());
+        let group = root.child_or_insert(&format!("group_{group}"));
         group.set_spec(
             ChildKind::Supervisor,
             Restart::Permanent,
             Shutdown::Infinity,
         );
         for worker in 0..deep {
-            group.child_or_insert(&format!("worker_{worker}").into());
+            group.child_or_insert(&format!("worker_{worker}"));
         }
     }
     root

@@ -27,15 +27,15 @@ pub(crate) fn register_health(
 ) {
     let mut services: BTreeMap<String, Arc<Node>> = BTreeMap::new();
     let root = tree.scope().root();
-    let config = root.child_or_insert(&Arc::from(ConfigServer::ID));
+    let config = root.child_or_insert(ConfigServer::ID);
     services.insert(ConfigServer::ID.to_owned(), config);
-    let pools = root.child_or_insert(&Arc::from("pools"));
+    let pools = root.child_or_insert("pools");
     for (pool, _) in tree.pools() {
         services.insert(pool.to_string(), pools.child_or_insert(&pool));
     }
-    let breakers = root.child_or_insert(&Arc::from("breakers"));
+    let breakers = root.child_or_insert("breakers");
     for breaker in tree.breakers().iter() {
-        let node = || breakers.child_or_insert(&Arc::from(breaker.name()));
+        let node = || breakers.child_or_insert(breaker.name());
         services
             .entry(breaker.name().to_owned())
             .or_insert_with(node);

@@ -120,7 +120,7 @@ impl Actor for DynamicActor {
             SupervisorMsg::StartChild(_, reply) => {
                 drop(reply.send(Err(StartChildError::Dynamic { path: path() })));
             }
-            SupervisorMsg::TerminateChild(id, reply) => match state.children.find(&id) {
+            SupervisorMsg::TerminateChild(id, reply) => match state.find_child(&id) {
                 Some(key) => state.terminate(key, reply).await,
                 None => drop(reply.send(Err(TerminateChildError::Dynamic { path: path() }))),
             },
@@ -158,6 +158,10 @@ impl Actor for DynamicActor {
 }
 
 impl State {
+    fn find_child(&self, id: &str) -> Option<ChildKey> {
+        self.children.find(&self.parent.node, id)
+    }
+
     async fn dynamic(&mut self, message: DynamicMsg) {
         match message {
             DynamicMsg::Start {
@@ -191,7 +195,7 @@ impl State {
 
     /// Finds the child that `run` is, or was the last run of.
     fn find(&self, node: &Arc<Node>, run: &Incarnation) -> Option<ChildKey> {
-        let key = self.children.find(node.path().id())?;
+        let key = self.find_child(node.path().id())?;
         let child = self.children.get(key)?;
         (Arc::ptr_eq(&child.node, node) && child.last == run.number()).then_some(key)
     }
@@ -201,7 +205,7 @@ impl State {
         id: Option<Arc<str>>,
         arguments: Box<dyn Any + Send>,
     ) -> Result<ChildKey, StartChildError> {
-        if let Some(known) = id.as_ref().and_then(|id| self.children.find(id))
+        if let Some(known) = id.as_ref().and_then(|id| self.find_child(id))
             && let Some(known) = self.children.get(known)
         {
             let id = known.spec.id().to_string();
@@ -240,7 +244,7 @@ impl State {
         loop {
             let id = self.settings.template.next_id();
             // A name that somebody chose may look the same.
-            if self.children.find(&id).is_none() {
+            if self.find_child(&id).is_none() {
                 return id;
             }
         }
@@ -259,7 +263,7 @@ impl State {
 
     /// Removes a place, unless somebody lives there by now.
     fn vacate(&self, id: &str) {
-        if self.children.find(id).is_none() {
+        if self.find_child(id).is_none() {
             self.parent.node.remove_child(id);
         }
     }
@@ -386,7 +390,7 @@ impl State {
     /// Begins a restart that is put off.
     async fn resume(&mut self, id: &str, reply: RpcReplyPort<Result<(), ResumeChildError>>) {
         let id = id.to_owned();
-        let key = self.children.find(&id);
+        let key = self.find_child(&id);
         match key.and_then(|key| self.children.get(key)).map(|it| &it.run) {
             None => drop(reply.send(Err(ResumeChildError::NotFound { id }))),
             Some(Run::Waiting(_)) => {
@@ -403,7 +407,7 @@ impl State {
         id: &str,
         reply: RpcReplyPort<Result<StartedChild, RestartChildError>>,
     ) {
-        let Some(key) = self.children.find(id) else {
+        let Some(key) = self.find_child(id) else {
             let id = id.to_owned();
             drop(reply.send(Err(RestartChildError::NotFound { id })));
             return;

@@ -98,7 +98,7 @@ impl<Args: Send + Sync + 'static> PartitionedSupervisor<Args> {
 
     pub(super) fn new(node: &Arc<Node>, count: NonZeroU32) -> Self {
         let partitions = (0..count.get())
-            .map(|index| DynamicSupervisor::new(node.child_or_insert(&index.to_string().into())));
+            .map(|index| DynamicSupervisor::new(node.child_or_insert(&index.to_string())));
         Self {
             supervisor: Supervisor::new(Arc::clone(node)),
             count,
