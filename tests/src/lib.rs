@@ -1,5 +1,6 @@
 //! The project's tests.
 
+pub mod figures;
 pub mod otp;
 mod recording;
 
