@@ -5,7 +5,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use crate::call::call;
 use crate::{
-    ChildKey, EventKind, Exit, ExitReason, Incarnation, Node, ParentLink, Scope, StartError, panic,
+    ChildKey, EventKind, ExitReason, Incarnation, Node, ParentLink, Scope, StartError, panic,
 };
 
 /// How an actor is asked to stop.
@@ -50,30 +50,31 @@ pub(crate) struct Life {
     pub(crate) link: Arc<dyn ParentLink>,
     pub(crate) key: ChildKey,
     pub(crate) incarnation: Arc<Incarnation>,
-    /// What is known of the end. Still `None` when dropped: killed.
-    pub(crate) outcome: Option<Box<Outcome>>,
+    /// The end, once it is known. Still `None` when dropped: killed.
+    ///
+    /// A clean one that the actor chose by itself takes effect once `post_stop` is through.
+    pub(crate) outcome: Option<Box<ExitReason>>,
+    pub(crate) concluded: bool,
     /// It has come up. Before that there is no end to report: whoever starts it hears that it did not.
     pub(crate) born: bool,
 }
 
-pub(crate) enum Outcome {
-    /// A clean end that the actor chose by itself; takes effect once `post_stop` is through.
-    Chosen(ExitReason),
-    Known(ExitReason),
-}
+/// What ractor is told of an end that is not clean; all else it would only box and throw away.
+#[derive(Debug, thiserror::Error)]
+#[error("ended; why is known at its place in the tree")]
+struct Reported;
 
 impl Drop for Life {
     fn drop(&mut self) {
         if !self.born {
             return;
         }
-        let reason = match self.outcome.take().map(|outcome| *outcome) {
-            Some(Outcome::Known(reason)) => reason,
-            Some(Outcome::Chosen(_)) | None => ExitReason::Killed,
-        };
+        let reason = self.outcome.take().filter(|_| self.concluded);
+        let reason = reason.unwrap_or_else(|| Box::new(ExitReason::Killed));
         let Self { node, scope, .. } = self;
         let incarnation = self.incarnation.number();
-        if !self.incarnation.finish(&reason) {
+        let told = (*reason).clone();
+        if !self.incarnation.finish(reason) {
             // Nobody waits for it any more, and somebody else may live here.
             scope.uncount_detached();
             let reclaimed = EventKind::Reclaimed { incarnation };
@@ -81,14 +82,14 @@ impl Drop for Life {
             return;
         }
         let at = SystemTime::now();
-        node.leave(&self.incarnation, &reason, at);
+        node.leave(&self.incarnation, &told, at);
         let exited = EventKind::Exited {
             incarnation,
-            reason: reason.clone(),
+            reason: told,
         };
         scope.events().emit_at(node.path(), exited, at);
         if !self.incarnation.is_disowned() {
-            self.link.child_ended(self.key, &self.incarnation, &reason);
+            self.link.child_ended(self.key, &self.incarnation, at);
         }
         self.incarnation.announce();
     }
@@ -107,30 +108,32 @@ impl Life {
         };
         if reason.is_clean() {
             // An orderly end of its own accord: ractor stops it, and `post_stop` runs.
-            self.outcome
-                .get_or_insert_with(|| Box::new(Outcome::Chosen(reason)));
+            self.outcome.get_or_insert_with(|| Box::new(reason));
             self.incarnation.cell().stop(None);
             return Ok(());
         }
-        let error = Exit(reason.clone());
-        self.outcome = Some(Box::new(Outcome::Known(reason)));
-        Err(error.into())
+        self.conclude(reason);
+        Err(Reported.into())
     }
 
     /// Settles how an actor ends that is through with its `post_stop`.
-    fn conclude(&mut self, result: std::thread::Result<Result<(), ActorProcessingErr>>) {
-        let reason = match result {
-            Ok(Ok(())) => match self.outcome.take().map(|outcome| *outcome) {
-                Some(Outcome::Chosen(reason)) => reason,
-                _ => {
+    fn stopped(&mut self, result: std::thread::Result<Result<(), ActorProcessingErr>>) {
+        match result {
+            Ok(Ok(())) => {
+                if self.outcome.is_none() {
                     let asked = self.incarnation.asked().cloned();
-                    asked.unwrap_or(ExitReason::Normal)
+                    self.outcome = Some(Box::new(asked.unwrap_or(ExitReason::Normal)));
                 }
-            },
-            Ok(Err(error)) => ExitReason::from_processing_error(error),
-            Err(payload) => panic::reason(&*payload),
-        };
-        self.outcome = Some(Box::new(Outcome::Known(reason)));
+                self.concluded = true;
+            }
+            Ok(Err(error)) => self.conclude(ExitReason::from_processing_error(error)),
+            Err(payload) => self.conclude(panic::reason(&*payload)),
+        }
+    }
+
+    fn conclude(&mut self, reason: ExitReason) {
+        self.outcome = Some(Box::new(reason));
+        self.concluded = true;
     }
 }
 
@@ -206,7 +209,7 @@ impl<A: Actor> Actor for Supervised<A> {
         call(
             || self.0.post_stop(myself, inner),
             |result| {
-                life.conclude(result);
+                life.stopped(result);
                 Ok(())
             },
         )

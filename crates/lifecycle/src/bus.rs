@@ -37,7 +37,7 @@ impl EventBus {
     }
 
     /// Records an event whose time is known already.
-    pub(crate) fn emit_at(&self, path: &ActorPath, kind: EventKind, at: SystemTime) {
+    pub fn emit_at(&self, path: &ActorPath, kind: EventKind, at: SystemTime) {
         self.ring().push(path, kind, Some(at));
     }
 

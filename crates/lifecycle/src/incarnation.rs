@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{
     AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    Ordering::SeqCst,
 };
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub struct Incarnation {
     asked: OnceBox<ExitReason>,
     exit: OnceBox<ExitReason>,
     ended: Bell,
+    awaited: AtomicBool,
     /// The end was recorded and the parent told: only then do the waiters hear of it.
     told: AtomicBool,
     killed: AtomicBool,
@@ -50,6 +52,7 @@ impl Incarnation {
             asked: OnceBox::new(),
             exit: OnceBox::new(),
             ended: Bell::new(),
+            awaited: AtomicBool::new(false),
             told: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             disowned: AtomicBool::new(false),
@@ -116,6 +119,13 @@ impl Incarnation {
         self.taken.load(Relaxed).saturating_sub(in_hand)
     }
 
+    /// Returns when the message in hand was taken, to the microsecond; `None` when idle.
+    #[must_use]
+    pub fn in_hand_since(&self) -> Option<Instant> {
+        let since = self.in_hand.load(Relaxed).checked_sub(1)?;
+        Some(self.started + Duration::from_micros(since))
+    }
+
     /// Returns for how long the message in hand has been worked on; `None` when idle.
     #[must_use]
     pub fn in_hand(&self) -> Option<Duration> {
@@ -178,8 +188,8 @@ impl Incarnation {
     /// Cancel safe: waiting changes nothing.
     pub async fn ended(&self) -> ExitReason {
         loop {
-            let notified = self.ended.next();
-            if self.told.load(Acquire)
+            let notified = self.ended.next(&self.awaited);
+            if self.told.load(SeqCst)
                 && let Some(reason) = self.exit.get()
             {
                 return reason.clone();
@@ -239,8 +249,8 @@ impl Incarnation {
 
     /// Records the end; `false` when it has been left behind before. The waiters are woken by
     /// [`announce`](Self::announce).
-    pub(crate) fn finish(&self, reason: &ExitReason) -> bool {
-        self.exit.set(Box::new(reason.clone())).is_ok()
+    pub(crate) fn finish(&self, reason: Box<ExitReason>) -> bool {
+        self.exit.set(reason).is_ok()
     }
 
     /// Records an end that has not come; `false` when it has.
@@ -253,8 +263,8 @@ impl Incarnation {
     }
 
     pub(crate) fn announce(&self) {
-        self.told.store(true, Release);
-        self.ended.ring();
+        self.told.swap(true, SeqCst);
+        self.ended.ring(&self.awaited);
     }
 }
 

@@ -1,8 +1,8 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{
-    AtomicU8, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
-    Ordering::Release,
+    AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire,
+    Ordering::Relaxed, Ordering::Release, Ordering::SeqCst,
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -119,7 +119,10 @@ pub struct Node {
     /// Its place among its siblings.
     rank: AtomicU64,
     current: ArcSwapOption<Incarnation>,
+    /// The number of the current run, 0 for none: asked more often than for the run itself.
+    occupant: AtomicU64,
     changed: Bell,
+    awaited: AtomicBool,
     detail: Mutex<Detail>,
 }
 
@@ -159,7 +162,9 @@ impl Node {
             key: AtomicU64::new(0),
             rank: AtomicU64::new(0),
             current: ArcSwapOption::empty(),
+            occupant: AtomicU64::new(0),
             changed: Bell::new(),
+            awaited: AtomicBool::new(false),
             detail: Mutex::default(),
         })
     }
@@ -178,8 +183,8 @@ impl Node {
 
     /// Records what the supervisor knows, and wakes whoever waits for a change.
     pub fn set_state(&self, state: ChildState) {
-        if self.state.swap(state as u8, AcqRel) != state as u8 {
-            self.changed.ring();
+        if self.state.swap(state as u8, SeqCst) != state as u8 {
+            self.changed.ring(&self.awaited);
         }
     }
 
@@ -193,6 +198,12 @@ impl Node {
     #[must_use]
     pub fn current_ref(&self) -> Guard<Option<Arc<Incarnation>>> {
         self.current.load()
+    }
+
+    /// Says whether a run is alive now.
+    #[must_use]
+    pub fn is_occupied(&self) -> bool {
+        self.occupant.load(Acquire) != 0
     }
 
     /// Returns how many runs were attempted.
@@ -268,7 +279,7 @@ impl Node {
     /// Cancel safe: waiting changes nothing.
     pub async fn running(&self) -> Arc<Incarnation> {
         loop {
-            let changed = self.changed.next();
+            let changed = self.changed();
             if let Some(current) = self.current() {
                 return current;
             }
@@ -282,7 +293,10 @@ impl Node {
     ///
     /// Cancel safe. A change between two calls is missed; read the state after making the future.
     pub fn changed(&self) -> impl Future<Output = ()> + '_ {
-        self.changed.next()
+        let changed = self.changed.next(&self.awaited);
+        // What the bell asks of whoever waits. All that changes before a ring changes before a write to the state.
+        self.state.load(SeqCst);
+        changed
     }
 
     /// Returns the children, in start order.
@@ -393,7 +407,8 @@ impl Node {
 
     /// Wakes whoever waits for a change, without one.
     pub fn announce(&self) {
-        self.changed.ring();
+        self.state.fetch_or(0, SeqCst);
+        self.changed.ring(&self.awaited);
     }
 
     pub(crate) fn next_incarnation(&self) -> u64 {
@@ -401,9 +416,11 @@ impl Node {
     }
 
     pub(crate) fn enter(&self, incarnation: Arc<Incarnation>) {
+        let number = incarnation.number();
         self.current.store(Some(incarnation));
-        self.state.store(ChildState::Running as u8, Release);
-        self.changed.ring();
+        self.occupant.store(number, Release);
+        self.state.swap(ChildState::Running as u8, SeqCst);
+        self.changed.ring(&self.awaited);
     }
 
     /// Notes a start that failed, as an end without a life, so that the history shows why nothing runs.
@@ -440,10 +457,14 @@ impl Node {
     }
 
     fn vacate(&self, incarnation: &Arc<Incarnation>) {
-        let seen = self
-            .current
-            .compare_and_swap(incarnation, None::<Arc<Incarnation>>);
-        if seen.as_ref().is_some_and(|it| Arc::ptr_eq(it, incarnation)) {
+        // Each run leaves once, and before a successor enters; one that was left behind has left already.
+        let number = incarnation.number();
+        if self
+            .occupant
+            .compare_exchange(number, 0, AcqRel, Relaxed)
+            .is_ok()
+        {
+            self.current.store(None);
             self.set_state(ChildState::Stopped);
         }
     }

@@ -3,7 +3,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::{Future, ready};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
 use futures_util::future::Either;
@@ -24,7 +24,9 @@ pub type ChildKey = u64;
 /// How an ended child reaches its supervisor: as one more message in the supervisor's only queue.
 pub trait ParentLink: Send + Sync + 'static {
     /// Tells the supervisor that a child ended. Called once per run, from the end of the child itself.
-    fn child_ended(&self, key: ChildKey, incarnation: &Arc<Incarnation>, reason: &ExitReason);
+    ///
+    /// `at` is when; why is in the run itself.
+    fn child_ended(&self, key: ChildKey, run: &Arc<Incarnation>, at: SystemTime);
 }
 
 /// What a start function is given.
@@ -115,7 +117,8 @@ impl StartContext {
         door: StopDoor,
     ) -> impl Future<Output = Result<Child, StartError>> + Send {
         // Combinators, since each `async` block would store the future within it twice.
-        match self.node.current() {
+        let orphan = self.node.is_occupied().then(|| self.node.current());
+        match orphan.flatten() {
             None => Either::Left(self.begin(actor, arguments, door)),
             Some(orphan) => Either::Right(Box::pin(async move {
                 self.clear_place(orphan).await;
@@ -156,6 +159,7 @@ impl StartContext {
                 key,
                 incarnation: Arc::clone(&incarnation),
                 outcome: None,
+                concluded: false,
                 born: false,
             },
         };

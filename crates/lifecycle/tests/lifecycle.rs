@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use perennial_lifecycle::{
     Child, ChildKey, Exit, ExitReason, Incarnation, Node, ParentLink, Scope, StartContext,
@@ -75,10 +75,11 @@ impl Actor for Puppet {
 struct Notices(mpsc::Sender<(ChildKey, u64, String)>);
 
 impl ParentLink for Notices {
-    fn child_ended(&self, key: ChildKey, incarnation: &Arc<Incarnation>, reason: &ExitReason) {
+    fn child_ended(&self, key: ChildKey, run: &Arc<Incarnation>, _: SystemTime) {
+        let reason = run.exit_reason().unwrap();
         // At most a handful in these tests.
         self.0
-            .try_send((key, incarnation.number(), reason.to_string()))
+            .try_send((key, run.number(), reason.to_string()))
             .unwrap();
     }
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::sync::{Arc, Barrier};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
 use futures_util::future::FusedFuture as _;
@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 struct NoParent;
 
 impl ParentLink for NoParent {
-    fn child_ended(&self, _: ChildKey, _: &Arc<Incarnation>, _: &ExitReason) {}
+    fn child_ended(&self, _: ChildKey, _: &Arc<Incarnation>, _: SystemTime) {}
 }
 
 fn place(scope: &Scope, id: &str) -> Arc<Node> {

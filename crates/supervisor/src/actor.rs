@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use perennial_lifecycle::{
     Child, ChildKey, ChildKind, ChildSpec, ChildState, Exit, ExitReason, Incarnation, Node,
@@ -105,11 +105,7 @@ impl Actor for SupervisorActor {
     ) -> Result<(), ActorProcessingErr> {
         // An answer that nobody waits for any more is dropped: the caller gave up.
         match message {
-            SupervisorMsg::Ended {
-                key,
-                incarnation,
-                reason,
-            } => state.child_ended(key, &incarnation, &reason).await?,
+            SupervisorMsg::Ended { key, run, at } => state.child_ended(key, &run, at).await?,
             SupervisorMsg::Retry(key) => state.retry(key).await?,
             SupervisorMsg::Due(key, ticket) => state.due(key, ticket).await,
             SupervisorMsg::Stuck(key, run) => state.replace_stuck(key, &run).await?,
@@ -232,9 +228,9 @@ impl State {
         &mut self,
         key: ChildKey,
         ended: &Arc<Incarnation>,
-        reason: &ExitReason,
+        at: SystemTime,
     ) -> Result<(), Exit> {
-        let Some(child) = self.children.get_mut(key) else {
+        let (Some(child), Some(reason)) = (self.children.get_mut(key), ended.exit_reason()) else {
             return Ok(());
         };
         // Stopped by us, or by a group restart, before the notice was read: it has been dealt with.
@@ -242,18 +238,17 @@ impl State {
             return Ok(());
         }
         child.run = Run::Stopped;
-        let ran = child.ran(ended);
-        let id = Arc::clone(child.spec.id());
         let restart = child.spec.restart_type();
-        let significant = child.spec.is_significant();
-        let node = Arc::clone(&child.node);
         if is_reported(restart, reason) {
-            self.report(ReportContext::ChildTerminated, &id, reason);
+            self.parent.report_end(child.spec.id(), reason, at);
         }
         if comes_back(restart, reason) {
-            let span = event::restart_span(&self.parent.node, &id, reason);
+            let ran = child.ran(ended);
+            let span = event::restart_span(&self.parent.node, child.spec.id(), reason);
             return self.restart(key, ran).instrument(span).await;
         }
+        let significant = child.spec.is_significant();
+        let node = Arc::clone(&child.node);
         if restart == Restart::Temporary {
             self.forget(key);
         }
@@ -307,7 +302,7 @@ impl State {
         let reason = child.stuck(run);
         // One that has ended at this moment reports that by itself.
         if leave_behind(&self.parent.scope, &child.node, run, &reason) {
-            self.child_ended(key, run, &reason).await?;
+            self.child_ended(key, run, SystemTime::now()).await?;
         }
         Ok(())
     }
@@ -334,7 +329,10 @@ impl State {
         };
         // Whatever it waited for, it no longer does.
         child.run = Run::Stopped;
-        child.node.set_state(ChildState::Restarting);
+        if self.spec.strategy != Strategy::OneForOne {
+            // Others are stopped first.
+            child.node.set_state(ChildState::Restarting);
+        }
         match self.spec.strategy {
             Strategy::OneForOne => {
                 self.start_again(key).await;
@@ -510,7 +508,16 @@ impl State {
             return Err(RestartChildError::NotFound { id: id.to_owned() });
         };
         self.stop(key).await;
-        Ok(self.start_by_call(key).await?)
+        let temporary = self
+            .children
+            .get(key)
+            .is_some_and(|child| child.spec.restart_type() == Restart::Temporary);
+        let started = self.start_by_call(key).await;
+        let runs = started.as_ref().is_ok_and(|it| it.node.is_some());
+        if temporary && !runs {
+            self.forget(key);
+        }
+        Ok(started?)
     }
 
     /// Begins a restart that is put off.

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
 use perennial_lifecycle::{
@@ -70,6 +70,11 @@ impl Parent {
 
     pub(crate) fn report(&self, context: ReportContext, child: &Arc<str>, reason: &ExitReason) {
         event::report(&self.scope, &self.node, context, child, reason);
+    }
+
+    /// Reports that a child ended by itself.
+    pub(crate) fn report_end(&self, child: &Arc<str>, reason: &ExitReason, at: SystemTime) {
+        event::child_terminated(&self.scope, &self.node, child, reason, at);
     }
 
     /// Calls a child's start function; [`settle`](Self::settle) says what came of it.
@@ -216,7 +221,10 @@ impl Parent {
         window: &mut RestartWindow,
         ran: Duration,
     ) -> Next {
-        let now = Instant::now();
+        // When the notice was taken: the clock has been read for it already.
+        let run = self.node.current_ref();
+        let taken = run.as_ref().and_then(|run| run.in_hand_since());
+        let now = taken.unwrap_or_else(Instant::now);
         match recovery::decide(child.recovery.as_deref_mut(), window, now, ran) {
             Verdict::Restart => Next::Restart,
             Verdict::Delay { delay, attempt } => {

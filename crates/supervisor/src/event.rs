@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use perennial_lifecycle::{EventKind, ExitReason, Incarnation, Node, ReportContext, Scope};
 
@@ -82,6 +82,26 @@ pub(crate) fn report(
             reason: reason.clone(),
         },
     );
+}
+
+/// Reports that a child ended by itself; the time is that of the end.
+pub(crate) fn child_terminated(
+    scope: &Scope,
+    supervisor: &Node,
+    child: &Arc<str>,
+    reason: &ExitReason,
+    at: SystemTime,
+) {
+    let context = ReportContext::ChildTerminated;
+    tracing::warn!(
+        actor.name = %supervisor.path(), child.id = %child, exit.reason = %reason, "{context}"
+    );
+    let report = EventKind::Report {
+        context,
+        child: Arc::clone(child),
+        reason: reason.clone(),
+    };
+    scope.events().emit_at(supervisor.path(), report, at);
 }
 
 /// Reports together what many children did that were stopped at once.

@@ -1,5 +1,6 @@
 use std::any::Any;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use perennial_lifecycle::{
     ChildKey, ChildSpec, ExitReason, Incarnation, Node, ParentLink, StopDoor,
@@ -19,8 +20,8 @@ use crate::{
 pub(crate) enum SupervisorMsg {
     Ended {
         key: ChildKey,
-        incarnation: Arc<Incarnation>,
-        reason: ExitReason,
+        run: Arc<Incarnation>,
+        at: SystemTime,
     },
     Retry(ChildKey),
     /// The time for which a restart was put off is over.
@@ -71,12 +72,12 @@ pub(crate) enum DynamicMsg {
 pub(crate) struct Link(pub(crate) ActorRef<SupervisorMsg>);
 
 impl ParentLink for Link {
-    fn child_ended(&self, key: ChildKey, incarnation: &Arc<Incarnation>, reason: &ExitReason) {
+    fn child_ended(&self, key: ChildKey, run: &Arc<Incarnation>, at: SystemTime) {
         // Fails when the supervisor has ended: then nobody is left to care.
         drop(self.0.send_message(SupervisorMsg::Ended {
             key,
-            incarnation: Arc::clone(incarnation),
-            reason: reason.clone(),
+            run: Arc::clone(run),
+            at,
         }));
     }
 }

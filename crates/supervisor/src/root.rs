@@ -1,8 +1,9 @@
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use perennial_lifecycle::{
-    Child, ChildKey, ChildKind, ChildState, ExitReason, Incarnation, ParentLink, Restart, Scope,
-    Shutdown, StartContext, StartError,
+    Child, ChildKey, ChildKind, ChildState, Incarnation, ParentLink, Restart, Scope, Shutdown,
+    StartContext, StartError,
 };
 
 use crate::event;
@@ -11,7 +12,7 @@ use crate::event;
 struct NoParent;
 
 impl ParentLink for NoParent {
-    fn child_ended(&self, _: ChildKey, _: &Arc<Incarnation>, _: &ExitReason) {}
+    fn child_ended(&self, _: ChildKey, _: &Arc<Incarnation>, _: SystemTime) {}
 }
 
 /// Starts a supervisor, of any sort, as the root of the tree that `scope` describes.

@@ -1,12 +1,12 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use perennial_lifecycle::{
-    Child, ChildKey, ChildKind, ChildState, Exit, ExitReason, Incarnation, Node, ReportContext,
-    Scope, StartContext, StartError,
+    Child, ChildKey, ChildKind, ChildState, Exit, ExitReason, Incarnation, Node, Scope,
+    StartContext, StartError,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::task::JoinSet;
@@ -98,11 +98,7 @@ impl Actor for DynamicActor {
         let path = || state.parent.node.path().clone();
         // An answer that nobody waits for any more is dropped: the caller gave up.
         match message {
-            SupervisorMsg::Ended {
-                key,
-                incarnation,
-                reason,
-            } => state.child_ended(key, incarnation, reason).await?,
+            SupervisorMsg::Ended { key, run, at } => state.child_ended(key, run, at).await?,
             SupervisorMsg::Retry(key) => state.retry(key).await?,
             SupervisorMsg::Due(key, ticket) => state.due(key, ticket).await,
             SupervisorMsg::Stuck(key, run) => state.replace_stuck(key, run).await?,
@@ -283,28 +279,26 @@ impl State {
         &mut self,
         key: ChildKey,
         ended: Arc<Incarnation>,
-        reason: ExitReason,
+        at: SystemTime,
     ) -> Result<(), Exit> {
         if let Some(pending) = self.starting.get_mut(&key) {
-            pending.ended = Some((ended, reason));
+            pending.ended = Some((ended, at));
             return Ok(());
         }
-        let Some(child) = self.children.get_mut(key) else {
+        let (Some(child), Some(reason)) = (self.children.get_mut(key), ended.exit_reason()) else {
             return Ok(());
         };
         if !child.is_run(&ended) {
             return Ok(());
         }
-        let id = Arc::clone(child.spec.id());
         let restart = child.spec.restart_type();
-        if is_reported(restart, &reason) {
-            self.parent
-                .report(ReportContext::ChildTerminated, &id, &reason);
+        if is_reported(restart, reason) {
+            self.parent.report_end(child.spec.id(), reason, at);
         }
-        if comes_back(restart, &reason) {
+        if comes_back(restart, reason) {
             let ran = child.ran(&ended);
             child.run = Run::Restarting;
-            let span = event::restart_span(&self.parent.node, &id, &reason);
+            let span = event::restart_span(&self.parent.node, child.spec.id(), reason);
             return self.restart(key, ran).instrument(span).await;
         }
         let significant = child.spec.is_significant();
@@ -356,7 +350,7 @@ impl State {
         let reason = child.stuck(&run);
         // One that has ended at this moment reports that by itself.
         if leave_behind(&self.parent.scope, &child.node, &run, &reason) {
-            self.child_ended(key, run, reason).await?;
+            self.child_ended(key, run, SystemTime::now()).await?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::future::ready;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use perennial_lifecycle::{ChildKey, ChildState, ExitReason, Incarnation, ReportContext};
 use ractor::RpcReplyPort;
@@ -65,7 +66,7 @@ pub(super) struct Pending {
     why: Option<Why>,
     task: JoinHandle<()>,
     /// The end of what was started, when it is heard of before the start.
-    pub(super) ended: Option<(Arc<Incarnation>, ExitReason)>,
+    pub(super) ended: Option<(Arc<Incarnation>, SystemTime)>,
 }
 
 impl Drop for Pending {
@@ -167,13 +168,10 @@ impl State {
         if let Some(why) = pending.why.take() {
             self.launched(key, why, launch);
         }
-        if let Some((incarnation, reason)) = pending.ended.take() {
+        if let Some((run, at)) = pending.ended.take() {
             // Fails only when this supervisor is ending.
-            drop(self.parent.queue.send_message(SupervisorMsg::Ended {
-                key,
-                incarnation,
-                reason,
-            }));
+            let ended = SupervisorMsg::Ended { key, run, at };
+            drop(self.parent.queue.send_message(ended));
         }
     }
 
