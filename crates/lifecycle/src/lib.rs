@@ -57,7 +57,6 @@ mod name;
 mod node;
 mod panic;
 mod path;
-mod places;
 mod quarantine;
 mod reason;
 mod ring;

@@ -1,3 +1,6 @@
+mod ended;
+mod places;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{
@@ -11,8 +14,9 @@ use arc_swap::{ArcSwapOption, Guard};
 use serde::Serialize;
 use tokio::time::Instant;
 
+pub use self::ended::{Ended, Escalation};
+use self::places::Places;
 use crate::bell::Bell;
-use crate::places::Places;
 use crate::{
     ActorPath, ChildKey, ChildKind, EventKind, ExitReason, Incarnation, Restart, Scope, Shutdown,
 };
@@ -60,50 +64,6 @@ impl fmt::Display for ChildState {
             Self::Quarantined => "quarantined",
         })
     }
-}
-
-/// One end of an actor, or a start of it that failed, as its node remembers it.
-#[derive(Clone, Debug)]
-pub struct Ended {
-    /// The run that ended.
-    pub incarnation: u64,
-    /// Why.
-    pub reason: ExitReason,
-    /// When.
-    pub at: SystemTime,
-    /// How long it had run; zero for a start that failed.
-    pub uptime: Duration,
-    /// The end of a child that a supervisor could not bear; `None` for any other end.
-    pub because: Option<Arc<Escalation>>,
-}
-
-impl Ended {
-    /// Lists what led to the end, outermost first: the reason and its sources, then the ends of the children
-    /// that brought down their supervisors one after the other.
-    #[must_use]
-    pub fn chain(&self) -> Vec<String> {
-        let mut chain = self.reason.chain();
-        let mut next = self.because.as_ref();
-        while let Some(escalation) = next {
-            let Escalation { child, ended, .. } = &**escalation;
-            let causes = ended.reason.chain();
-            let run = ended.incarnation;
-            chain.push(format!("{child} #{run}: {}", causes[0]));
-            chain.extend_from_slice(&causes[1..]);
-            next = ended.because.as_ref();
-        }
-        chain
-    }
-}
-
-/// The end of a child that its supervisor ended with.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Escalation {
-    /// The child.
-    pub child: ActorPath,
-    /// Its end.
-    pub ended: Ended,
 }
 
 /// A place in the tree: what is known of the actor that lives there, over all its incarnations.
@@ -299,59 +259,10 @@ impl Node {
         changed
     }
 
-    /// Returns the children, in start order.
-    #[must_use]
-    pub fn children(&self) -> Vec<Arc<Self>> {
-        let detail = self.detail();
-        let more = detail.more.as_ref();
-        more.map_or_else(Vec::new, |it| it.children.in_order())
-    }
-
-    /// Finds a child by id.
-    #[must_use]
-    pub fn child(&self, id: &str) -> Option<Arc<Self>> {
-        self.detail().more.as_ref()?.children.get(id).cloned()
-    }
-
-    /// Finds a child by id, or adds it behind all others.
-    pub fn child_or_insert(&self, id: &str) -> Arc<Self> {
-        let mut detail = self.detail();
-        detail.more().children.find_or_add(&self.path, id)
-    }
-
-    /// Finds a child by id, or adds it; either way it then stands behind all others.
-    ///
-    /// A supervisor does this for each child in start order, so that the order here is its own.
-    pub fn child_at_end(&self, id: &str) -> Arc<Self> {
-        let mut detail = self.detail();
-        detail.more().children.move_to_end_or_add(&self.path, id)
-    }
-
-    /// Removes a child that its supervisor has forgotten.
-    pub fn remove_child(&self, id: &str) {
-        if let Some(more) = &mut self.detail().more {
-            more.children.remove(id);
-        }
-    }
-
-    /// Removes every child whose id `keep` refuses: a supervisor that starts anew knows only its specs.
-    pub fn retain_children(&self, keep: impl Fn(&str) -> bool) {
-        if let Some(more) = &mut self.detail().more {
-            more.children.retain(keep);
-        }
-    }
-
     /// Returns the key that its supervisor gave it last.
     #[must_use]
     pub fn key(&self) -> ChildKey {
         self.key.load(Acquire)
-    }
-
-    /// Makes room for children that are known to come.
-    pub fn expect_children(&self, count: usize) {
-        if count > 0 {
-            self.detail().more().children.reserve(count);
-        }
     }
 
     /// Records its supervisor's key for it.
@@ -366,20 +277,6 @@ impl Node {
     /// Only under the lock of the parent's detail.
     pub(crate) fn set_rank(&self, rank: u64) {
         self.rank.store(rank, Relaxed);
-    }
-
-    /// Finds a node below this one by its full path.
-    #[must_use]
-    pub fn find(self: &Arc<Self>, path: &str) -> Option<Arc<Self>> {
-        let rest = path.strip_prefix(self.path.as_str())?;
-        if rest.is_empty() {
-            return Some(Arc::clone(self));
-        }
-        let mut node = Arc::clone(self);
-        for id in rest.strip_prefix('/')?.split('/') {
-            node = node.child(id)?;
-        }
-        Some(node)
     }
 
     /// Gives up on a run that does not yield to a kill, so that another can live here. Its end is recorded with

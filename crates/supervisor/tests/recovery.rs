@@ -25,6 +25,22 @@ fn puppet(id: &str) -> ChildSpec {
     ChildSpec::worker(id, || (Puppet, ()))
 }
 
+/// A child that does not start while the flag says so.
+fn moody(id: &str) -> (ChildSpec, Arc<AtomicBool>) {
+    let broken = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&broken);
+    let spec = ChildSpec::from_fn(id, ChildKind::Worker, move |context| {
+        let broken = flag.load(SeqCst);
+        async move {
+            if broken {
+                return Err(StartError::new(ExitReason::failed("no database")));
+            }
+            Ok(context.spawn(Puppet, ()).await?.into())
+        }
+    });
+    (spec, broken)
+}
+
 fn generous() -> SupervisorBuilder {
     Supervisor::builder().intensity(RestartIntensity::new(100, SECOND))
 }
@@ -107,17 +123,7 @@ async fn sup_16_a_backoff_grows_with_each_end_and_begins_anew_after_a_stable_tim
 
 #[tokio::test(start_paused = true)]
 async fn sup_16_a_failed_restart_is_put_off_as_well_and_the_siblings_are_served() {
-    let broken = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&broken);
-    let moody = ChildSpec::from_fn("moody", ChildKind::Worker, move |context| {
-        let broken = flag.load(SeqCst);
-        async move {
-            if broken {
-                return Err(StartError::new(ExitReason::failed("no database")));
-            }
-            Ok(context.spawn(Puppet, ()).await?.into())
-        }
-    });
+    let (moody, broken) = moody("moody");
     let supervisor = start(
         generous()
             .child(moody.backoff(Backoff::linear(SECOND)))
@@ -304,17 +310,7 @@ async fn sup_19_a_quarantine_spares_the_supervisor_whose_intensity_is_spent() {
 
 #[tokio::test(start_paused = true)]
 async fn sup_19_a_probe_that_fails_to_start_parks_the_child_again() {
-    let broken = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&broken);
-    let moody = ChildSpec::from_fn("w", ChildKind::Worker, move |context| {
-        let broken = flag.load(SeqCst);
-        async move {
-            if broken {
-                return Err(StartError::new(ExitReason::failed("no database")));
-            }
-            Ok(context.spawn(Puppet, ()).await?.into())
-        }
-    });
+    let (moody, broken) = moody("w");
     let moody = moody
         .budget(RestartIntensity::new(0, SECOND))
         .quarantine(Quarantine::new(Backoff::linear(SECOND)));
@@ -511,4 +507,16 @@ async fn dyn_22_an_operator_can_bounce_resume_and_terminate_dynamic_children_by_
         ));
         assert!(dynamic.which_children().await.unwrap().is_empty());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_30_a_temporary_child_whose_bounce_fails_is_forgotten() {
+    let (moody, broken) = moody("w");
+    let supervisor = start(generous().child(moody.clone().temporary())).await;
+    assert_eq!(supervisor.bounce_child("w").await.unwrap().incarnation, 2);
+    broken.store(true, SeqCst);
+    supervisor.bounce_child("w").await.unwrap_err();
+    assert!(supervisor.which_children().await.unwrap().is_empty());
+    broken.store(false, SeqCst);
+    supervisor.start_child(moody).await.unwrap();
 }

@@ -350,25 +350,3 @@ async fn events_reach_a_subscriber_and_are_remembered() {
         EventKind::Started { incarnation: 1 }
     ));
 }
-
-#[tokio::test(start_paused = true)]
-async fn sup_25_a_temporary_child_whose_bounce_fails_is_forgotten() {
-    let broken = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&broken);
-    let moody = ChildSpec::from_fn("w", ChildKind::Worker, move |context| {
-        let broken = flag.load(SeqCst);
-        async move {
-            if broken {
-                return Err(StartError::new(ExitReason::failed("no database")));
-            }
-            Ok(Started::from(context.spawn(Puppet, ()).await?))
-        }
-    });
-    let supervisor = start(generous().child(moody.clone().temporary())).await;
-    assert_eq!(supervisor.bounce_child("w").await.unwrap().incarnation, 2);
-    broken.store(true, SeqCst);
-    supervisor.bounce_child("w").await.unwrap_err();
-    assert!(supervisor.which_children().await.unwrap().is_empty());
-    broken.store(false, SeqCst);
-    supervisor.start_child(moody).await.unwrap();
-}

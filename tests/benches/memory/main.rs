@@ -16,7 +16,7 @@ use tokio::task::yield_now;
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-const CHILDREN: usize = 10_000;
+const CHILDREN: usize = 100_000;
 
 /// Keeps one number, as its state.
 struct Worker;
