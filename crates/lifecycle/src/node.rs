@@ -178,9 +178,9 @@ impl Node {
         self.restarts.load(Acquire).into()
     }
 
-    /// Counts a restart.
-    pub fn count_restart(&self) {
-        self.restarts.fetch_add(1, AcqRel);
+    /// Counts a restart, and returns how many there were with it.
+    pub fn count_restart(&self) -> u64 {
+        u64::from(self.restarts.fetch_add(1, AcqRel)) + 1
     }
 
     /// Returns the last ends, oldest first.

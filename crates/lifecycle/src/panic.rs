@@ -7,7 +7,8 @@ use std::sync::Once;
 use crate::ExitReason;
 
 thread_local! {
-    static LAST_LOCATION: RefCell<Option<Arc<str>>> = const { RefCell::new(None) };
+    /// Where the last panic of this thread happened, and its message.
+    static LAST: RefCell<Option<(Arc<str>, Arc<str>)>> = const { RefCell::new(None) };
 }
 
 /// Reports panics through `tracing` and remembers where they happened, instead of printing a backtrace.
@@ -27,7 +28,8 @@ fn report(info: &PanicHookInfo<'_>) {
         panic.location = location.as_deref().unwrap_or("unknown"),
         "panic: {message}"
     );
-    LAST_LOCATION.with_borrow_mut(|last| *last = location);
+    let last = location.map(|location| (location, Arc::from(message)));
+    LAST.with_borrow_mut(|it| *it = last);
 }
 
 /// Makes the exit reason of a panic that was just caught on this thread.
@@ -39,8 +41,10 @@ pub(crate) fn reason(payload: &(dyn Any + Send)) -> ExitReason {
     } else {
         Arc::from("no message")
     };
+    // A panic that is passed on from another thread has not been here: the place would be that of another one.
+    let last = LAST.take().filter(|(_, text)| *text == message);
     ExitReason::Panicked {
         message,
-        location: LAST_LOCATION.take(),
+        location: last.map(|(location, _)| location),
     }
 }

@@ -1,7 +1,7 @@
 //! Starting and stopping one child: what static and dynamic supervisors do alike.
 
 use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
@@ -92,12 +92,15 @@ impl Parent {
             child.spec.actor_name().cloned(),
         );
         let number = context.incarnation();
-        let function = Arc::clone(child.spec.start_fn());
         let open = OpenStart::new(Arc::clone(&child.node), number);
+        let function = child.spec.start_fn();
+        let made = catch_unwind(AssertUnwindSafe(|| function(context)));
         async move {
-            // The function is called inside, so that a panic of it is caught as well.
-            let call = async move { function(context).await };
-            let result = match AssertUnwindSafe(call).catch_unwind().await {
+            let result = match made {
+                Ok(start) => AssertUnwindSafe(start).catch_unwind().await,
+                Err(payload) => Err(payload),
+            };
+            let result = match result {
                 Ok(result) => result,
                 Err(payload) => Err(StartError::from_panic(&*payload)),
             };

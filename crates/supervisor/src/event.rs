@@ -22,8 +22,7 @@ pub(crate) fn started(scope: &Scope, node: &Node, incarnation: u64) {
 }
 
 pub(crate) fn restarted(scope: &Scope, node: &Node, incarnation: u64) {
-    node.count_restart();
-    let restarts = node.restarts();
+    let restarts = node.count_restart();
     tracing::warn!(actor.name = %node.path(), incarnation, restart.count = restarts, "restarted");
     metrics::counter!("perennial.supervisor.restart").increment(1);
     scope.events().emit(
