@@ -13,4 +13,6 @@ mod pages {
     struct Configuration;
     #[doc = include_str!("../../docs/getting-started.md")]
     struct GettingStarted;
+    #[doc = include_str!("../../docs/otp.md")]
+    struct Otp;
 }

@@ -177,19 +177,92 @@ fn spans(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-#[test]
-fn every_guarantee_has_the_test_that_proves_it() {
-    let text = std::fs::read_to_string(root().join("docs/semantics.md")).unwrap();
-    let (mut wrong, mut proofs) = (Vec::new(), 0);
+fn semantics() -> String {
+    std::fs::read_to_string(root().join("docs/semantics.md")).unwrap()
+}
+
+/// The rows of all tables, each of three cells: guarantees, and OTP's rules with their numbers.
+fn rows(text: &str) -> Vec<[&str; 3]> {
+    let mut rows = Vec::new();
     for line in text.lines().filter(|it| it.starts_with("| ")) {
         let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
-        let [id, _, proof] = cells[..] else {
-            wrong.push(format!("not a row of three: {line}"));
-            continue;
+        let [first, about, last] = cells[..] else {
+            panic!("not a row of three: {line}");
         };
-        if matches!(id, "id" | "---") {
-            continue;
+        if !matches!(first, "id" | "rule" | "---") {
+            rows.push([first, about, last]);
         }
+    }
+    rows
+}
+
+fn rule(row: &[&str; 3]) -> Option<usize> {
+    row[0].parse().ok()
+}
+
+/// The numbers of the rules at the end of the page that describes the recordings.
+fn rules(format: &str) -> Vec<usize> {
+    let (_, rules) = format.split_once("\n## 8. Rules").unwrap();
+    let number = |line: &str| line.split_once(". ")?.0.parse().ok();
+    rules.lines().filter_map(number).collect()
+}
+
+#[test]
+fn every_rule_of_otp_leads_to_guarantees() {
+    let format = root().join("tests/conformance/FORMAT-otp.md");
+    let rules = rules(&std::fs::read_to_string(format).unwrap());
+    assert!(rules.len() > 30 && rules.iter().copied().eq(1..=rules.len()));
+    let text = semantics();
+    let (led, guarantees): (Vec<_>, Vec<_>) =
+        rows(&text).into_iter().partition(|row| rule(row).is_some());
+    let known: Vec<&str> = guarantees.into_iter().map(|[id, ..]| id).collect();
+    let mut wrong = Vec::new();
+    for row in &led {
+        let ids = row[2].trim_start_matches("not copied: ");
+        let unknown = ids.split(", ").filter(|id| !known.contains(id));
+        wrong.extend(unknown.map(|id| format!("rule {}: no guarantee {id}", row[0])));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let led: Vec<usize> = led.iter().filter_map(rule).collect();
+    assert_eq!(led, rules, "the table of rules in docs/semantics.md");
+}
+
+#[test]
+fn every_guarantee_that_a_page_names_is_there() {
+    let text = semantics();
+    let guarantees = rows(&text).into_iter().filter(|row| rule(row).is_none());
+    let known: Vec<&str> = guarantees.map(|[id, ..]| id).collect();
+    let group = |id: &str| id.split_once('-').map(|(group, _)| group.to_owned());
+    let groups: Vec<_> = known.iter().filter_map(|id| group(id)).collect();
+    let (mut wrong, mut named) = (Vec::new(), 0);
+    for (file, text) in pages() {
+        for word in text.split(|it: char| !it.is_ascii_alphanumeric() && it != '-') {
+            if group(word).is_some_and(|group| groups.contains(&group)) {
+                named += 1;
+                if !known.contains(&word) {
+                    wrong.push(format!("{}: {word}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(named > known.len(), "{named}");
+}
+
+#[test]
+fn no_guarantee_has_the_id_of_another() {
+    let text = semantics();
+    let mut ids: Vec<&str> = rows(&text).into_iter().map(|[id, ..]| id).collect();
+    ids.sort_unstable();
+    let twice = ids.windows(2).find(|pair| pair[0] == pair[1]);
+    assert_eq!(twice, None);
+}
+
+#[test]
+fn every_guarantee_has_the_test_that_proves_it() {
+    let text = semantics();
+    let (mut wrong, mut proofs) = (Vec::new(), 0);
+    for [id, _, proof] in rows(&text).into_iter().filter(|row| rule(row).is_none()) {
         for proof in proof.split("; ") {
             let Some((tests, file)) = proof.split_once(" in ") else {
                 wrong.push(format!("{id}: no test in a file: {proof}"));
@@ -231,4 +304,9 @@ fn the_tests_of_this_page_find_what_they_look_for() {
         [(2, "y.md#z".to_owned()), (9, "to".to_owned())]
     );
     assert_eq!(anchor("## What it is, for whom"), "what-it-is-for-whom");
+    let format = "1. no\n## 8. Rules\n\nOrder\n\n1. Children\n   go on. And on.\n2. A queue.\n";
+    assert_eq!(rules(format), [1, 2]);
+    let table = "| id | b | c |\n| --- | --- | --- |\n| A-1 | x | y |\n| 7 | x | A-1 |\n";
+    assert_eq!(rows(table), [["A-1", "x", "y"], ["7", "x", "A-1"]]);
+    assert_eq!(rows(table).iter().filter_map(rule).collect::<Vec<_>>(), [7]);
 }

@@ -9,6 +9,7 @@ use crate::run::run;
 use crate::script::{
     Body, Call, ChildPlan, Exit, Id, Kind, OnStop, Op, Outcome, ROOT, Script, Step, SupervisorPlan,
 };
+use crate::seen::Answer;
 
 fn child(id: Id) -> ChildPlan {
     ChildPlan {
@@ -19,6 +20,18 @@ fn child(id: Id) -> ChildPlan {
         starts: Vec::new(),
         body: Body::Worker(OnStop::Obey),
     }
+}
+
+fn dynamic() -> Kind {
+    Kind::Dynamic {
+        restart: Restart::Transient,
+        significant: true,
+        shutdown: Shutdown::Infinity,
+    }
+}
+
+fn start(id: Id) -> Step {
+    Step::Do(vec![Op::Call(ROOT, Call::Start(child(id)))])
 }
 
 fn supervisor(kind: Kind, children: Vec<ChildPlan>) -> SupervisorPlan {
@@ -71,11 +84,42 @@ fn sup_9_a_child_that_is_restarting_holds_up_the_shutdown() {
 
 #[test]
 fn dyn_8_a_child_that_is_restarting_holds_up_the_shutdown() {
-    let kind = Kind::Dynamic {
-        restart: Restart::Transient,
-        significant: true,
-        shutdown: Shutdown::Infinity,
+    check(
+        supervisor(dynamic(), Vec::new()),
+        vec![start("a"), start("b")],
+    );
+}
+
+/// Here OTP loses count for good (rule 31).
+#[test]
+fn dyn_10_counts_are_right_after_a_child_is_terminated_that_was_restarting() {
+    let count = || Op::Call(ROOT, Call::Count);
+    let meanwhile = vec![
+        Op::Exit("a", Exit::Fail, vec![Outcome::Fail]),
+        count(),
+        Op::Call(ROOT, Call::Terminate("a")),
+        count(),
+    ];
+    let counts = |answers: Vec<Answer>| -> Vec<(usize, usize)> {
+        let counts = answers.into_iter().filter_map(|answer| match answer {
+            Answer::Count(count) => Some((count.active, count.workers)),
+            _ => None,
+        });
+        counts.collect()
     };
-    let start = |id| Step::Do(vec![Op::Call(ROOT, Call::Start(child(id)))]);
-    check(supervisor(kind, Vec::new()), vec![start("a"), start("b")]);
+    let first = [start("a"), start("b")];
+    let mut model = Tree::boot(&supervisor(dynamic(), Vec::new()));
+    for step in &first {
+        if let Step::Do(ops) = step {
+            drop(model.step(ops));
+        }
+    }
+    assert_eq!(counts(model.step(&meanwhile)), [(1, 2), (1, 1)]);
+    let mut steps = first.to_vec();
+    steps.extend([Step::Do(meanwhile), Step::Do(vec![count()]), start("c")]);
+    run(&Script {
+        root: supervisor(dynamic(), Vec::new()),
+        steps,
+    })
+    .unwrap();
 }
