@@ -181,7 +181,8 @@ impl Incarnation {
 
     /// Waits for the end and returns its reason; returns at once when it has ended.
     ///
-    /// By then the tree's events hold the end, the node shows it, and its notice is in the parent's queue.
+    /// By then the tree's events hold the end, the node shows it, and its notice is in the parent's queue, unless
+    /// the parent stops it and waits here itself.
     ///
     /// # Cancel safety
     ///

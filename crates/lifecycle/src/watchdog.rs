@@ -7,7 +7,7 @@ use std::time::Duration;
 /// [`grace`](Self::grace), it is left behind ("detached") and a successor starts. Rust cannot pre-empt it: what was left
 /// behind keeps its thread until it yields, and is counted until then.
 ///
-/// The supervisor looks four times within the limit. Handlers are watched, not the start and the stop of an actor.
+/// The supervisor looks four times within the limit, and at most once a millisecond. Handlers are watched, not the start and the stop of an actor.
 ///
 /// ```
 /// use perennial_lifecycle::Watchdog;

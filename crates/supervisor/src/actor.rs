@@ -222,7 +222,7 @@ impl State {
         let Some(child) = self.children.get_mut(key) else {
             return Start::Ignored;
         };
-        let launch = self.parent.start(key, child).await;
+        let launch = self.parent.start(key, &child.spec, &child.node).await;
         self.parent.settle(child, launch)
     }
 

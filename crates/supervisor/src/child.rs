@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
 use perennial_lifecycle::{
-    ChildKey, ChildState, ExitReason, Incarnation, Node, ParentLink, ReportContext, Restart, Scope,
-    Shutdown, StartContext, StartError, Started,
+    ChildKey, ChildSpec, ChildState, ExitReason, Incarnation, Node, ParentLink, ReportContext,
+    Restart, Scope, Shutdown, StartContext, StartError, Started,
 };
 use ractor::ActorRef;
 use tokio::time::Instant;
@@ -77,23 +77,24 @@ impl Parent {
         event::child_terminated(&self.scope, &self.node, child, reason, at);
     }
 
-    /// Calls a child's start function; [`settle`](Self::settle) says what came of it.
+    /// Calls a child's start function, at once; [`settle`](Self::settle) says what came of it.
     pub(crate) fn start(
         &self,
         key: ChildKey,
-        child: &ChildEntry,
+        spec: &ChildSpec,
+        node: &Arc<Node>,
     ) -> impl Future<Output = Launch> + Send + use<> {
-        child.node.set_state(ChildState::Starting);
+        node.set_state(ChildState::Starting);
         let context = StartContext::new(
             self.scope.clone(),
-            Arc::clone(&child.node),
+            Arc::clone(node),
             Arc::clone(&self.link),
             key,
-            child.spec.actor_name().cloned(),
+            spec.actor_name().cloned(),
         );
         let number = context.incarnation();
-        let open = OpenStart::new(Arc::clone(&child.node), number);
-        let function = child.spec.start_fn();
+        let open = OpenStart::new(Arc::clone(node), number);
+        let function = spec.start_fn();
         let made = catch_unwind(AssertUnwindSafe(|| function(context)));
         async move {
             let result = match made {
@@ -324,7 +325,7 @@ pub(crate) fn leave_behind(
 ) -> bool {
     let left = node.abandon(scope, run, reason);
     if left {
-        event::detached(scope, node);
+        event::detached(node);
     }
     left
 }

@@ -155,8 +155,7 @@ pub(crate) fn stuck(scope: &Scope, node: &Node, run: &Incarnation, age: Duration
 }
 
 /// The event itself comes from the node, which knows whether the run ended at that moment.
-pub(crate) fn detached(scope: &Scope, node: &Node) {
+pub(crate) fn detached(node: &Node) {
     tracing::error!(actor.name = %node.path(), "does not yield to a kill; left behind");
     metrics::counter!("perennial.supervisor.detached").increment(1);
-    metrics::gauge!("perennial.supervisor.detached.count").set(scope.detached() as f64);
 }

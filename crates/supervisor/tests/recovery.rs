@@ -15,7 +15,8 @@ use perennial_supervisor::{
     ChildStatus, ChildTemplate, DeleteChildError, DynamicSupervisor, RestartChildError,
     RestartIntensity, ResumeChildError, Strategy, Supervisor, SupervisorBuilder,
 };
-use perennial_testkit::{Order, Puppet};
+use perennial_testkit::{Journal, Order, Puppet};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::{Instant, sleep};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -519,4 +520,53 @@ async fn sup_30_a_temporary_child_whose_bounce_fails_is_forgotten() {
     assert!(supervisor.which_children().await.unwrap().is_empty());
     broken.store(false, SeqCst);
     supervisor.start_child(moody).await.unwrap();
+}
+
+/// Writes down when its state is gone.
+struct Tenant;
+
+struct Stay(Journal<&'static str>);
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        self.0.push("gone");
+    }
+}
+
+impl Actor for Tenant {
+    type Msg = ();
+    type State = Stay;
+    type Arguments = Journal<&'static str>;
+    async fn pre_start(
+        &self,
+        _: ActorRef<()>,
+        journal: Journal<&'static str>,
+    ) -> Result<Stay, ActorProcessingErr> {
+        Ok(Stay(journal))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dyn_23_a_bounced_child_is_made_anew_only_once_the_old_run_is_gone() {
+    for concurrent in [false, true] {
+        let journal = Journal::new();
+        let template = ChildTemplate::worker("w", |journal: &Journal<&'static str>| {
+            journal.push("made");
+            (Tenant, journal.clone())
+        });
+        let dynamic = DynamicSupervisor::builder(template)
+            .concurrent_starts(concurrent)
+            .build()
+            .unwrap()
+            .start("t")
+            .await
+            .unwrap();
+        dynamic
+            .start_child_named("a", journal.clone())
+            .await
+            .unwrap();
+        let supervisor = Supervisor::at(dynamic.node()).unwrap();
+        supervisor.bounce_child("a").await.unwrap();
+        assert_eq!(journal.entries(), ["made", "gone", "made"]);
+    }
 }

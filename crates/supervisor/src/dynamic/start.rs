@@ -1,6 +1,5 @@
 //! How a dynamic supervisor starts a child: in its queue, or beside it.
 
-use std::future::ready;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -78,24 +77,33 @@ impl Drop for Pending {
 impl State {
     /// Starts a child, in the queue or beside it.
     pub(super) async fn begin(&mut self, key: ChildKey, why: Why) {
-        self.begin_after(ready(()), key, why).await;
+        if let Some(child) = self.children.get(key) {
+            let start = self.parent.start(key, &child.spec, &child.node);
+            self.carry_out(start, key, why).await;
+        }
     }
 
-    /// Starts a child once something else is through, in the queue or beside it.
-    pub(super) async fn begin_after(
+    /// Stops a child, and only then calls its start function; in the queue or beside it.
+    pub(super) async fn begin_anew(&mut self, key: ChildKey, why: Why) {
+        let Some(child) = self.children.get_mut(key) else {
+            return;
+        };
+        let stop = self.parent.stop_and_report(child);
+        let (spec, node) = (child.spec.clone(), Arc::clone(&child.node));
+        let parent = self.parent.clone();
+        let start = async move {
+            stop.await;
+            parent.start(key, &spec, &node).await
+        };
+        self.carry_out(start, key, why).await;
+    }
+
+    async fn carry_out(
         &mut self,
-        before: impl Future<Output = ()> + Send + 'static,
+        start: impl Future<Output = Launch> + Send + 'static,
         key: ChildKey,
         why: Why,
     ) {
-        let Some(child) = self.children.get(key) else {
-            return;
-        };
-        let start = self.parent.start(key, child);
-        let start = async move {
-            before.await;
-            start.await
-        };
         if !self.settings.concurrent {
             let launch = start.await;
             self.launched(key, why, launch);

@@ -133,11 +133,7 @@ impl State {
             return;
         };
         self.refuse_start(key).await;
-        let Some(child) = self.children.get_mut(key) else {
-            return;
-        };
-        let stop = self.parent.stop_and_report(child);
-        self.begin_after(stop, key, Why::Bounce(reply)).await;
+        self.begin_anew(key, Why::Bounce(reply)).await;
     }
 
     /// Gives up a start beside the queue; who asked for it is told.
