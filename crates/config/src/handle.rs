@@ -401,7 +401,7 @@ impl ConfigServer {
         let node = self.0.node.load_full().ok_or_else(down)?;
         let current = node.current().ok_or_else(down)?;
         let actor = current.actor_ref::<ConfigMsg>().ok_or_else(down)?;
-        let (reply, answer) = oneshot::channel();
+        let (reply, mut answer) = oneshot::channel();
         let update = Box::new(Update {
             index,
             value,
@@ -414,10 +414,10 @@ impl ConfigServer {
             current.uncount_sent();
             return Err(down());
         }
-        match answer.await {
-            Ok(result) => result,
+        match current.answer(&mut answer).await {
+            Some(result) => result,
             // The actor answers every message that it handles, so it has ended or is about to.
-            Err(_) => Err(UpdateError::ServerDown {
+            None => Err(UpdateError::ServerDown {
                 reason: Some(current.ended().await),
             }),
         }

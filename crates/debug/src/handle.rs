@@ -264,7 +264,7 @@ impl Debugger {
 /// Sends the command and returns its work; `None` when this run did not take it.
 async fn submit(run: &Incarnation, command: Command, path: &str) -> Option<JoinHandle<Outcome>> {
     let actor = run.actor_ref::<DebugMsg>()?;
-    let (taken, answer) = oneshot::channel();
+    let (taken, mut answer) = oneshot::channel();
     run.count_sent();
     let message = DebugMsg {
         command,
@@ -275,7 +275,7 @@ async fn submit(run: &Incarnation, command: Command, path: &str) -> Option<JoinH
         run.uncount_sent();
         return None;
     }
-    answer.await.ok()
+    run.answer(&mut answer).await
 }
 
 impl fmt::Debug for Debugger {

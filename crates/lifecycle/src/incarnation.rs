@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use once_cell::race::OnceBox;
 use ractor::{ActorCell, ActorRef, Message};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::bell::Bell;
@@ -196,6 +197,24 @@ impl Incarnation {
                 return reason.clone();
             }
             notified.await;
+        }
+    }
+
+    /// Waits for the answer to a message that this run was sent; `None` when the port was dropped without one,
+    /// or the run has ended without one.
+    ///
+    /// A channel that closes while a message is on its way into it may keep the message, and with it the port, for
+    /// as long as anybody holds a sender. So the end of the run counts too, not the port alone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the answer; the message is handled all the same.
+    pub async fn answer<T>(&self, answer: &mut oneshot::Receiver<T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            answer = &mut *answer => answer.ok(),
+            // What was answered before the end counts.
+            _ = self.ended() => answer.try_recv().ok(),
         }
     }
 

@@ -10,7 +10,7 @@ use perennial_lifecycle::{
     StartError,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 enum Order {
     Fail,
@@ -222,6 +222,21 @@ async fn life_3_two_runs_of_one_place_never_overlap() {
     assert_eq!(parent.notices.recv().await.unwrap().2, "killed");
     assert_eq!(parent.node.current().unwrap().number(), successor.number());
     assert!(successor.exit_reason().is_none());
+}
+
+#[tokio::test]
+async fn life_11_an_answer_is_not_waited_for_beyond_the_end_of_the_run() {
+    let parent = Parent::new();
+    let run = parent.running(Setup::default()).await;
+    // A port that outlives the actor, as one does whose message got stuck in a mailbox that was closing.
+    let (port, mut answer) = oneshot::channel::<u32>();
+    let (unanswered, ()) = tokio::join!(run.answer(&mut answer), async { run.kill() });
+    assert_eq!(unanswered, None);
+    assert!(port.send(1).is_ok(), "nobody had let go of it");
+
+    let (port, mut answer) = oneshot::channel::<u32>();
+    port.send(2).unwrap();
+    assert_eq!(run.answer(&mut answer).await, Some(2), "given in time");
 }
 
 #[tokio::test]

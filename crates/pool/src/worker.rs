@@ -80,12 +80,8 @@ impl<M: Message> WorkerRef<M> {
             call.settle();
             return Err(self.loan.end_or_silence().await);
         }
-        let answer = tokio::select! {
-            biased;
-            answer = &mut call.answer => answer.ok(),
-            // A port that was handed on may outlive the worker; nobody waits for that.
-            _ = self.loan.incarnation.ended() => call.answer.try_recv().ok(),
-        };
+        // A port that was handed on may outlive the worker; nobody waits for that.
+        let answer = self.loan.incarnation.answer(&mut call.answer).await;
         call.settle();
         match answer {
             Some(answer) => Ok(answer),

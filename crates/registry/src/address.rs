@@ -131,14 +131,14 @@ impl<M: Message> Address<M> {
         let deadline = Instant::now() + timeout;
         self.slot.check_type::<M>()?;
         self.slot.admit()?;
-        let (reply, answer) = oneshot::channel();
+        let (reply, mut answer) = oneshot::channel();
         let callee = self
             .deliver_by(make(reply.into()), deadline)
             .await
             .map_err(|error| error.refusal)?;
-        match tokio::time::timeout_at(deadline, answer).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(_)) => Err(self.why_dropped(&callee).await),
+        match tokio::time::timeout_at(deadline, callee.answer(&mut answer)).await {
+            Ok(Some(value)) => Ok(value),
+            Ok(None) => Err(self.why_dropped(&callee).await),
             Err(_) => Err(CallError::TimedOut {
                 name: self.name().clone(),
                 timeout,

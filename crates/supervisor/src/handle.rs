@@ -305,13 +305,13 @@ impl Supervisor {
         };
         let current = self.node.current().ok_or_else(down)?;
         let actor = current.actor_ref::<SupervisorMsg>().ok_or_else(down)?;
-        let (reply, answer) = oneshot::channel();
+        let (reply, mut answer) = oneshot::channel();
         current.count_sent();
         if actor.send_message(message(reply.into())).is_err() {
             current.uncount_sent();
             return Err(down());
         }
-        answer.await.map_err(|_| down())
+        current.answer(&mut answer).await.ok_or_else(down)
     }
 }
 
