@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(entry(clean).level, Level::Info);
         let gives_up = EventKind::Report {
             context: ReportContext::Shutdown,
-            child: "w".into(),
+            child: perennial_lifecycle::ActorPath::root("t").child("w"),
             reason: ExitReason::failed("too often"),
         };
         assert_eq!(entry(gives_up).level, Level::Error);

@@ -4,9 +4,7 @@ use std::time::SystemTime;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use crate::call::call;
-use crate::{
-    ChildKey, EventKind, ExitReason, Incarnation, Node, ParentLink, Scope, StartError, panic,
-};
+use crate::{ChildKey, EventKind, ExitReason, Incarnation, Node, ParentLink, StartError, panic};
 
 /// How an actor is asked to stop.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +43,6 @@ pub(crate) struct SupervisedState<S> {
 
 /// Reports the end when it is dropped, which happens on every way out: stop, error, panic, kill, abort.
 pub(crate) struct Life {
-    pub(crate) scope: Scope,
     pub(crate) node: Arc<Node>,
     pub(crate) link: Arc<dyn ParentLink>,
     pub(crate) key: ChildKey,
@@ -71,7 +68,8 @@ impl Drop for Life {
         }
         let reason = self.outcome.take().filter(|_| self.concluded);
         let reason = reason.unwrap_or_else(|| Box::new(ExitReason::Killed));
-        let Self { node, scope, .. } = self;
+        let Self { node, link, .. } = self;
+        let scope = link.scope();
         let incarnation = self.incarnation.number();
         let told = (*reason).clone();
         if !self.incarnation.finish(reason) {
@@ -89,7 +87,7 @@ impl Drop for Life {
         };
         scope.events().emit_at(node.path(), exited, at);
         if !self.incarnation.is_disowned() {
-            self.link.child_ended(self.key, &self.incarnation, at);
+            link.child_ended(self.key, &self.incarnation, at);
         }
         self.incarnation.announce();
     }

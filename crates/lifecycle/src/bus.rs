@@ -25,7 +25,8 @@ impl Drop for Bus {
 impl EventBus {
     /// Makes a bus that remembers `capacity` events, one at the least.
     ///
-    /// That is also how far a subscriber may fall behind before it misses events.
+    /// That is also how far a subscriber may fall behind before it misses events. Those that are no longer remembered
+    /// are dropped a few at a time.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self(Arc::new(Bus(Arc::new(Ring::new(capacity)))))

@@ -93,7 +93,7 @@ pub enum EventKind {
         /// When.
         context: ReportContext,
         /// Whom it is about.
-        child: Arc<str>,
+        child: ActorPath,
         /// Why.
         reason: ExitReason,
     },
@@ -182,7 +182,7 @@ impl fmt::Display for EventKind {
                 context,
                 child,
                 reason,
-            } => write!(f, "{context} {child}: {reason}"),
+            } => write!(f, "{context} {}: {reason}", child.id()),
             Self::ShutdownErrors {
                 child,
                 reason,

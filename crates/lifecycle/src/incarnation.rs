@@ -38,6 +38,8 @@ pub struct Incarnation {
     detached: AtomicBool,
     sent: AtomicU64,
     taken: AtomicU64,
+    /// Those among the taken that nobody counted as sent.
+    uncounted: AtomicU64,
     /// Microseconds from `started` to the taking of the message in hand, plus one; 0 when idle.
     in_hand: AtomicU64,
 }
@@ -60,6 +62,7 @@ impl Incarnation {
             detached: AtomicBool::new(false),
             sent: AtomicU64::new(0),
             taken: AtomicU64::new(0),
+            uncounted: AtomicU64::new(0),
             in_hand: AtomicU64::new(0),
         }
     }
@@ -110,7 +113,8 @@ impl Incarnation {
     #[must_use]
     pub fn mailbox_depth(&self) -> u64 {
         let taken = self.taken.load(Relaxed);
-        self.sent.load(Relaxed).saturating_sub(taken)
+        let sent = self.sent.load(Relaxed) + self.uncounted.load(Relaxed);
+        sent.saturating_sub(taken)
     }
 
     /// Returns how many messages were handled to the end, with success or not.
@@ -236,8 +240,10 @@ impl Incarnation {
         let taken = self.taken.load(Relaxed) + 1;
         self.taken.store(taken, Relaxed);
         // A message that nobody counted must not hide one that waits for good.
-        if taken > self.sent.load(Relaxed) {
-            self.sent.fetch_max(taken, Relaxed);
+        let counted = taken - self.uncounted.load(Relaxed);
+        let sent = self.sent.load(Relaxed);
+        if counted > sent {
+            self.uncounted.store(taken - sent, Relaxed);
         }
     }
 

@@ -1,7 +1,7 @@
 mod ended;
+mod history;
 mod places;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire,
@@ -10,19 +10,16 @@ use std::sync::atomic::{
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use arc_swap::{ArcSwapOption, Guard};
 use serde::Serialize;
 use tokio::time::Instant;
 
 pub use self::ended::{Ended, Escalation};
+use self::history::History;
 use self::places::Places;
 use crate::bell::Bell;
 use crate::{
     ActorPath, ChildKey, ChildKind, EventKind, ExitReason, Incarnation, Restart, Scope, Shutdown,
 };
-
-/// How many ends a node remembers.
-const HISTORY: usize = 8;
 
 /// What the supervisor last knew of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -78,8 +75,7 @@ pub struct Node {
     key: AtomicU64,
     /// Its place among its siblings.
     rank: AtomicU64,
-    current: ArcSwapOption<Incarnation>,
-    /// The number of the current run, 0 for none: asked more often than for the run itself.
+    /// The number of the current run, 0 for none: asked more often than for the run itself, which is in the detail.
     occupant: AtomicU64,
     changed: Bell,
     awaited: AtomicBool,
@@ -88,16 +84,18 @@ pub struct Node {
 
 #[derive(Default)]
 struct Detail {
+    /// Behind the lock, since each run enters and leaves once: a cell that is read without one costs ten times as much
+    /// to write. Who reads often remembers what it saw, see [`Latest`](crate::Latest).
+    current: Option<Arc<Incarnation>>,
     spec: Option<(ChildKind, Restart, Shutdown)>,
+    /// Most leaves have none; boxed by itself, since the rest is not looked at when one ends.
+    history: Option<Box<History>>,
     more: Option<Box<More>>,
 }
 
-/// What a leaf that has never ended does not have.
+/// What a leaf does not have.
 #[derive(Default)]
 struct More {
-    last: Option<Ended>,
-    /// The ends before the last, oldest first.
-    earlier: VecDeque<Ended>,
     children: Places,
     due: Option<Instant>,
     /// Why the run that is about to end does.
@@ -107,6 +105,25 @@ struct More {
 impl Detail {
     fn more(&mut self) -> &mut More {
         self.more.get_or_insert_default()
+    }
+
+    /// Notes an end, and returns what is forgotten for it.
+    #[must_use]
+    fn remember(
+        &mut self,
+        incarnation: u64,
+        reason: &ExitReason,
+        uptime: Duration,
+        at: SystemTime,
+    ) -> Option<Ended> {
+        let because = self.more.as_mut().and_then(|more| more.because.take());
+        self.history.get_or_insert_default().push(Ended {
+            incarnation,
+            reason: reason.clone(),
+            at,
+            uptime,
+            because,
+        })
     }
 }
 
@@ -121,7 +138,6 @@ impl Node {
             restarts: AtomicU32::new(0),
             key: AtomicU64::new(0),
             rank: AtomicU64::new(0),
-            current: ArcSwapOption::empty(),
             occupant: AtomicU64::new(0),
             changed: Bell::new(),
             awaited: AtomicBool::new(false),
@@ -148,22 +164,23 @@ impl Node {
         }
     }
 
-    /// Returns the run that is alive now; no lock is taken.
+    /// Returns the run that is alive now.
     #[must_use]
     pub fn current(&self) -> Option<Arc<Incarnation>> {
-        self.current.load_full()
-    }
-
-    /// Borrows the run that is alive now, without touching its reference count.
-    #[must_use]
-    pub fn current_ref(&self) -> Guard<Option<Arc<Incarnation>>> {
-        self.current.load()
+        if !self.is_occupied() {
+            return None;
+        }
+        self.detail().current.clone()
     }
 
     /// Says whether a run is alive now.
     #[must_use]
     pub fn is_occupied(&self) -> bool {
-        self.occupant.load(Acquire) != 0
+        self.occupant() != 0
+    }
+
+    pub(crate) fn occupant(&self) -> u64 {
+        self.occupant.load(Acquire)
     }
 
     /// Returns how many runs were attempted.
@@ -187,16 +204,14 @@ impl Node {
     #[must_use]
     pub fn history(&self) -> Vec<Ended> {
         let detail = self.detail();
-        let more = detail.more.as_ref();
-        more.map_or_else(Vec::new, |it| {
-            it.earlier.iter().chain(&it.last).cloned().collect()
-        })
+        let history = detail.history.as_ref();
+        history.map_or_else(Vec::new, |it| it.in_order())
     }
 
     /// Returns the last end.
     #[must_use]
     pub fn last_end(&self) -> Option<Ended> {
-        self.detail().more.as_ref()?.last.clone()
+        self.detail().history.as_ref()?.last().cloned()
     }
 
     /// Returns when its supervisor will start it again, while that is put off: by a backoff or a quarantine.
@@ -314,15 +329,22 @@ impl Node {
 
     pub(crate) fn enter(&self, incarnation: Arc<Incarnation>) {
         let number = incarnation.number();
-        self.current.store(Some(incarnation));
+        // In one critical section: who finds no run at an occupied place would take it for empty.
+        let mut detail = self.detail();
+        detail.current = Some(incarnation);
         self.occupant.store(number, Release);
+        drop(detail);
         self.state.swap(ChildState::Running as u8, SeqCst);
         self.changed.ring(&self.awaited);
     }
 
     /// Notes a start that failed, as an end without a life, so that the history shows why nothing runs.
     pub fn note_failed_start(&self, incarnation: u64, reason: &ExitReason) {
-        self.remember(incarnation, reason, Duration::ZERO, SystemTime::now());
+        let now = SystemTime::now();
+        let mut detail = self.detail();
+        let forgotten = detail.remember(incarnation, reason, Duration::ZERO, now);
+        drop(detail);
+        drop(forgotten);
     }
 
     /// Notes the end of a run. A successor that already lives here is left alone.
@@ -332,36 +354,20 @@ impl Node {
         reason: &ExitReason,
         at: SystemTime,
     ) {
-        self.remember(incarnation.number(), reason, incarnation.uptime(), at);
-        self.vacate(incarnation);
-    }
-
-    fn remember(&self, incarnation: u64, reason: &ExitReason, uptime: Duration, at: SystemTime) {
-        let mut detail = self.detail();
-        let more = detail.more();
-        let because = more.because.take();
-        let before = more.last.replace(Ended {
-            incarnation,
-            reason: reason.clone(),
-            at,
-            uptime,
-            because,
-        });
-        if more.earlier.len() == HISTORY - 1 {
-            more.earlier.pop_front();
-        }
-        more.earlier.extend(before);
-    }
-
-    fn vacate(&self, incarnation: &Arc<Incarnation>) {
-        // Each run leaves once, and before a successor enters; one that was left behind has left already.
         let number = incarnation.number();
-        if self
+        let uptime = incarnation.uptime();
+        let mut detail = self.detail();
+        let forgotten = detail.remember(number, reason, uptime, at);
+        // Each run leaves once, and before a successor enters; one that was left behind has left already.
+        let left = self
             .occupant
             .compare_exchange(number, 0, AcqRel, Relaxed)
-            .is_ok()
-        {
-            self.current.store(None);
+            .is_ok();
+        let current = if left { detail.current.take() } else { None };
+        drop(detail);
+        // Foreign code: an error has a destructor.
+        drop((forgotten, current));
+        if left {
             self.set_state(ChildState::Stopped);
         }
     }

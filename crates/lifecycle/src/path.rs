@@ -28,6 +28,11 @@ impl ActorPath {
         &self.0
     }
 
+    /// Returns how many handles of this path there are.
+    pub(crate) fn handles(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
     /// Returns the last segment: the child id.
     #[must_use]
     pub fn id(&self) -> &str {

@@ -8,6 +8,10 @@ use crate::{ActorPath, Event, EventKind};
 /// How many events are looked at before the lock is given back: whoever emits does not wait for longer.
 const BATCH: usize = 64;
 
+/// How many events are dropped at once: a restart makes three, with one error between them, and allocators keep about
+/// so many freed blocks at hand.
+const FORGOTTEN: usize = 16;
+
 /// The last events of a tree, and who waits for the next one.
 ///
 /// Subscribers keep only their place in it. So there is one copy of each event however many read it, and
@@ -20,6 +24,8 @@ struct Inner {
     /// The time of the last event.
     at: SystemTime,
     last: VecDeque<Event>,
+    /// Those that are no longer remembered and not yet dropped.
+    forgotten: Vec<Event>,
     capacity: usize,
     closed: bool,
     waiting: Vec<(u64, Waker)>,
@@ -58,6 +64,7 @@ impl Ring {
             next: 0,
             at: SystemTime::UNIX_EPOCH,
             last: VecDeque::new(),
+            forgotten: Vec::new(),
             capacity: capacity.max(1),
             closed: false,
             waiting: Vec::new(),
@@ -73,11 +80,7 @@ impl Ring {
         // Under the lock, so that no event is older than the one before it.
         let at = at.unwrap_or_else(SystemTime::now).max(inner.at);
         inner.at = at;
-        let forgotten = if inner.last.len() == inner.capacity {
-            inner.last.pop_front()
-        } else {
-            None
-        };
+        let forgotten = inner.make_room();
         inner.last.push_back(Event {
             seq,
             at,
@@ -86,10 +89,26 @@ impl Ring {
         });
         let waiting = std::mem::take(&mut inner.waiting);
         drop(inner);
-        // Foreign code: an error in the event has a destructor, and a waker may run anything.
-        drop(forgotten);
+        // Foreign code: an error in an event has a destructor, and a waker may run anything.
+        if let Some(forgotten) = forgotten {
+            self.forget(forgotten);
+        }
         for (_, waker) in waiting {
             waker.wake();
+        }
+    }
+
+    /// Drops events, and looks at what they point to before: so it is fetched for all of them at the same time, while
+    /// an atomic operation on each would wait for the one before.
+    #[cold]
+    fn forget(&self, mut events: Vec<Event>) {
+        let handles = events.iter().map(|event| event.path.handles());
+        std::hint::black_box(handles.sum::<usize>());
+        events.clear();
+        let mut inner = self.lock();
+        if inner.forgotten.capacity() == 0 {
+            // Its room is used again.
+            inner.forgotten = events;
         }
     }
 
@@ -200,6 +219,15 @@ impl Ring {
 }
 
 impl Inner {
+    /// Makes room for one event, and returns those that are to be dropped: many at once, see [`Ring::forget`].
+    fn make_room(&mut self) -> Option<Vec<Event>> {
+        if self.last.len() < self.capacity {
+            return None;
+        }
+        self.forgotten.extend(self.last.pop_front());
+        (self.forgotten.len() >= FORGOTTEN).then(|| std::mem::take(&mut self.forgotten))
+    }
+
     /// The `seq` of the oldest event that is remembered.
     fn oldest(&self) -> u64 {
         self.next - as_seq(self.last.len())

@@ -23,6 +23,9 @@ pub type ChildKey = u64;
 
 /// How an ended child reaches its supervisor: as one more message in the supervisor's only queue.
 pub trait ParentLink: Send + Sync + 'static {
+    /// Returns the scope of the tree that both belong to.
+    fn scope(&self) -> &Scope;
+
     /// Tells the supervisor that a child ended. Called once per run, from the end of the child itself.
     ///
     /// `at` is when; why is in the run itself.
@@ -31,7 +34,6 @@ pub trait ParentLink: Send + Sync + 'static {
 
 /// What a start function is given.
 pub struct StartContext {
-    pub(crate) scope: Scope,
     pub(crate) node: Arc<Node>,
     pub(crate) link: Arc<dyn ParentLink>,
     pub(crate) key: ChildKey,
@@ -43,7 +45,6 @@ impl StartContext {
     /// Prepares one start of the actor that lives at `node`.
     #[must_use]
     pub fn new(
-        scope: Scope,
         node: Arc<Node>,
         link: Arc<dyn ParentLink>,
         key: ChildKey,
@@ -51,7 +52,6 @@ impl StartContext {
     ) -> Self {
         let number = node.next_incarnation();
         Self {
-            scope,
             node,
             link,
             key,
@@ -81,7 +81,7 @@ impl StartContext {
     /// Returns the tree's scope.
     #[must_use]
     pub fn scope(&self) -> &Scope {
-        &self.scope
+        self.link.scope()
     }
 
     /// Starts the actor under the supervisor and waits for its `pre_start`.
@@ -135,7 +135,6 @@ impl StartContext {
         door: StopDoor,
     ) -> impl Future<Output = Result<Child, StartError>> + Send {
         let Self {
-            scope,
             node,
             link,
             key,
@@ -143,7 +142,7 @@ impl StartContext {
             number,
         } = self;
         let message = MessageType::of::<A::Msg>;
-        if let (Some(name), Some(directory)) = (&name, scope.directory())
+        if let (Some(name), Some(directory)) = (&name, link.scope().directory())
             && let Err(taken) = directory.bind(name, &node, message())
         {
             let error = StartError::new(ExitReason::failed(taken));
@@ -153,7 +152,6 @@ impl StartContext {
         let arguments = SupervisedArguments {
             inner: arguments,
             life: Life {
-                scope,
                 node,
                 link,
                 key,
@@ -182,7 +180,8 @@ impl StartContext {
         if timeout(ORPHAN_GRACE, orphan.ended()).await.is_err() {
             orphan.kill();
             if timeout(ORPHAN_GRACE, orphan.ended()).await.is_err() {
-                self.node.abandon(&self.scope, &orphan, &ExitReason::Killed);
+                self.node
+                    .abandon(self.scope(), &orphan, &ExitReason::Killed);
             }
         }
     }

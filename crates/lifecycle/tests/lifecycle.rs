@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use perennial_lifecycle::{
-    Child, ChildKey, Exit, ExitReason, Incarnation, Node, ParentLink, Scope, StartContext,
+    Child, ChildKey, Exit, ExitReason, Incarnation, Latest, Node, ParentLink, Scope, StartContext,
     StartError,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -72,20 +72,26 @@ impl Actor for Puppet {
     }
 }
 
-struct Notices(mpsc::Sender<(ChildKey, u64, String)>);
+struct Notices {
+    scope: Scope,
+    sender: mpsc::Sender<(ChildKey, u64, String)>,
+}
 
 impl ParentLink for Notices {
+    fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
     fn child_ended(&self, key: ChildKey, run: &Arc<Incarnation>, _: SystemTime) {
         let reason = run.exit_reason().unwrap();
         // At most a handful in these tests.
-        self.0
+        self.sender
             .try_send((key, run.number(), reason.to_string()))
             .unwrap();
     }
 }
 
 struct Parent {
-    scope: Scope,
     node: Arc<Node>,
     link: Arc<Notices>,
     notices: mpsc::Receiver<(ChildKey, u64, String)>,
@@ -97,15 +103,17 @@ impl Parent {
         let (send, notices) = mpsc::channel(16);
         Self {
             node: scope.root().child_or_insert(&Arc::from("puppet")),
-            scope,
-            link: Arc::new(Notices(send)),
+            link: Arc::new(Notices {
+                scope,
+                sender: send,
+            }),
             notices,
         }
     }
 
     async fn start(&self, setup: Setup) -> Result<Child, StartError> {
         let link = Arc::clone(&self.link) as Arc<dyn ParentLink>;
-        StartContext::new(self.scope.clone(), Arc::clone(&self.node), link, 9, None)
+        StartContext::new(Arc::clone(&self.node), link, 9, None)
             .spawn(Puppet, setup)
             .await
     }
@@ -237,6 +245,22 @@ async fn life_11_an_answer_is_not_waited_for_beyond_the_end_of_the_run() {
     let (port, mut answer) = oneshot::channel::<u32>();
     port.send(2).unwrap();
     assert_eq!(run.answer(&mut answer).await, Some(2), "given in time");
+}
+
+#[tokio::test]
+async fn whoever_remembers_a_run_sees_its_end_and_its_successor() {
+    let parent = Parent::new();
+    let latest = Latest::new(Arc::clone(&parent.node));
+    assert!(latest.current().is_none(), "nothing has lived there");
+    for number in 1..=3 {
+        let run = parent.running(Setup::default()).await;
+        for _ in 0..2 {
+            assert!(Arc::ptr_eq(&latest.current().unwrap(), &run));
+        }
+        run.kill();
+        run.ended().await;
+        assert!(latest.current().is_none(), "#{number} has ended");
+    }
 }
 
 #[tokio::test]

@@ -15,9 +15,13 @@ use perennial_testkit::{Journal, Order, Puppet};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
-struct NoParent;
+struct NoParent(Scope);
 
 impl ParentLink for NoParent {
+    fn scope(&self) -> &Scope {
+        &self.0
+    }
+
     fn child_ended(&self, _: ChildKey, _: &Arc<Incarnation>, _: SystemTime) {}
 }
 
@@ -32,7 +36,7 @@ async fn start<A: Actor<Arguments = ()>>(
     actor: A,
 ) -> Result<Arc<Incarnation>, StartError> {
     node.set_state(ChildState::Starting);
-    let context = StartContext::new(scope.clone(), Arc::clone(node), Arc::new(NoParent), 1, None);
+    let context = StartContext::new(Arc::clone(node), Arc::new(NoParent(scope.clone())), 1, None);
     let number = context.incarnation();
     match context.spawn(actor, ()).await {
         Ok(child) => Ok(child.adopt().unwrap()),

@@ -169,7 +169,7 @@ struct Place {
 impl Place {
     /// Says whether its actor was killed because it did not stop in time.
     fn was_killed(&self) -> bool {
-        if self.node.current_ref().is_some() {
+        if self.node.is_occupied() {
             return true;
         }
         let Some((_, _, Shutdown::Within(limit))) = self.node.spec() else {

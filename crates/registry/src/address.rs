@@ -39,7 +39,7 @@ impl<M: Message> Address<M> {
     /// Returns the run of the actor that is alive now.
     #[must_use]
     pub fn incarnation(&self) -> Option<Arc<Incarnation>> {
-        self.slot.node.load().as_ref()?.node.current()
+        self.slot.node.load().as_ref()?.place.current()
     }
 
     /// Watches the actor of the name, as [`Node::monitor`](perennial_lifecycle::Node::monitor) does.
@@ -51,7 +51,7 @@ impl<M: Message> Address<M> {
     /// [`ResolveError`] when no actor was started under the name.
     pub fn monitor(&self) -> Result<Monitor, ResolveError> {
         match &*self.slot.node.load() {
-            Some(bound) => Ok(bound.node.monitor()),
+            Some(bound) => Ok(bound.node().monitor()),
             None => Err(ResolveError(Refusal::Unknown {
                 name: self.name().clone(),
             })),
@@ -165,7 +165,7 @@ impl<M: Message> Address<M> {
                 Err(error) => error,
             };
             let node = match (&error.refusal, &*self.slot.node.load()) {
-                (Refusal::NotRunning { .. }, Some(bound)) => Arc::clone(&bound.node),
+                (Refusal::NotRunning { .. }, Some(bound)) => Arc::clone(bound.node()),
                 _ => return Err(error),
             };
             // One that is ending still has its node: wait for the change, not only for an entry.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use perennial_lifecycle::{
-    ActorName, ActorPath, ChildSpec, ChildState, Directory, Incarnation, MessageType, Monitor,
-    NameTaken, Node, Scope,
+    ActorName, ActorPath, ChildSpec, ChildState, Directory, Incarnation, Latest, MessageType,
+    Monitor, NameTaken, Node, Scope,
 };
 use ractor::{Message, RpcReplyPort};
 
@@ -134,7 +134,7 @@ impl Registry {
         loop {
             let entered = self.0.scope.root().changed();
             if let Some(bound) = &*slot.node.load() {
-                let node = Arc::clone(&bound.node);
+                let node = Arc::clone(bound.node());
                 return node.running().await;
             }
             entered.await;
@@ -166,9 +166,9 @@ impl Registry {
                 let bound = slot.node.load_full()?;
                 Some(Entry {
                     name: slot.name.clone(),
-                    path: bound.node.path().clone(),
+                    path: bound.node().path().clone(),
                     message: bound.message,
-                    state: bound.node.state(),
+                    state: bound.node().state(),
                 })
             })
             .collect();
@@ -186,8 +186,8 @@ impl Registry {
             };
             // An address that somebody holds keeps its slot, so that a later actor of the name is found.
             Arc::strong_count(slot) > 1
-                || bound.node.current_ref().is_some()
-                || root.find(bound.node.path().as_str()).is_some()
+                || bound.node().is_occupied()
+                || root.find(bound.node().path().as_str()).is_some()
         });
         event::size(self.0.slots.len());
         before.saturating_sub(self.0.slots.len())
@@ -236,15 +236,15 @@ impl Directory for Entrance {
             taken = None;
             fresh = old.is_none();
             if let Some(bound) = old {
-                let same = bound.node.path() == node.path();
+                let same = bound.node().path() == node.path();
                 // The same place: a restart, also one by a supervisor that is itself new.
-                if !same && bound.node.current_ref().is_some() {
-                    taken = Some(bound.node.path().clone());
+                if !same && bound.node().is_occupied() {
+                    taken = Some(bound.node().path().clone());
                     return Some(Arc::clone(bound));
                 }
             }
             Some(Arc::new(Bound {
-                node: Arc::clone(node),
+                place: Latest::new(Arc::clone(node)),
                 message,
             }))
         });

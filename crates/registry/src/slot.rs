@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use perennial_lifecycle::{ActorName, ChildState, Incarnation, MessageType, Node};
+use perennial_lifecycle::{ActorName, ChildState, Incarnation, Latest, MessageType, Node};
 use ractor::Message;
 use tokio::time::Instant;
 
@@ -19,8 +19,14 @@ pub(crate) struct Slot {
 
 /// The actor's place, and what it takes.
 pub(crate) struct Bound {
-    pub(crate) node: Arc<Node>,
+    pub(crate) place: Latest,
     pub(crate) message: MessageType,
+}
+
+impl Bound {
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        self.place.node()
+    }
 }
 
 impl Slot {
@@ -65,8 +71,8 @@ impl Slot {
                 },
             });
         };
-        let Some(current) = bound.node.current() else {
-            return Err(self.not_running(&bound.node, message));
+        let Some(current) = bound.place.current() else {
+            return Err(self.not_running(bound.node(), message));
         };
         current.count_sent();
         match current.cell().send_message(message) {
@@ -75,7 +81,7 @@ impl Slot {
                 current.uncount_sent();
                 match error {
                     ractor::MessagingErr::SendErr(message) => {
-                        Err(self.not_running(&bound.node, message))
+                        Err(self.not_running(bound.node(), message))
                     }
                     // The type was checked when the name was resolved, and the port of a live actor
                     // takes every message: ractor has no other way to fail here.

@@ -77,14 +77,16 @@ impl Actor for SupervisorActor {
         for child in specs.iter() {
             let key = state.add(child.clone());
             match state.start(key).await {
-                Start::Running(incarnation, _) => state.note_started(key, &incarnation),
+                Start::Running(number, _) => state.note_started(key, number),
                 Start::Ignored => {
                     if child.restart_type() == Restart::Temporary {
                         state.forget(key);
                     }
                 }
                 Start::Failed(reason) => {
-                    state.report(ReportContext::StartError, child.id(), &reason);
+                    if let Some(child) = state.children.get(key) {
+                        state.report(ReportContext::StartError, &child.node, &reason);
+                    }
                     // It holds nothing to stop; like the others it keeps its node for the next attempt.
                     state.stop_all().await;
                     let failed = FailedToStartChild {
@@ -207,13 +209,13 @@ impl State {
         }
     }
 
-    fn report(&self, context: ReportContext, child: &Arc<str>, reason: &ExitReason) {
+    fn report(&self, context: ReportContext, child: &Node, reason: &ExitReason) {
         self.parent.report(context, child, reason);
     }
 
-    fn note_started(&self, key: ChildKey, incarnation: &Incarnation) {
+    fn note_started(&self, key: ChildKey, incarnation: u64) {
         if let Some(child) = self.children.get(key) {
-            event::started(&self.parent.scope, &child.node, incarnation.number());
+            event::started(&self.parent.scope, &child.node, incarnation);
         }
     }
 
@@ -242,7 +244,7 @@ impl State {
         child.run = Run::Stopped;
         let restart = child.spec.restart_type();
         if is_reported(restart, reason) {
-            self.parent.report_end(child.spec.id(), reason, at);
+            self.parent.report_end(&child.node, reason, at);
         }
         if comes_back(restart, reason) {
             let ran = child.ran(ended);
@@ -387,9 +389,9 @@ impl State {
     /// Starts a child as part of a restart; on failure it is `Restarting` and a retry is queued.
     async fn start_again(&mut self, key: ChildKey) -> bool {
         match self.start(key).await {
-            Start::Running(incarnation, _) => {
+            Start::Running(number, _) => {
                 if let Some(child) = self.children.get(key) {
-                    event::restarted(&self.parent.scope, &child.node, incarnation.number());
+                    event::restarted(&self.parent.scope, &child.node, number);
                 }
                 true
             }
@@ -398,8 +400,8 @@ impl State {
                 if let Some(child) = self.children.get_mut(key) {
                     child.run = Run::Restarting;
                     child.node.set_state(ChildState::Restarting);
-                    let id = Arc::clone(child.spec.id());
-                    self.report(ReportContext::StartError, &id, &reason);
+                    let node = Arc::clone(&child.node);
+                    self.report(ReportContext::StartError, &node, &reason);
                 }
                 // Behind what waits already. Fails only when this supervisor is ending.
                 drop(self.parent.queue.send_message(SupervisorMsg::Retry(key)));

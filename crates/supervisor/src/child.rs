@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
@@ -34,7 +34,8 @@ pub(crate) struct Launch {
 
 /// What came of one start.
 pub(crate) enum Start {
-    Running(Arc<Incarnation>, Option<Arc<str>>),
+    /// The number of the run, and what the start function had to say.
+    Running(u64, Option<Arc<str>>),
     Ignored,
     Failed(ExitReason),
 }
@@ -56,24 +57,42 @@ pub(crate) struct Parent {
     pub(crate) node: Arc<Node>,
     pub(crate) queue: ActorRef<SupervisorMsg>,
     link: Arc<dyn ParentLink>,
+    /// The supervisor's own run, once it was asked for.
+    run: OnceLock<Arc<Incarnation>>,
 }
 
 impl Parent {
     pub(crate) fn new(scope: Scope, node: Arc<Node>, queue: ActorRef<SupervisorMsg>) -> Self {
         Self {
-            scope,
             node,
-            link: Arc::new(Link(queue.clone())),
+            link: Arc::new(Link {
+                scope: scope.clone(),
+                queue: queue.clone(),
+            }),
+            scope,
             queue,
+            run: OnceLock::new(),
         }
     }
 
-    pub(crate) fn report(&self, context: ReportContext, child: &Arc<str>, reason: &ExitReason) {
+    /// Returns when the message in hand was taken: the clock has been read for it already.
+    fn taken(&self) -> Option<Instant> {
+        let run = match self.run.get() {
+            Some(run) => run,
+            None => {
+                let run = self.node.current()?;
+                self.run.get_or_init(|| run)
+            }
+        };
+        run.in_hand_since()
+    }
+
+    pub(crate) fn report(&self, context: ReportContext, child: &Node, reason: &ExitReason) {
         event::report(&self.scope, &self.node, context, child, reason);
     }
 
     /// Reports that a child ended by itself.
-    pub(crate) fn report_end(&self, child: &Arc<str>, reason: &ExitReason, at: SystemTime) {
+    pub(crate) fn report_end(&self, child: &Node, reason: &ExitReason, at: SystemTime) {
         event::child_terminated(&self.scope, &self.node, child, reason, at);
     }
 
@@ -86,7 +105,6 @@ impl Parent {
     ) -> impl Future<Output = Launch> + Send + use<> {
         node.set_state(ChildState::Starting);
         let context = StartContext::new(
-            self.scope.clone(),
             Arc::clone(node),
             Arc::clone(&self.link),
             key,
@@ -124,9 +142,9 @@ impl Parent {
                 info,
             }) => match started.adopt() {
                 Some(incarnation) => {
-                    child.run = Run::Alive(Arc::clone(&incarnation));
                     child.last = incarnation.number();
-                    Start::Running(incarnation, info)
+                    child.run = Run::Alive(incarnation);
+                    Start::Running(child.last, info)
                 }
                 None => Start::Ignored,
             },
@@ -208,11 +226,11 @@ impl Parent {
         child: &mut ChildEntry,
     ) -> impl Future<Output = ()> + Send + use<> {
         let stop = self.stop(child);
-        let id = Arc::clone(child.spec.id());
+        let node = Arc::clone(&child.node);
         let parent = self.clone();
         async move {
             if let Some(unexpected) = stop.await {
-                parent.report(ReportContext::ShutdownError, &id, &unexpected);
+                parent.report(ReportContext::ShutdownError, &node, &unexpected);
             }
         }
     }
@@ -225,10 +243,7 @@ impl Parent {
         window: &mut RestartWindow,
         ran: Duration,
     ) -> Next {
-        // When the notice was taken: the clock has been read for it already.
-        let run = self.node.current_ref();
-        let taken = run.as_ref().and_then(|run| run.in_hand_since());
-        let now = taken.unwrap_or_else(Instant::now);
+        let now = self.taken().unwrap_or_else(Instant::now);
         match recovery::decide(child.recovery.as_deref_mut(), window, now, ran) {
             Verdict::Restart => Next::Restart,
             Verdict::Delay { delay, attempt } => {
@@ -244,7 +259,7 @@ impl Parent {
                 child.node.set_state(ChildState::Stopped);
                 self.node.escalate(&child.node);
                 let exceeded = ExitReason::failed("reached_max_restart_intensity");
-                self.report(ReportContext::Shutdown, child.spec.id(), &exceeded);
+                self.report(ReportContext::Shutdown, &child.node, &exceeded);
                 Next::GiveUp
             }
         }

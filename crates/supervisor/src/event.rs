@@ -59,17 +59,18 @@ pub(crate) fn report(
     scope: &Scope,
     supervisor: &Node,
     context: ReportContext,
-    child: &Arc<str>,
+    child: &Node,
     reason: &ExitReason,
 ) {
+    let child = child.path();
     if context == ReportContext::Shutdown {
         tracing::error!(
-            actor.name = %supervisor.path(), child.id = %child, exit.reason = %reason,
+            actor.name = %supervisor.path(), child.id = child.id(), exit.reason = %reason,
             "restart intensity exceeded"
         );
     } else {
         tracing::warn!(
-            actor.name = %supervisor.path(), child.id = %child, exit.reason = %reason,
+            actor.name = %supervisor.path(), child.id = child.id(), exit.reason = %reason,
             "{context}"
         );
     }
@@ -77,7 +78,7 @@ pub(crate) fn report(
         supervisor.path(),
         EventKind::Report {
             context,
-            child: Arc::clone(child),
+            child: child.clone(),
             reason: reason.clone(),
         },
     );
@@ -87,17 +88,18 @@ pub(crate) fn report(
 pub(crate) fn child_terminated(
     scope: &Scope,
     supervisor: &Node,
-    child: &Arc<str>,
+    child: &Node,
     reason: &ExitReason,
     at: SystemTime,
 ) {
+    let child = child.path();
     let context = ReportContext::ChildTerminated;
     tracing::warn!(
-        actor.name = %supervisor.path(), child.id = %child, exit.reason = %reason, "{context}"
+        actor.name = %supervisor.path(), child.id = child.id(), exit.reason = %reason, "{context}"
     );
     let report = EventKind::Report {
         context,
-        child: Arc::clone(child),
+        child: child.clone(),
         reason: reason.clone(),
     };
     scope.events().emit_at(supervisor.path(), report, at);

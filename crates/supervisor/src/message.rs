@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use perennial_lifecycle::{
-    ChildKey, ChildSpec, ExitReason, Incarnation, Node, ParentLink, StopDoor,
+    ChildKey, ChildSpec, ExitReason, Incarnation, Node, ParentLink, Scope, StopDoor,
 };
 use ractor::{ActorCell, ActorRef, RpcReplyPort};
 
@@ -69,12 +69,19 @@ pub(crate) enum DynamicMsg {
 }
 
 /// Puts the ends of children into the supervisor's queue.
-pub(crate) struct Link(pub(crate) ActorRef<SupervisorMsg>);
+pub(crate) struct Link {
+    pub(crate) scope: Scope,
+    pub(crate) queue: ActorRef<SupervisorMsg>,
+}
 
 impl ParentLink for Link {
+    fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
     fn child_ended(&self, key: ChildKey, run: &Arc<Incarnation>, at: SystemTime) {
         // Fails when the supervisor has ended: then nobody is left to care.
-        drop(self.0.send_message(SupervisorMsg::Ended {
+        drop(self.queue.send_message(SupervisorMsg::Ended {
             key,
             run: Arc::clone(run),
             at,

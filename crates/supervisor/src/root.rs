@@ -9,9 +9,13 @@ use perennial_lifecycle::{
 use crate::event;
 
 /// The root's parent is whoever waits for the root's end.
-struct NoParent;
+struct NoParent(Scope);
 
 impl ParentLink for NoParent {
+    fn scope(&self) -> &Scope {
+        &self.0
+    }
+
     fn child_ended(&self, _: ChildKey, _: &Arc<Incarnation>, _: SystemTime) {}
 }
 
@@ -28,9 +32,8 @@ pub(crate) async fn start_root(
     );
     node.set_state(ChildState::Starting);
     let context = StartContext::new(
-        scope.clone(),
         Arc::clone(&node),
-        Arc::new(NoParent),
+        Arc::new(NoParent(scope.clone())),
         0,
         None,
     );

@@ -577,8 +577,8 @@ impl Recorder {
                 reason,
             } => {
                 // Ours names a dynamic child by its own id, the recordings by its template's.
-                let template = self.templates.get(&format!("{path}/{child}"));
-                let id = template.map_or_else(|| json!(&**child), Value::clone);
+                let template = self.templates.get(child.as_str());
+                let id = template.map_or_else(|| json!(child.id()), Value::clone);
                 self.reports.push(json!({
                     "sup": event.path.id(),
                     "context": context.to_string(),

@@ -63,7 +63,7 @@ fn entry(event: &Event) -> Entry {
             context,
             child,
             reason,
-        } => match crate::script::id(child) {
+        } => match crate::script::id(child.id()) {
             Some(child) => Entry::Report(id, *context, child, Class::of(reason)),
             None => odd(),
         },

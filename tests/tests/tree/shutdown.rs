@@ -361,7 +361,7 @@ async fn tree_5_a_host_actor_that_always_crashes_takes_host_and_root_with_it() {
             context: ReportContext::Shutdown,
             child,
             ..
-        } => Some((event.path.to_string(), child.to_string())),
+        } => Some((event.path.to_string(), child.id().to_owned())),
         _ => None,
     };
     let recent = tree.scope().events().recent();

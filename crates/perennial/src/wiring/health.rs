@@ -145,7 +145,7 @@ fn is_alive(node: &Node) -> bool {
             .spec()
             .is_some_and(|(_, restart, _)| restart != Restart::Permanent)
         && node.last_end().is_some_and(|end| end.reason.is_clean());
-    done || node.current_ref().is_some()
+    done || node.is_occupied()
 }
 
 fn alive(label: &str, node: &Node) -> Check {

@@ -55,10 +55,10 @@ impl State {
         };
         match started {
             Start::Running(incarnation, info) => {
-                event::started(&self.parent.scope, &child.node, incarnation.number());
+                event::started(&self.parent.scope, &child.node, incarnation);
                 Ok(StartedChild {
                     node: Some(Arc::clone(&child.node)),
-                    incarnation: incarnation.number(),
+                    incarnation,
                     info,
                 })
             }

@@ -76,7 +76,7 @@ impl Actor for DynamicActor {
         (settings, scope, node): Self::Arguments,
     ) -> Result<State, ActorProcessingErr> {
         let mut left_behind = node.children();
-        left_behind.retain(|child| child.current().is_some());
+        left_behind.retain(|child| child.is_occupied());
         node.retain_children(|id| left_behind.iter().any(|child| child.path().id() == id));
         Ok(State {
             parent: Parent::new(scope, node, myself),
@@ -163,7 +163,7 @@ impl State {
     fn sweep(&mut self) {
         let left = std::mem::take(&mut self.left_behind);
         let (still, empty): (Vec<_>, Vec<_>) =
-            left.into_iter().partition(|node| node.current().is_some());
+            left.into_iter().partition(|node| node.is_occupied());
         self.left_behind = still;
         for node in empty {
             self.vacate(node.path().id());
@@ -206,7 +206,7 @@ impl State {
         }
         let restart = child.spec.restart_type();
         if is_reported(restart, reason) {
-            self.parent.report_end(child.spec.id(), reason, at);
+            self.parent.report_end(&child.node, reason, at);
         }
         if comes_back(restart, reason) {
             let ran = child.ran(&ended);

@@ -133,18 +133,19 @@ impl State {
         let id = Arc::clone(child.spec.id());
         let scope = &self.parent.scope;
         match self.parent.settle(child, launch) {
-            Start::Running(incarnation, info) => {
-                let number = incarnation.number();
+            Start::Running(number, info) => {
                 match &why {
                     Why::Restart | Why::Resume(_) => event::restarted(scope, &child.node, number),
                     Why::Call(_) | Why::Bounce(_) => event::started(scope, &child.node, number),
                 }
-                let node = Arc::clone(&child.node);
-                why.answer(Ok(DynamicChild {
-                    node,
-                    incarnation,
-                    info,
-                }));
+                if let Some(incarnation) = child.alive() {
+                    let node = Arc::clone(&child.node);
+                    why.answer(Ok(DynamicChild {
+                        node,
+                        incarnation,
+                        info,
+                    }));
+                }
             }
             Start::Ignored => {
                 self.forget(key);
@@ -155,7 +156,8 @@ impl State {
                 if matches!(why, Why::Restart | Why::Resume(_)) {
                     child.run = Run::Restarting;
                     child.node.set_state(ChildState::Restarting);
-                    self.parent.report(ReportContext::StartError, &id, &reason);
+                    let node = &child.node;
+                    self.parent.report(ReportContext::StartError, node, &reason);
                     // Behind what waits already. Fails only when this supervisor is ending.
                     drop(self.parent.queue.send_message(SupervisorMsg::Retry(key)));
                 } else {
