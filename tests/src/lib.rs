@@ -1,6 +1,7 @@
 //! The project's tests.
 
 pub mod figures;
+pub mod fuse;
 pub mod otp;
 mod recording;
 

@@ -56,7 +56,7 @@ impl Actor for BreakerActor {
         let reporter = myself.send_interval(REPORT_PERIOD, || BreakerMsg::Report);
         // An earlier incarnation may have gone while the breaker was open.
         myself.cast(BreakerMsg::Look)?;
-        cell.report();
+        cell.publish();
         Ok(BreakerActorState {
             cell,
             alarm: None,
@@ -79,7 +79,7 @@ impl Actor for BreakerActor {
                     Ends(alarm.abort_handle())
                 });
             }
-            BreakerMsg::Report => state.cell.report(),
+            BreakerMsg::Report => state.cell.publish(),
         }
         Ok(())
     }

@@ -7,6 +7,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::broadcast;
 
+use crate::cell::Place;
+use crate::event;
 use crate::{Breaker, BreakerConfig, BreakerEvent, BreakerStatus, DuplicateBreaker};
 
 /// Events of all breakers that a slow subscriber may be behind before it misses some.
@@ -66,11 +68,41 @@ impl Breakers {
             }),
             Entry::Vacant(free) => {
                 let name = Arc::clone(free.key());
-                Ok(free
-                    .insert(Breaker::in_set(name, config, Some(self.0.events.clone())))
-                    .clone())
+                let place = Place::Named(self.0.events.clone());
+                let breaker = Breaker::placed(Arc::clone(&name), config, place);
+                free.insert(breaker.clone());
+                drop(by_name);
+                self.tell(BreakerEvent::registered(name));
+                Ok(breaker)
             }
         }
+    }
+
+    /// Takes a breaker out of the set, and returns it.
+    ///
+    /// Its name is free at once. Whoever still has the breaker can go on with it, but the set does not hear of it any
+    /// more, nor do the metrics.
+    pub fn remove(&self, name: &str) -> Option<Breaker> {
+        let mut by_name = self
+            .0
+            .by_name
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let breaker = by_name.remove(name)?;
+        breaker.cell().remove();
+        drop(by_name);
+        let state = breaker.state();
+        self.tell(BreakerEvent::removed(
+            Arc::clone(breaker.cell().name()),
+            state,
+        ));
+        Some(breaker)
+    }
+
+    fn tell(&self, event: BreakerEvent) {
+        event::log(&event);
+        // An error only says that nobody listens.
+        drop(self.0.events.send(event));
     }
 
     /// Returns the breaker of this name, or `None` if there is none.

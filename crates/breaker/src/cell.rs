@@ -1,8 +1,10 @@
 //! The shared cell of one breaker: what outlives its actor.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
@@ -10,8 +12,8 @@ use tokio::time::Instant;
 
 use crate::counters::Counters;
 use crate::event::{self, BreakerEvent};
-use crate::gate::{Gate, Surroundings, Ticket};
-use crate::machine::{Command, Machine, Move, Nanos, Verdict, nanos};
+use crate::gate::{Gate, Settled, Surroundings, Ticket};
+use crate::machine::{Command, Machine, Move, Nanos, Timing, Verdict, nanos};
 use crate::sync::{Mutex, lock};
 use crate::{BreakerConfig, BreakerState, BreakerStatus, CircuitOpen};
 
@@ -21,14 +23,28 @@ const EVENTS: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Cell {
     name: Arc<str>,
+    place: Place,
     epoch: Instant,
     gate: Gate,
     counters: Counters,
     state: watch::Sender<BreakerState>,
-    events: broadcast::Sender<BreakerEvent>,
-    /// The channel of the set that this breaker is registered in.
-    set_events: Option<broadcast::Sender<BreakerEvent>>,
+    /// Made when somebody first asks for them.
+    events: OnceLock<broadcast::Sender<BreakerEvent>>,
+    is_removed: AtomicBool,
     outbox: Mutex<Outbox>,
+}
+
+/// Where a breaker belongs.
+#[derive(Debug)]
+pub(crate) enum Place {
+    Alone,
+    /// In a set of names, which hears of its events.
+    Named(broadcast::Sender<BreakerEvent>),
+    /// Among the keys of a service. Their number is not known beforehand, so they have no metrics of their own.
+    Keyed {
+        service: Arc<str>,
+        events: broadcast::Sender<BreakerEvent>,
+    },
 }
 
 /// What logs and metrics are still to be told.
@@ -48,19 +64,17 @@ enum Entry {
 }
 
 impl Cell {
-    pub(crate) fn new(
-        name: Arc<str>,
-        config: BreakerConfig,
-        set_events: Option<broadcast::Sender<BreakerEvent>>,
-    ) -> Self {
+    pub(crate) fn new(name: Arc<str>, config: BreakerConfig, place: Place) -> Self {
+        let seed = seed(&config, &name).unwrap_or_else(|| fastrand::u64(..));
         Self {
             name,
+            place,
             epoch: Instant::now(),
-            gate: Gate::new(Machine::new(config)),
+            gate: Gate::new(Machine::new(config, seed)),
             counters: Counters::new(),
             state: watch::Sender::new(BreakerState::Closed),
-            events: broadcast::Sender::new(EVENTS),
-            set_events,
+            events: OnceLock::new(),
+            is_removed: AtomicBool::new(false),
             outbox: Mutex::default(),
         }
     }
@@ -78,37 +92,82 @@ impl Cell {
     }
 
     pub(crate) fn events(&self) -> broadcast::Receiver<BreakerEvent> {
-        self.events.subscribe()
+        self.events
+            .get_or_init(|| broadcast::Sender::new(EVENTS))
+            .subscribe()
     }
 
+    #[inline]
     pub(crate) fn acquire(&self) -> Result<Ticket, CircuitOpen> {
         let around = Around::new(self);
         let answer = self.gate.acquire(&around);
         around.finish();
         answer.map_err(|refusal| {
-            self.counters.refused();
+            self.counters.refused(refusal.injected);
             CircuitOpen {
                 breaker: Arc::clone(&self.name),
                 state: refusal.state,
                 retry_after: refusal.retry_after,
+                injected: refusal.injected,
             }
         })
     }
 
-    pub(crate) fn settle(&self, ticket: Ticket, verdict: Verdict) {
+    #[inline]
+    pub(crate) fn settle(&self, ticket: Ticket, verdict: Verdict, timing: Timing) {
         if ticket.is_uncounted() {
             return;
         }
         self.counters.ended(verdict);
         let around = Around::new(self);
-        if self.gate.settle(ticket, verdict, &around) {
-            self.counters.late();
+        match self.gate.settle(ticket, verdict, timing, &around) {
+            Settled::Counted => {}
+            Settled::Slow => self.counters.slow(),
+            Settled::Late => self.counters.late(),
         }
         if verdict == Verdict::Failure {
-            self.counters
-                .failed_at(around.read.get().unwrap_or_else(|| around.now()));
+            self.note_failure(&around);
         }
         around.finish();
+    }
+
+    /// Takes what is known of the service from elsewhere.
+    pub(crate) fn report(&self, verdict: Verdict) {
+        let around = Around::new(self);
+        if self.gate.report(verdict, &around) {
+            self.counters.ended(verdict);
+            self.counters.reported();
+            if verdict == Verdict::Failure {
+                self.note_failure(&around);
+            }
+        }
+        around.finish();
+    }
+
+    fn note_failure(&self, around: &Around<'_>) {
+        let now = around.read.get().unwrap_or_else(|| around.now());
+        self.counters.failed_at(now);
+    }
+
+    pub(crate) fn configure(&self, config: BreakerConfig) -> BreakerState {
+        let around = Around::new(self);
+        let seed = seed(&config, &self.name);
+        let state = self.gate.configure(config, seed, &around);
+        around.finish();
+        state
+    }
+
+    /// Whether a breaker made anew would do the same from now on.
+    pub(crate) fn is_as_new(&self) -> bool {
+        self.gate.is_as_new(&Around::new(self))
+    }
+
+    /// Takes leave of its set, which hears of its moves no more. Whoever still has the breaker can go on with it.
+    pub(crate) fn remove(&self) {
+        self.is_removed.store(true, Relaxed);
+        if matches!(self.place, Place::Named(_)) {
+            event::gone(&self.name);
+        }
     }
 
     pub(crate) fn command(&self, command: Command) -> BreakerState {
@@ -144,6 +203,9 @@ impl Cell {
             refused: totals.refused,
             cancelled: totals.cancelled,
             late: totals.late,
+            slow: totals.slow,
+            injected: totals.injected,
+            reported: totals.reported,
             transitions: view.transitions,
             since_last_failure: self
                 .counters
@@ -153,7 +215,7 @@ impl Cell {
     }
 
     /// Publishes the state and the totals, behind the events that are waiting.
-    pub(crate) fn report(&self) {
+    pub(crate) fn publish(&self) {
         lock(&self.outbox).entries.push_back(Entry::Report);
         self.tell();
     }
@@ -175,12 +237,43 @@ impl Cell {
     }
 
     fn tell_one(&self, entry: &Entry) {
+        let has_metrics =
+            !matches!(self.place, Place::Keyed { .. }) && !self.is_removed.load(Relaxed);
+        if let Entry::Event(moved) = entry {
+            event::log(moved);
+            if let Place::Keyed { service, .. } = &self.place {
+                event::count(service, moved);
+            }
+        }
+        if !has_metrics {
+            return;
+        }
         match entry {
-            Entry::Event(moved) => event::emit(moved),
+            Entry::Event(moved) => {
+                event::count(&self.name, moved);
+                event::state(&self.name, moved.to());
+            }
             Entry::Report => event::state(&self.name, *self.state.borrow()),
         }
         event::totals(&self.name, &self.counters.totals());
     }
+
+    fn set_events(&self) -> Option<&broadcast::Sender<BreakerEvent>> {
+        match &self.place {
+            Place::Alone => None,
+            Place::Named(events) | Place::Keyed { events, .. } => {
+                (!self.is_removed.load(Relaxed)).then_some(events)
+            }
+        }
+    }
+}
+
+/// Breakers that share settings, and so a seed, still differ in what chance does to them.
+fn seed(config: &BreakerConfig, name: &str) -> Option<u64> {
+    let seed = config.seed()?;
+    let mut hasher = DefaultHasher::new();
+    (seed, name).hash(&mut hasher);
+    Some(hasher.finish())
 }
 
 /// The gate's view of the cell during one operation.
@@ -216,8 +309,18 @@ impl Surroundings for Around<'_> {
 
     fn moved(&self, moved: &Move) {
         let moved = BreakerEvent::new(Arc::clone(&self.cell.name), moved);
-        self.cell.state.send_replace(moved.to());
-        for channel in self.cell.set_events.iter().chain([&self.cell.events]) {
+        let to = moved.to();
+        self.cell.state.send_if_modified(|state| {
+            let is_other = *state != to;
+            *state = to;
+            is_other
+        });
+        for channel in self
+            .cell
+            .set_events()
+            .into_iter()
+            .chain(self.cell.events.get())
+        {
             // An error only says that nobody listens.
             drop(channel.send(moved.clone()));
         }

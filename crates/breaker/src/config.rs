@@ -1,12 +1,15 @@
 //! Settings of a breaker, checked when they are built or read.
 
 mod duration;
+mod trip;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::BreakerConfigError;
+
+pub use self::trip::{Trip, Window};
 
 /// The longest time a setting may name, 365 days: sums of such times stay far from the end of the clock.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -33,6 +36,7 @@ const LARGEST_WINDOW: u32 = 1_000_000;
 ///     })
 ///     .half_open_permits(3)
 ///     .successes_to_close(3)
+///     .open_time_jitter(0.2)
 ///     .build()?;
 ///
 /// let same: BreakerConfig = toml::from_str(r#"
@@ -40,6 +44,7 @@ const LARGEST_WINDOW: u32 = 1_000_000;
 ///     open_time = { first = "1s", factor = 2.0, cap = "1m" }
 ///     half_open_permits = 3
 ///     successes_to_close = 3
+///     open_time_jitter = 0.2
 /// "#)?;
 /// assert_eq!(config, same);
 ///
@@ -47,14 +52,9 @@ const LARGEST_WINDOW: u32 = 1_000_000;
 /// assert_eq!(error.to_string(), "`trip.consecutive` must be at least 1, not 0");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
 #[serde(try_from = "BreakerConfigBuilder")]
-pub struct BreakerConfig {
-    trip: Trip,
-    open_time: OpenTime,
-    half_open_permits: u32,
-    successes_to_close: u32,
-}
+pub struct BreakerConfig(BreakerConfigBuilder);
 
 impl BreakerConfig {
     /// Starts from the defaults.
@@ -65,74 +65,50 @@ impl BreakerConfig {
     /// Returns the condition that opens the breaker.
     #[must_use]
     pub fn trip(&self) -> &Trip {
-        &self.trip
+        &self.0.trip
     }
 
     /// Returns how long the breaker stays open.
     #[must_use]
     pub fn open_time(&self) -> OpenTime {
-        self.open_time
+        self.0.open_time
+    }
+
+    /// Returns the largest share that chance takes away from an open time.
+    #[must_use]
+    pub fn open_time_jitter(&self) -> f64 {
+        self.0.open_time_jitter
+    }
+
+    /// Returns what comes after the open time.
+    #[must_use]
+    pub fn after_open(&self) -> AfterOpen {
+        self.0.after_open
     }
 
     /// Returns how many probes may run at once.
     #[must_use]
     pub fn half_open_permits(&self) -> u32 {
-        self.half_open_permits
+        self.0.half_open_permits
     }
 
     /// Returns how many probes must end well before the breaker closes.
     #[must_use]
     pub fn successes_to_close(&self) -> u32 {
-        self.successes_to_close
+        self.0.successes_to_close
     }
-}
 
-impl Default for BreakerConfig {
-    fn default() -> Self {
-        let BreakerConfigBuilder {
-            trip,
-            open_time,
-            half_open_permits,
-            successes_to_close,
-        } = BreakerConfigBuilder::default();
-        Self {
-            trip,
-            open_time,
-            half_open_permits,
-            successes_to_close,
-        }
+    /// Returns the share of calls that is refused on purpose.
+    #[must_use]
+    pub fn injected_refusals(&self) -> f64 {
+        self.0.injected_refusals
     }
-}
 
-/// What opens a closed breaker.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-#[non_exhaustive]
-pub enum Trip {
-    /// This many failures in a row; a success in between starts the count anew.
-    Consecutive(u32),
-    /// A share of failures among the recent results.
-    ///
-    /// It is looked at after every result, so a success can be the one that completes `min_calls`.
-    FailureRate {
-        /// Opens when failures make up at least this share: above 0, at most 1.
-        ratio: f64,
-        /// Which results are recent.
-        window: Window,
-        /// Never opens on fewer recent results than this.
-        min_calls: u32,
-    },
-}
-
-/// Which results count as recent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Window {
-    /// The last so many results.
-    Calls(u32),
-    /// The results of the last so much time, kept in sixteen parts that leave one at a time: a result counts for
-    /// at least fifteen sixteenths of the time and never longer than all of it (rounded up to 16 ns).
-    Time(#[serde(with = "humantime_serde")] Duration),
+    /// Returns the seed of what is left to chance, or `None` if it differs from run to run.
+    #[must_use]
+    pub fn seed(&self) -> Option<u64> {
+        self.0.seed
+    }
 }
 
 /// How long a breaker stays open before it admits a probe.
@@ -172,22 +148,44 @@ impl OpenTime {
     }
 }
 
+/// What comes when the open time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterOpen {
+    /// Half-open: a bounded number of probes decides.
+    HalfOpen,
+    /// Closed: every caller is let in at once, as Erlang's fuse does.
+    ///
+    /// For services that a probe tells nothing about. The open time must be constant: without probes there are no
+    /// openings in a row for it to grow by.
+    Closed,
+}
+
 /// Builds a [`BreakerConfig`].
 ///
 /// | setting | default |
 /// | --- | --- |
 /// | [`trip`](Self::trip) | 5 failures in a row |
 /// | [`open_time`](Self::open_time) | constant, 30 s |
+/// | [`open_time_jitter`](Self::open_time_jitter) | 0 |
+/// | [`after_open`](Self::after_open) | half-open |
 /// | [`half_open_permits`](Self::half_open_permits) | 1 |
 /// | [`successes_to_close`](Self::successes_to_close) | 1 |
-#[derive(Debug, Clone, Deserialize)]
+/// | [`injected_refusals`](Self::injected_refusals) | 0 |
+/// | [`seed`](Self::seed) | none |
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[must_use]
 pub struct BreakerConfigBuilder {
     trip: Trip,
     open_time: OpenTime,
+    open_time_jitter: f64,
+    after_open: AfterOpen,
     half_open_permits: u32,
     successes_to_close: u32,
+    injected_refusals: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
 }
 
 impl Default for BreakerConfigBuilder {
@@ -195,8 +193,12 @@ impl Default for BreakerConfigBuilder {
         Self {
             trip: Trip::Consecutive(5),
             open_time: OpenTime::Constant(Duration::from_secs(30)),
+            open_time_jitter: 0.0,
+            after_open: AfterOpen::HalfOpen,
             half_open_permits: 1,
             successes_to_close: 1,
+            injected_refusals: 0.0,
+            seed: None,
         }
     }
 }
@@ -214,6 +216,19 @@ impl BreakerConfigBuilder {
         self
     }
 
+    /// Sets how much of each open time chance may take away, from 0 (none) to 1 (all of it), so that breakers that
+    /// opened together do not probe together.
+    pub fn open_time_jitter(mut self, share: f64) -> Self {
+        self.open_time_jitter = share;
+        self
+    }
+
+    /// Sets what comes when the open time is over.
+    pub fn after_open(mut self, after_open: AfterOpen) -> Self {
+        self.after_open = after_open;
+        self
+    }
+
     /// Sets how many probes may run at once when the open time is over.
     pub fn half_open_permits(mut self, permits: u32) -> Self {
         self.half_open_permits = permits;
@@ -226,46 +241,26 @@ impl BreakerConfigBuilder {
         self
     }
 
+    /// Sets which share of calls, from 0 to 1, is refused on purpose while the breaker is closed: to see how callers
+    /// take it.
+    pub fn injected_refusals(mut self, share: f64) -> Self {
+        self.injected_refusals = share;
+        self
+    }
+
+    /// Sets the seed of jitter and injected refusals, which are then the same in each run for a breaker's name.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
     /// Checks the settings.
     ///
     /// # Errors
     ///
     /// [`BreakerConfigError`] names the first setting that is out of range.
     pub fn build(self) -> Result<BreakerConfig, BreakerConfigError> {
-        match &self.trip {
-            Trip::Consecutive(failures) => at_least_one("trip.consecutive", *failures)?,
-            Trip::FailureRate {
-                ratio,
-                window,
-                min_calls,
-            } => {
-                // Written so that NaN is refused as well.
-                if !(*ratio > 0.0 && *ratio <= 1.0) {
-                    return Err(refuse(
-                        "trip.failure_rate.ratio",
-                        "above 0 and at most 1",
-                        ratio,
-                    ));
-                }
-                at_least_one("trip.failure_rate.min_calls", *min_calls)?;
-                match window {
-                    Window::Calls(calls) => {
-                        if !(1..=LARGEST_WINDOW).contains(calls) {
-                            return Err(refuse(
-                                "trip.failure_rate.window.calls",
-                                "from 1 to 1000000",
-                                calls,
-                            ));
-                        }
-                        if min_calls > calls {
-                            let expected = "at most `window.calls`, or the breaker never opens";
-                            return Err(refuse("trip.failure_rate.min_calls", expected, min_calls));
-                        }
-                    }
-                    Window::Time(time) => a_time("trip.failure_rate.window.time", *time)?,
-                }
-            }
-        }
+        self.trip.check("trip")?;
         match self.open_time {
             OpenTime::Constant(time) => a_time("open_time", time)?,
             OpenTime::Growing { first, factor, cap } => {
@@ -281,22 +276,17 @@ impl BreakerConfigBuilder {
                         &humantime::format_duration(cap),
                     ));
                 }
+                if self.after_open == AfterOpen::Closed {
+                    let expected = "`half_open` for an open time that grows";
+                    return Err(refuse("after_open", expected, &"`closed`"));
+                }
             }
         }
+        a_share("open_time_jitter", self.open_time_jitter)?;
         at_least_one("half_open_permits", self.half_open_permits)?;
         at_least_one("successes_to_close", self.successes_to_close)?;
-        let Self {
-            trip,
-            open_time,
-            half_open_permits,
-            successes_to_close,
-        } = self;
-        Ok(BreakerConfig {
-            trip,
-            open_time,
-            half_open_permits,
-            successes_to_close,
-        })
+        a_share("injected_refusals", self.injected_refusals)?;
+        Ok(BreakerConfig(self))
     }
 }
 
@@ -308,7 +298,7 @@ impl TryFrom<BreakerConfigBuilder> for BreakerConfig {
     }
 }
 
-fn at_least_one(field: &'static str, given: u32) -> Result<(), BreakerConfigError> {
+fn at_least_one(field: impl Into<String>, given: u32) -> Result<(), BreakerConfigError> {
     if given == 0 {
         Err(refuse(field, "at least 1", &given))
     } else {
@@ -316,7 +306,16 @@ fn at_least_one(field: &'static str, given: u32) -> Result<(), BreakerConfigErro
     }
 }
 
-fn a_time(field: &'static str, given: Duration) -> Result<(), BreakerConfigError> {
+fn a_share(field: &str, given: f64) -> Result<(), BreakerConfigError> {
+    // NaN is in no range.
+    if (0.0..=1.0).contains(&given) {
+        Ok(())
+    } else {
+        Err(refuse(field, "from 0 to 1", &given))
+    }
+}
+
+fn a_time(field: impl Into<String>, given: Duration) -> Result<(), BreakerConfigError> {
     if given.is_zero() || given > LONGEST {
         return Err(refuse(
             field,
@@ -328,16 +327,17 @@ fn a_time(field: &'static str, given: Duration) -> Result<(), BreakerConfigError
 }
 
 fn refuse(
-    field: &'static str,
+    field: impl Into<String>,
     expected: &'static str,
     given: &impl ToString,
 ) -> BreakerConfigError {
     BreakerConfigError {
-        field,
+        field: field.into(),
         expected,
         given: given.to_string(),
     }
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

@@ -22,17 +22,23 @@ struct Stripe {
 pub(crate) struct Counters {
     stripes: [Stripe; STRIPES],
     late: AtomicU64,
+    slow: AtomicU64,
+    injected: AtomicU64,
+    reported: AtomicU64,
     /// The time of the last failure plus one; 0 if there was none.
     last_failure: AtomicU64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     pub(crate) successes: u64,
     pub(crate) failures: u64,
     pub(crate) cancelled: u64,
     pub(crate) refused: u64,
     pub(crate) late: u64,
+    pub(crate) slow: u64,
+    pub(crate) injected: u64,
+    pub(crate) reported: u64,
 }
 
 impl Counters {
@@ -40,10 +46,14 @@ impl Counters {
         Self {
             stripes: std::array::from_fn(|_| Stripe::default()),
             late: AtomicU64::new(0),
+            slow: AtomicU64::new(0),
+            injected: AtomicU64::new(0),
+            reported: AtomicU64::new(0),
             last_failure: AtomicU64::new(0),
         }
     }
 
+    #[inline]
     pub(crate) fn ended(&self, verdict: Verdict) {
         let stripe = self.stripe();
         let counter = match verdict {
@@ -54,12 +64,23 @@ impl Counters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn refused(&self) {
+    pub(crate) fn refused(&self, injected: bool) {
         self.stripe().refused.fetch_add(1, Ordering::Relaxed);
+        if injected {
+            self.injected.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn late(&self) {
         self.late.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn slow(&self) {
+        self.slow.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn reported(&self) {
+        self.reported.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn failed_at(&self, now: Nanos) {
@@ -84,15 +105,20 @@ impl Counters {
             cancelled: sum(|stripe| &stripe.cancelled),
             refused: sum(|stripe| &stripe.refused),
             late: self.late.load(Ordering::Relaxed),
+            slow: self.slow.load(Ordering::Relaxed),
+            injected: self.injected.load(Ordering::Relaxed),
+            reported: self.reported.load(Ordering::Relaxed),
         }
     }
 
+    #[inline]
     fn stripe(&self) -> &Stripe {
         &self.stripes[thread_number() % STRIPES]
     }
 }
 
 /// A number of the calling thread: consecutive, so that a few threads share no stripe.
+#[inline]
 fn thread_number() -> usize {
     use std::sync::atomic::AtomicUsize;
 
@@ -122,7 +148,7 @@ mod tests {
                     for _ in 0..100 {
                         counters.ended(Verdict::Success);
                         counters.ended(Verdict::Failure);
-                        counters.refused();
+                        counters.refused(false);
                     }
                     counters.ended(Verdict::Cancelled);
                 });
@@ -134,6 +160,9 @@ mod tests {
             cancelled: 20,
             refused: 2_000,
             late: 0,
+            slow: 0,
+            injected: 0,
+            reported: 0,
         };
         assert_eq!(counters.totals(), expected);
     }

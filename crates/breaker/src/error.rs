@@ -7,20 +7,23 @@ use thiserror::Error;
 
 use crate::BreakerState;
 
-/// The circuit is not closed: the call was refused and has not run.
+/// The breaker refused the call, which has not run.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
-#[error("circuit of `{breaker}` is {state}")]
+#[error("circuit of `{breaker}` is {state}{}", if *.injected { ", and refuses some calls on purpose" } else { "" })]
 pub struct CircuitOpen {
     /// The name of the breaker that refused.
     pub breaker: Arc<str>,
-    /// What it was doing: open, half-open with every probe place taken, or forced open.
+    /// What it was doing: open, half-open with every probe place taken, forced open, or closed if `injected`.
     pub state: BreakerState,
     /// How long until a call may be admitted as a probe.
     ///
     /// `None` if no time is known: the probes of a half-open breaker end when they end, and a breaker that was
     /// forced open stays so until it is told otherwise.
     pub retry_after: Option<Duration>,
+    /// Whether the breaker would have admitted the call, had its settings not asked for
+    /// [refusals on purpose](crate::BreakerConfigBuilder::injected_refusals).
+    pub injected: bool,
 }
 
 impl CircuitOpen {
@@ -68,7 +71,7 @@ pub struct DuplicateBreaker {
 #[error("`{field}` must be {expected}, not {given}")]
 pub struct BreakerConfigError {
     /// The path of the setting, as in a configuration file: `trip.failure_rate.ratio`.
-    pub field: &'static str,
+    pub field: String,
     /// What would be accepted.
     pub expected: &'static str,
     /// What was given.

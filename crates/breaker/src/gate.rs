@@ -3,20 +3,16 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::BreakerState;
-use crate::machine::{Answer, Command, Generation, Input, Machine, Move, Nanos, Verdict};
+use crate::machine::{Answer, Command, Generation, Input, Machine, Move, Nanos, Timing, Verdict};
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock};
+use crate::{AfterOpen, BreakerConfig, BreakerState};
 
-/// What the word says besides the generation.
-///
-/// Everything that a call must know to be admitted or refused without the lock, and that a success must know to
-/// end without it.
+/// What the word says of the state, as far as calls must know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Light {
-    /// Closed, and a success would change nothing.
     Closed,
-    /// Closed, and the machine wants to hear of successes.
-    Counting,
+    /// Closed, and some calls are refused on purpose.
+    Injecting,
     /// Open until `open_until`.
     Open,
     /// Half-open with a free place.
@@ -26,66 +22,126 @@ enum Light {
     ForcedOpen,
     ForcedClosed,
     Disabled,
+    MetricsOnly,
 }
 
-const LIGHT_BITS: u32 = 3;
+const LIGHT: u64 = 0b1111;
+/// The machine wants to hear of successes too.
+const HEEDS_SUCCESS: u64 = 1 << 4;
+/// It matters how long a call takes.
+const TIMED: u64 = 1 << 5;
+/// After the open time comes closed, not half-open.
+const CLOSES_BY_ITSELF: u64 = 1 << 6;
+const GENERATION: u32 = 7;
 
-/// The generation in the upper 61 bits, the light in the lower three.
+/// Everything that a call must know to be admitted or refused without the lock, and that a success must know to end
+/// without it: the generation in the upper 57 bits, then three flags, then the light.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Word(u64);
 
 impl Word {
-    fn new(generation: Generation, light: Light) -> Self {
-        Self(generation << LIGHT_BITS | light as u64)
-    }
-
     fn of(machine: &Machine) -> Self {
         let light = match machine.state() {
-            BreakerState::Closed if machine.ignores_success() => Light::Closed,
-            BreakerState::Closed => Light::Counting,
+            BreakerState::Closed if machine.injects() => Light::Injecting,
+            BreakerState::Closed => Light::Closed,
             BreakerState::Open => Light::Open,
             BreakerState::HalfOpen if machine.is_full() => Light::Full,
             BreakerState::HalfOpen => Light::Probing,
             BreakerState::ForcedOpen => Light::ForcedOpen,
             BreakerState::ForcedClosed => Light::ForcedClosed,
             BreakerState::Disabled => Light::Disabled,
+            BreakerState::MetricsOnly => Light::MetricsOnly,
         };
-        Self::new(machine.generation(), light)
+        let flag = |bit, is_set| if is_set { bit } else { 0 };
+        Self(
+            machine.generation() << GENERATION
+                | flag(HEEDS_SUCCESS, !machine.ignores_success())
+                | flag(TIMED, machine.is_timed())
+                | flag(
+                    CLOSES_BY_ITSELF,
+                    machine.config().after_open() == AfterOpen::Closed,
+                )
+                | light as u64,
+        )
     }
 
     fn generation(self) -> Generation {
-        self.0 >> LIGHT_BITS
+        self.0 >> GENERATION
     }
 
+    fn has(self, flag: u64) -> bool {
+        self.0 & flag != 0
+    }
+
+    #[inline]
     fn light(self) -> Light {
-        match self.0 & ((1 << LIGHT_BITS) - 1) {
+        match self.0 & LIGHT {
             0 => Light::Closed,
-            1 => Light::Counting,
+            1 => Light::Injecting,
             2 => Light::Open,
             3 => Light::Probing,
             4 => Light::Full,
             5 => Light::ForcedOpen,
             6 => Light::ForcedClosed,
-            _ => Light::Disabled,
+            7 => Light::Disabled,
+            _ => Light::MetricsOnly,
         }
     }
 }
 
-/// Proof of admission: the word under which the call was let in.
+/// Proof of admission: the word under which the call was let in, and when if that matters.
 #[derive(Clone, Copy)]
-pub(crate) struct Ticket(Word);
+pub(crate) struct Ticket {
+    word: Word,
+    started: Nanos,
+}
 
 impl Ticket {
-    /// Whether the call is to leave no trace.
-    pub(crate) fn is_uncounted(self) -> bool {
-        self.0.light() == Light::Disabled
+    #[inline]
+    fn new(word: Word, around: &impl Surroundings) -> Self {
+        let started = if word.has(TIMED) { around.now() } else { 0 };
+        Self { word, started }
     }
+
+    /// Whether the call is to leave no trace.
+    #[inline]
+    pub(crate) fn is_uncounted(self) -> bool {
+        self.word.light() == Light::Disabled
+    }
+
+    /// The timing of a call that ends now.
+    #[inline]
+    pub(crate) fn timing(self) -> Timing {
+        Timing::Since(self.started)
+    }
+}
+
+/// What became of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// In time.
+    Counted,
+    /// In time, and the call was slow.
+    Slow,
+    /// The breaker has moved since the call was admitted.
+    Late,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) state: BreakerState,
     pub(crate) retry_after: Option<Duration>,
+    pub(crate) injected: bool,
+}
+
+impl Refusal {
+    fn of(state: BreakerState) -> Self {
+        Self {
+            state,
+            retry_after: None,
+            injected: false,
+        }
+    }
 }
 
 /// The state at one moment, and what belongs to it.
@@ -98,7 +154,8 @@ pub(crate) struct View {
 
 /// Reads the clock, and takes note of moves.
 ///
-/// Both are called with the lock held: so times do not go backwards, and moves are noted in their order.
+/// What the machine asks for, it asks for with the lock held: so its times do not go backwards, and moves are noted in
+/// their order.
 pub(crate) trait Surroundings {
     fn now(&self) -> Nanos;
     fn moved(&self, moved: &Move);
@@ -120,25 +177,23 @@ impl Gate {
         }
     }
 
+    #[inline]
     pub(crate) fn acquire(&self, around: &impl Surroundings) -> Result<Ticket, Refusal> {
         let word = self.word();
         match word.light() {
-            // No clock, no lock, nothing written.
-            Light::Closed | Light::Counting | Light::ForcedClosed | Light::Disabled => {
-                return Ok(Ticket(word));
+            // No lock, nothing written, and a clock only where it matters how long calls take.
+            Light::Closed | Light::ForcedClosed | Light::Disabled | Light::MetricsOnly => {
+                Ok(Ticket::new(word, around))
             }
-            Light::ForcedOpen => {
-                return Err(Refusal {
-                    state: BreakerState::ForcedOpen,
-                    retry_after: None,
-                });
-            }
-            Light::Full => {
-                return Err(Refusal {
-                    state: BreakerState::HalfOpen,
-                    retry_after: None,
-                });
-            }
+            _ => self.acquire_elsewise(word, around),
+        }
+    }
+
+    #[inline(never)]
+    fn acquire_elsewise(&self, word: Word, around: &impl Surroundings) -> Result<Ticket, Refusal> {
+        match word.light() {
+            Light::ForcedOpen => return Err(Refusal::of(BreakerState::ForcedOpen)),
+            Light::Full => return Err(Refusal::of(BreakerState::HalfOpen)),
             Light::Open => {
                 // This may be the end of a later open time than the word's. Then the breaker has opened again since
                 // the word was read, and the refusal is as true.
@@ -146,48 +201,99 @@ impl Gate {
                 if let Some(wait) = until.checked_sub(around.now()).filter(|&wait| wait > 0) {
                     let retry_after = Some(Duration::from_nanos(wait));
                     return Err(Refusal {
-                        state: BreakerState::Open,
                         retry_after,
+                        ..Refusal::of(BreakerState::Open)
                     });
                 }
             }
-            Light::Probing => {}
+            _ => {}
         }
         let mut machine = lock(&self.machine);
-        let answer = self.step(&mut machine, Input::Acquire, around);
-        match answer {
-            Answer::Refused { state, retry_after } => Err(Refusal { state, retry_after }),
-            Answer::Admitted | Answer::Judged | Answer::Late | Answer::Done => {
-                Ok(Ticket(Word::of(&machine)))
+        match self.step(&mut machine, Input::Acquire, around) {
+            Answer::Refused {
+                state,
+                retry_after,
+                injected,
+            } => Err(Refusal {
+                state,
+                retry_after,
+                injected,
+            }),
+            Answer::Admitted | Answer::Judged { .. } | Answer::Late | Answer::Done => {
+                Ok(Ticket::new(Word::of(&machine), around))
             }
         }
     }
 
-    /// Ends an admitted call; answers whether it came too late to be judged.
+    /// Ends an admitted call.
+    #[inline]
     pub(crate) fn settle(
         &self,
         ticket: Ticket,
         verdict: Verdict,
+        timing: Timing,
         around: &impl Surroundings,
-    ) -> bool {
+    ) -> Settled {
         let word = self.word();
-        if word.generation() != ticket.0.generation() {
-            return true;
+        if word.generation() != ticket.word.generation() {
+            return Settled::Late;
         }
-        match (word.light(), verdict) {
-            // A failure that goes on at the same time may be about to change the light: then this success came
-            // before it.
-            (Light::Closed, Verdict::Success | Verdict::Cancelled)
-            | (Light::Counting, Verdict::Cancelled)
-            | (Light::ForcedClosed | Light::Disabled, _) => return false,
-            _ => {}
+        // A failure that goes on at the same time may be about to change the word: then this result came before it.
+        let matters = match word.light() {
+            Light::Closed | Light::Injecting | Light::MetricsOnly => match verdict {
+                Verdict::Success => word.has(HEEDS_SUCCESS),
+                Verdict::Failure => true,
+                Verdict::Cancelled => false,
+            },
+            Light::ForcedClosed | Light::Disabled => false,
+            Light::Open | Light::Probing | Light::Full | Light::ForcedOpen => true,
+        };
+        if matters {
+            self.settle_under_lock(ticket, verdict, timing, around)
+        } else {
+            Settled::Counted
         }
+    }
+
+    #[inline(never)]
+    fn settle_under_lock(
+        &self,
+        ticket: Ticket,
+        verdict: Verdict,
+        timing: Timing,
+        around: &impl Surroundings,
+    ) -> Settled {
         let mut machine = lock(&self.machine);
-        self.step(
-            &mut machine,
-            Input::Settle(ticket.0.generation(), verdict),
-            around,
-        ) == Answer::Late
+        let result = Input::Settle(ticket.word.generation(), verdict, timing);
+        match self.step(&mut machine, result, around) {
+            Answer::Late => Settled::Late,
+            Answer::Judged { slow: true } => Settled::Slow,
+            _ => Settled::Counted,
+        }
+    }
+
+    /// Lets the machine hear of what nobody holds a permit for; answers whether that is to be counted.
+    pub(crate) fn report(&self, verdict: Verdict, around: &impl Surroundings) -> bool {
+        let mut machine = lock(&self.machine);
+        self.step(&mut machine, Input::Report(verdict), around);
+        machine.state() != BreakerState::Disabled
+    }
+
+    pub(crate) fn configure(
+        &self,
+        config: BreakerConfig,
+        seed: Option<u64>,
+        around: &impl Surroundings,
+    ) -> BreakerState {
+        let mut machine = lock(&self.machine);
+        let settings = Input::Configure(Box::new(config), seed);
+        self.step(&mut machine, settings, around);
+        machine.state()
+    }
+
+    /// Whether a breaker made anew would do the same from now on.
+    pub(crate) fn is_as_new(&self, around: &impl Surroundings) -> bool {
+        lock(&self.machine).is_as_new(around.now())
     }
 
     pub(crate) fn command(&self, command: Command, around: &impl Surroundings) -> BreakerState {
@@ -207,15 +313,18 @@ impl Gate {
 
     /// What a call would meet now; changes nothing.
     pub(crate) fn state(&self, around: &impl Surroundings) -> BreakerState {
-        match self.word().light() {
-            Light::Closed | Light::Counting => BreakerState::Closed,
+        let word = self.word();
+        match word.light() {
+            Light::Closed | Light::Injecting => BreakerState::Closed,
             Light::Open if around.now() < self.open_until.load(Ordering::Acquire) => {
                 BreakerState::Open
             }
+            Light::Open if word.has(CLOSES_BY_ITSELF) => BreakerState::Closed,
             Light::Open | Light::Probing | Light::Full => BreakerState::HalfOpen,
             Light::ForcedOpen => BreakerState::ForcedOpen,
             Light::ForcedClosed => BreakerState::ForcedClosed,
             Light::Disabled => BreakerState::Disabled,
+            Light::MetricsOnly => BreakerState::MetricsOnly,
         }
     }
 
@@ -228,7 +337,10 @@ impl Gate {
         let transitions = machine.transitions();
         match left {
             Some(left) if left.is_zero() => View {
-                state: BreakerState::HalfOpen,
+                state: match machine.config().after_open() {
+                    AfterOpen::HalfOpen => BreakerState::HalfOpen,
+                    AfterOpen::Closed => BreakerState::Closed,
+                },
                 retry_after: None,
                 transitions,
             },
@@ -240,10 +352,11 @@ impl Gate {
         }
     }
 
-    pub(crate) fn with_config<T>(&self, read: impl FnOnce(&crate::BreakerConfig) -> T) -> T {
+    pub(crate) fn with_config<T>(&self, read: impl FnOnce(&BreakerConfig) -> T) -> T {
         read(lock(&self.machine).config())
     }
 
+    #[inline]
     fn word(&self) -> Word {
         Word(self.word.load(Ordering::Acquire))
     }
@@ -254,7 +367,7 @@ impl Gate {
         input: Input,
         around: &impl Surroundings,
     ) -> Answer {
-        let step = machine.step(input, around.now());
+        let step = machine.step(input, &|| around.now());
         if let Some(until) = machine.open_until() {
             // Before the word, so that who reads "open" never reads an older end of it.
             self.open_until.store(until, Ordering::Release);
@@ -278,4 +391,8 @@ impl fmt::Debug for Gate {
 }
 
 #[cfg(test)]
+#[cfg(loom)]
+mod loom_tests;
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

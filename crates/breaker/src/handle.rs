@@ -10,7 +10,7 @@ use perennial_lifecycle::ChildSpec;
 use tokio::sync::{broadcast, watch};
 
 use crate::actor::BreakerActor;
-use crate::cell::Cell;
+use crate::cell::{Cell, Place};
 use crate::machine::Command;
 use crate::{
     BreakerConfig, BreakerEvent, BreakerState, BreakerStatus, CallError, CircuitOpen, Outcome,
@@ -46,15 +46,20 @@ impl Breaker {
     /// Makes a closed breaker that belongs to no [`Breakers`](crate::Breakers) set.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>, config: BreakerConfig) -> Self {
-        Self::in_set(name.into(), config, None)
+        Self::placed(name.into(), config, Place::Alone)
     }
 
-    pub(crate) fn in_set(
-        name: Arc<str>,
-        config: BreakerConfig,
-        set_events: Option<broadcast::Sender<BreakerEvent>>,
-    ) -> Self {
-        Self(Arc::new(Cell::new(name, config, set_events)))
+    pub(crate) fn placed(name: Arc<str>, config: BreakerConfig, place: Place) -> Self {
+        Self(Arc::new(Cell::new(name, config, place)))
+    }
+
+    pub(crate) fn cell(&self) -> &Cell {
+        &self.0
+    }
+
+    /// Whether somebody else has this breaker too.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
     }
 
     /// Returns the name of the service.
@@ -76,6 +81,7 @@ impl Breaker {
     /// # Errors
     ///
     /// [`CircuitOpen`] if the breaker is open, forced open, or half-open with every probe place taken.
+    #[inline]
     pub fn try_acquire(&self) -> Result<Permit<'_>, CircuitOpen> {
         Ok(Permit::new(&self.0, self.0.acquire()?))
     }
@@ -87,6 +93,7 @@ impl Breaker {
     /// # Errors
     ///
     /// As [`try_acquire`](Self::try_acquire).
+    #[inline]
     pub fn try_acquire_owned(&self) -> Result<OwnedPermit, CircuitOpen> {
         let ticket = self.0.acquire()?;
         Ok(OwnedPermit::new(Arc::clone(&self.0), ticket))
@@ -175,6 +182,31 @@ impl Breaker {
         }
     }
 
+    /// Reports what is known of the service from elsewhere, such as a health check, without a permit.
+    ///
+    /// The trip condition hears of it as of a call's result, except that a condition on slow calls does not count it.
+    /// It is no probe and decides nothing about a half-open breaker; while the breaker is open it changes nothing but
+    /// may be told as [`BreakerEvent::ConditionMet`]. [`Outcome::Ignored`] is counted as cancelled.
+    pub fn report(&self, outcome: Outcome) {
+        self.0.report(outcome.into());
+    }
+
+    /// Takes other settings from now on. Returns the state after.
+    ///
+    /// The breaker closes, as [`reset`](Self::reset) does it, since it was opened by other settings; forced states,
+    /// disabled and metrics only stay. The totals of [`status`](Self::status) go on.
+    pub fn reconfigure(&self, config: BreakerConfig) -> BreakerState {
+        self.0.configure(config)
+    }
+
+    /// Lets an open time that is over end now, as the next call would, so that it is told. Returns the state after.
+    ///
+    /// The breaker's [actor](Self::child_spec) does this on time. A breaker that nobody looks at heals all the same.
+    pub fn look(&self) -> BreakerState {
+        self.0.tick();
+        self.state()
+    }
+
     /// Opens a closed or half-open breaker for its open time, as failures would.
     ///
     /// Does not prolong an open time, and does not overrule a forced or disabled state. Returns the state after.
@@ -195,6 +227,14 @@ impl Breaker {
     /// Stands aside until another command: every call is admitted, and none is counted. Returns the state after.
     pub fn disable(&self) -> BreakerState {
         self.0.command(Command::Disable)
+    }
+
+    /// Admits every call and judges it, but only says when it would have opened, until another command. Returns the
+    /// state after.
+    ///
+    /// For trying a trip condition out: see [`BreakerEvent::ConditionMet`]. After it the condition starts anew.
+    pub fn metrics_only(&self) -> BreakerState {
+        self.0.command(Command::OnlyMeasure)
     }
 
     /// Closes the breaker and lets it decide again, whatever its state.

@@ -1,14 +1,22 @@
 //! The decisions: what a breaker does on each input at each time.
 //!
 //! No clock, no actor, no lock: time comes in as nanoseconds since the breaker was made, and does not go backwards.
+//! What is left to chance follows from a seed.
+
+mod step;
 
 use std::time::Duration;
 
-use crate::tally::Tally;
-use crate::{BreakerConfig, BreakerState};
+use crate::tally::{Sample, Tally};
+use crate::{AfterOpen, BreakerConfig, BreakerState};
+
+pub(crate) use self::step::{Answer, Cause, Command, Input, Move, Step, Timing, Verdict};
 
 /// Nanoseconds since the breaker was made.
 pub(crate) type Nanos = u64;
+
+/// Answers with the time. It is asked only where the time matters, as reading it costs more than the rest of a step.
+pub(crate) type Clock<'a> = &'a dyn Fn() -> Nanos;
 
 /// Ends at 584 years.
 pub(crate) fn nanos(time: Duration) -> Nanos {
@@ -18,79 +26,6 @@ pub(crate) fn nanos(time: Duration) -> Nanos {
 /// Counts the moves of a breaker, so that a result can be matched with the state in which its call was admitted.
 pub(crate) type Generation = u64;
 
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Input {
-    /// A call asks to run.
-    Acquire,
-    /// An admitted call has ended.
-    Settle(Generation, Verdict),
-    /// Somebody looks whether the open time is over.
-    Tick,
-    Command(Command),
-}
-
-/// How an admitted call ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Success,
-    Failure,
-    Cancelled,
-}
-
-/// What an operator may say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Command {
-    Trip,
-    ForceOpen,
-    ForceClosed,
-    Disable,
-    Reset,
-}
-
-/// What comes of an input.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Step {
-    pub(crate) answer: Answer,
-    /// In order; at most two.
-    pub(crate) moves: Vec<Move>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// To `Acquire`: run.
-    Admitted,
-    /// To `Acquire`: do not run.
-    Refused {
-        state: BreakerState,
-        retry_after: Option<Duration>,
-    },
-    /// To `Settle`: the call belongs to the present generation.
-    Judged,
-    /// To `Settle`: the breaker has moved since the call was admitted, so its result says nothing about now.
-    Late,
-    /// To everything else.
-    Done,
-}
-
-/// The breaker went from one state to another, or was reset where it stood.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Move {
-    pub(crate) from: BreakerState,
-    pub(crate) to: BreakerState,
-    pub(crate) cause: Cause,
-    /// How long an open breaker refuses.
-    pub(crate) open_for: Option<Duration>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cause {
-    TripCondition,
-    ProbeFailed,
-    ProbesSucceeded,
-    OpenTimeOver,
-    Command,
-}
-
 #[derive(Debug)]
 pub(crate) struct Machine {
     config: BreakerConfig,
@@ -99,16 +34,27 @@ pub(crate) struct Machine {
     /// Openings in a row without a close in between: what a growing open time grows by.
     openings: u32,
     transitions: u64,
+    /// Above this a call is slow.
+    slow_threshold: Option<Nanos>,
+    random: fastrand::Rng,
 }
 
 #[derive(Debug)]
 enum Phase {
     Closed(Tally),
-    Open { until: Nanos },
-    HalfOpen { in_flight: u32, successes: u32 },
+    /// The tally goes on for what is reported without a permit; nothing else ends in this generation.
+    Open {
+        until: Nanos,
+        tally: Tally,
+    },
+    HalfOpen {
+        in_flight: u32,
+        successes: u32,
+    },
     ForcedOpen,
     ForcedClosed,
     Disabled,
+    MetricsOnly(Tally),
 }
 
 impl Phase {
@@ -120,19 +66,22 @@ impl Phase {
             Self::ForcedOpen => BreakerState::ForcedOpen,
             Self::ForcedClosed => BreakerState::ForcedClosed,
             Self::Disabled => BreakerState::Disabled,
+            Self::MetricsOnly(_) => BreakerState::MetricsOnly,
         }
     }
 }
 
 impl Machine {
-    pub(crate) fn new(config: BreakerConfig) -> Self {
+    pub(crate) fn new(config: BreakerConfig, seed: u64) -> Self {
         let phase = Phase::Closed(Tally::new(config.trip()));
         Self {
-            config,
             phase,
             generation: 0,
             openings: 0,
             transitions: 0,
+            slow_threshold: config.trip().slow_threshold().map(nanos),
+            random: fastrand::Rng::with_seed(seed),
+            config,
         }
     }
 
@@ -155,14 +104,37 @@ impl Machine {
 
     pub(crate) fn open_until(&self) -> Option<Nanos> {
         match self.phase {
-            Phase::Open { until } => Some(until),
+            Phase::Open { until, .. } => Some(until),
             _ => None,
         }
     }
 
     /// Whether a success now would change nothing.
     pub(crate) fn ignores_success(&self) -> bool {
-        matches!(&self.phase, Phase::Closed(tally) if tally.ignores_success())
+        match &self.phase {
+            Phase::Closed(tally) | Phase::MetricsOnly(tally) => tally.ignores_success(),
+            Phase::HalfOpen { .. } => false,
+            Phase::Open { .. } | Phase::ForcedOpen | Phase::ForcedClosed | Phase::Disabled => true,
+        }
+    }
+
+    /// Whether it matters how long a call that is admitted now takes.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.slow_threshold.is_some()
+            && matches!(
+                self.phase,
+                Phase::Closed(_) | Phase::HalfOpen { .. } | Phase::MetricsOnly(_)
+            )
+    }
+
+    /// Whether some calls are refused though the breaker is closed.
+    pub(crate) fn injects(&self) -> bool {
+        matches!(self.phase, Phase::Closed(_)) && self.config.injected_refusals() > 0.0
+    }
+
+    /// Whether a breaker made anew would do the same from now on.
+    pub(crate) fn is_as_new(&self, now: Nanos) -> bool {
+        matches!(&self.phase, Phase::Closed(tally) if tally.is_blank(now))
     }
 
     /// Whether every probe place is taken.
@@ -170,56 +142,78 @@ impl Machine {
         matches!(self.phase, Phase::HalfOpen { in_flight, .. } if in_flight >= self.config.half_open_permits())
     }
 
-    pub(crate) fn step(&mut self, input: Input, now: Nanos) -> Step {
+    pub(crate) fn step(&mut self, input: Input, now: Clock<'_>) -> Step {
         // An empty vector does not allocate, and most steps move nothing.
         let mut moves = Vec::new();
-        // Whoever comes first after the open time finds the breaker half-open; a call then is the first probe.
-        if self.open_until().is_some_and(|until| now >= until) {
-            self.go(
-                Phase::HalfOpen {
-                    in_flight: 0,
-                    successes: 0,
-                },
-                Cause::OpenTimeOver,
-                &mut moves,
-            );
+        // Whoever comes first after the open time finds the breaker half-open, and is the first probe; or closed.
+        if self.open_until().is_some_and(|until| now() >= until) {
+            match self.config.after_open() {
+                AfterOpen::HalfOpen => {
+                    let probing = Phase::HalfOpen {
+                        in_flight: 0,
+                        successes: 0,
+                    };
+                    self.go(probing, Cause::OpenTimeOver, &mut moves);
+                }
+                AfterOpen::Closed => self.close(Cause::OpenTimeOver, &mut moves),
+            }
         }
         let answer = match input {
             Input::Acquire => self.acquire(now),
-            Input::Settle(generation, verdict) => self.settle(generation, verdict, now, &mut moves),
+            Input::Settle(generation, verdict, timing) => {
+                self.settle(generation, verdict, timing, now, &mut moves)
+            }
+            Input::Report(verdict) => {
+                self.report(verdict, now, &mut moves);
+                Answer::Done
+            }
             Input::Tick => Answer::Done,
             Input::Command(command) => {
                 self.command(command, now, &mut moves);
+                Answer::Done
+            }
+            Input::Configure(config, seed) => {
+                self.configure(*config, seed, &mut moves);
                 Answer::Done
             }
         };
         Step { answer, moves }
     }
 
-    fn acquire(&mut self, now: Nanos) -> Answer {
+    fn acquire(&mut self, now: Clock<'_>) -> Answer {
+        let refused = |state, retry_after| Answer::Refused {
+            state,
+            retry_after,
+            injected: false,
+        };
         let state = self.phase.state();
         match &mut self.phase {
-            Phase::Closed(_) | Phase::ForcedClosed | Phase::Disabled => Answer::Admitted,
-            Phase::Open { until } => Answer::Refused {
-                state,
-                retry_after: Some(Duration::from_nanos(until.saturating_sub(now))),
-            },
+            Phase::Closed(_) => {
+                let share = self.config.injected_refusals();
+                if share > 0.0 && self.random.f64() < share {
+                    return Answer::Refused {
+                        state,
+                        retry_after: None,
+                        injected: true,
+                    };
+                }
+                Answer::Admitted
+            }
+            Phase::ForcedClosed | Phase::Disabled | Phase::MetricsOnly(_) => Answer::Admitted,
+            Phase::Open { until, .. } => {
+                let wait = Duration::from_nanos(until.saturating_sub(now()));
+                refused(state, Some(wait))
+            }
             Phase::HalfOpen { in_flight, .. } => {
                 if *in_flight < self.config.half_open_permits() {
                     // Reserved before the call runs.
                     *in_flight += 1;
                     Answer::Admitted
                 } else {
-                    Answer::Refused {
-                        state,
-                        retry_after: None,
-                    }
+                    refused(state, None)
                 }
             }
-            Phase::ForcedOpen => Answer::Refused {
-                state,
-                retry_after: None,
-            },
+            Phase::ForcedOpen => refused(state, None),
         }
     }
 
@@ -227,63 +221,147 @@ impl Machine {
         &mut self,
         generation: Generation,
         verdict: Verdict,
-        now: Nanos,
+        timing: Timing,
+        now: Clock<'_>,
         moves: &mut Vec<Move>,
     ) -> Answer {
         if generation != self.generation {
             return Answer::Late;
         }
+        let took = match timing {
+            _ if !self.is_timed() => None,
+            Timing::Since(started) => Some(now().saturating_sub(started)),
+            Timing::Took(took) => Some(took),
+        };
+        let slow = verdict != Verdict::Cancelled && took.is_some() && took > self.slow_threshold;
         match &mut self.phase {
-            Phase::Closed(tally) => {
-                if verdict != Verdict::Cancelled && tally.record(verdict == Verdict::Failure, now) {
-                    self.open(Cause::TripCondition, now, moves);
-                }
-            }
+            Phase::Closed(_) | Phase::MetricsOnly(_) => self.judge(verdict, took, now, moves),
             Phase::HalfOpen {
                 in_flight,
                 successes,
             } => {
                 *in_flight = in_flight.saturating_sub(1);
                 match verdict {
-                    Verdict::Success => {
+                    Verdict::Success if !slow => {
                         *successes += 1;
                         if *successes >= self.config.successes_to_close() {
                             self.close(Cause::ProbesSucceeded, moves);
                         }
                     }
-                    Verdict::Failure => self.open(Cause::ProbeFailed, now, moves),
+                    Verdict::Success | Verdict::Failure => {
+                        let tally = Tally::new(self.config.trip());
+                        self.open(tally, Cause::ProbeFailed, now, moves);
+                    }
                     Verdict::Cancelled => {}
                 }
             }
             // The first two admit nothing, so no call is of their generation; the others do not judge.
             Phase::Open { .. } | Phase::ForcedOpen | Phase::ForcedClosed | Phase::Disabled => {}
         }
-        Answer::Judged
+        Answer::Judged { slow }
     }
 
-    fn command(&mut self, command: Command, now: Nanos, moves: &mut Vec<Move>) {
+    /// Hears of the service from somebody who holds no permit.
+    ///
+    /// That is no probe, so it decides nothing about a half-open breaker.
+    fn report(&mut self, verdict: Verdict, now: Clock<'_>, moves: &mut Vec<Move>) {
+        self.judge(verdict, None, now, moves);
+    }
+
+    /// Lets the trip condition hear of a result, and opens the breaker if it is met and may.
+    fn judge(
+        &mut self,
+        verdict: Verdict,
+        took: Option<Nanos>,
+        now: Clock<'_>,
+        moves: &mut Vec<Move>,
+    ) {
+        let failed = match verdict {
+            Verdict::Success => false,
+            Verdict::Failure => true,
+            Verdict::Cancelled => return,
+        };
+        let state = self.phase.state();
+        let (Phase::Closed(tally) | Phase::Open { tally, .. } | Phase::MetricsOnly(tally)) =
+            &mut self.phase
+        else {
+            return;
+        };
+        let Some(met) = tally.record(Sample { failed, took }, now) else {
+            return;
+        };
+        let cause = Cause::TripCondition(met);
+        if state == BreakerState::Closed {
+            let tally = std::mem::replace(tally, Tally::Nothing);
+            self.open(tally, cause, now, moves);
+            return;
+        }
+        if state == BreakerState::MetricsOnly {
+            // As if it had opened and closed again; or every further result would say the same.
+            *tally = Tally::new(self.config.trip());
+        }
+        moves.push(Move {
+            from: state,
+            to: state,
+            cause,
+            open_for: None,
+        });
+    }
+
+    fn command(&mut self, command: Command, now: Clock<'_>, moves: &mut Vec<Move>) {
         match (command, &self.phase) {
             (Command::Trip, Phase::Closed(_) | Phase::HalfOpen { .. }) => {
-                self.open(Cause::Command, now, moves)
+                let tally = Tally::new(self.config.trip());
+                self.open(tally, Cause::Command, now, moves);
             }
             // A trip does not prolong an open time, and does not overrule what was forced.
             (Command::Trip, _) => {}
             (Command::ForceOpen, Phase::ForcedOpen)
             | (Command::ForceClosed, Phase::ForcedClosed)
-            | (Command::Disable, Phase::Disabled) => {}
+            | (Command::Disable, Phase::Disabled)
+            | (Command::OnlyMeasure, Phase::MetricsOnly(_)) => {}
             (Command::ForceOpen, _) => self.go(Phase::ForcedOpen, Cause::Command, moves),
             (Command::ForceClosed, _) => self.go(Phase::ForcedClosed, Cause::Command, moves),
             (Command::Disable, _) => self.go(Phase::Disabled, Cause::Command, moves),
+            (Command::OnlyMeasure, _) => {
+                let tally = Tally::new(self.config.trip());
+                self.go(Phase::MetricsOnly(tally), Cause::Command, moves);
+            }
             // Also when closed: its failures so far, and the results still to come, count no more.
             (Command::Reset, _) => self.close(Cause::Command, moves),
         }
     }
 
-    fn open(&mut self, cause: Cause, now: Nanos, moves: &mut Vec<Move>) {
+    /// Takes other settings. What the breaker decided by the old ones is forgotten; what it was told stays.
+    fn configure(&mut self, config: BreakerConfig, seed: Option<u64>, moves: &mut Vec<Move>) {
+        self.slow_threshold = config.trip().slow_threshold().map(nanos);
+        self.config = config;
+        if let Some(seed) = seed {
+            self.random = fastrand::Rng::with_seed(seed);
+        }
+        self.openings = 0;
+        match &mut self.phase {
+            Phase::Closed(_) | Phase::Open { .. } | Phase::HalfOpen { .. } => {
+                self.close(Cause::Reconfigured, moves);
+            }
+            Phase::MetricsOnly(tally) => {
+                *tally = Tally::new(self.config.trip());
+                // Calls that run were not timed for these settings.
+                self.generation += 1;
+            }
+            Phase::ForcedOpen | Phase::ForcedClosed | Phase::Disabled => {}
+        }
+    }
+
+    fn open(&mut self, tally: Tally, cause: Cause, now: Clock<'_>, moves: &mut Vec<Move>) {
         self.openings = self.openings.saturating_add(1);
-        let time = self.config.open_time().after_opening(self.openings);
-        let until = now.saturating_add(nanos(time));
-        self.go(Phase::Open { until }, cause, moves);
+        let mut time = self.config.open_time().after_opening(self.openings);
+        let jitter = self.config.open_time_jitter();
+        if jitter > 0.0 {
+            time = time.mul_f64(1.0 - jitter * self.random.f64());
+        }
+        let until = now().saturating_add(nanos(time));
+        self.go(Phase::Open { until, tally }, cause, moves);
         if let Some(opened) = moves.last_mut() {
             opened.open_for = Some(time);
         }
@@ -310,4 +388,5 @@ impl Machine {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

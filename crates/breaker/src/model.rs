@@ -3,94 +3,33 @@
 //! The model keeps every result since its last move and counts them anew each time; it knows nothing of words,
 //! lights and tallies.
 
+mod ops;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
 
+use crate::counters::Totals;
 use crate::machine::{Command, Nanos, Verdict, nanos};
-use crate::{BreakerConfig, BreakerState, OpenTime, Trip, Window};
+use crate::{AfterOpen, BreakerConfig, BreakerState, OpenTime, Trip, Window};
 
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Op {
-    /// So many callers at the same moment.
-    Acquire(u8),
-    /// One of the calls that are running, picked by this number, ends.
-    Settle(u8, Verdict),
-    Advance(u16),
-    Command(Command),
-}
-
-pub(crate) fn ops() -> impl Strategy<Value = Vec<Op>> {
-    let verdict = prop_oneof![
-        3 => Just(Verdict::Failure),
-        3 => Just(Verdict::Success),
-        1 => Just(Verdict::Cancelled),
-    ];
-    let command = prop_oneof![
-        4 => Just(Command::Trip),
-        4 => Just(Command::Reset),
-        1 => Just(Command::ForceOpen),
-        1 => Just(Command::ForceClosed),
-        1 => Just(Command::Disable),
-    ];
-    let op = prop_oneof![
-        30 => (1_u8..4).prop_map(Op::Acquire),
-        2 => Just(Op::Acquire(100)),
-        50 => (any::<u8>(), verdict).prop_map(|(pick, verdict)| Op::Settle(pick, verdict)),
-        20 => (0_u16..400).prop_map(Op::Advance),
-        3 => command.prop_map(Op::Command),
-    ];
-    prop::collection::vec(op, 1..200)
-}
-
-pub(crate) fn configs() -> impl Strategy<Value = BreakerConfig> {
-    let window = prop_oneof![
-        (1_u32..12).prop_map(Window::Calls),
-        (1_u64..800).prop_map(|nanos| Window::Time(Duration::from_nanos(nanos))),
-    ];
-    let rate = (1_u32..=10, window, 1_u32..6).prop_map(|(tenths, window, min_calls)| {
-        let min_calls = if let Window::Calls(calls) = window {
-            min_calls.min(calls)
-        } else {
-            min_calls
-        };
-        Trip::FailureRate {
-            ratio: f64::from(tenths) / 10.0,
-            window,
-            min_calls,
-        }
-    });
-    let trip = prop_oneof![(1_u32..6).prop_map(Trip::Consecutive), rate];
-    let open_time = prop_oneof![
-        (1_u64..500).prop_map(|nanos| OpenTime::Constant(Duration::from_nanos(nanos))),
-        (1_u64..200, 1_u32..4, 0_u64..400).prop_map(|(first, factor, more)| OpenTime::Growing {
-            first: Duration::from_nanos(first),
-            factor: f64::from(factor),
-            cap: Duration::from_nanos(first + more),
-        }),
-    ];
-    (trip, open_time, 1_u32..5, 1_u32..4).prop_map(|(trip, open_time, permits, successes)| {
-        BreakerConfig::builder()
-            .trip(trip)
-            .open_time(open_time)
-            .half_open_permits(permits)
-            .successes_to_close(successes)
-            .build()
-            .unwrap()
-    })
-}
+pub(crate) use self::ops::{Op, configs, ops};
 
 /// What is held against the model.
 pub(crate) trait Subject {
     type Call;
     fn acquire(&mut self) -> Result<Self::Call, (BreakerState, Option<Duration>)>;
     fn settle(&mut self, call: Self::Call, verdict: Verdict);
+    fn report(&mut self, verdict: Verdict);
+    fn configure(&mut self, config: BreakerConfig);
     async fn advance(&mut self, by: Duration);
     fn command(&mut self, command: Command) -> BreakerState;
     fn state(&mut self) -> BreakerState;
     fn transitions(&mut self) -> u64;
-    /// Successes, failures, cancelled, refused and late, where the subject counts them.
-    fn totals(&mut self) -> Option<[u64; 5]>;
+    /// How often it said that the trip condition was met and opened nothing.
+    fn met(&mut self) -> u64;
+    /// The totals, where the subject counts them.
+    fn totals(&mut self) -> Option<Totals>;
 }
 
 struct Model {
@@ -102,13 +41,23 @@ struct Model {
     transitions: u64,
     entered_at: Nanos,
     openings: u32,
-    results: Vec<(Nanos, bool)>,
+    results: Vec<Heard>,
     probes: u32,
-    totals: [u64; 5],
+    /// How often the trip condition was met and opened nothing.
+    met: u64,
+    totals: Totals,
+}
+
+#[derive(Clone, Copy)]
+struct Heard {
+    at: Nanos,
+    failed: bool,
+    took: Option<Nanos>,
 }
 
 #[derive(Clone, Copy)]
 struct Admitted {
+    at: Nanos,
     era: u64,
     state: BreakerState,
 }
@@ -125,16 +74,21 @@ impl Model {
             openings: 0,
             results: Vec::new(),
             probes: 0,
-            totals: [0; 5],
+            met: 0,
+            totals: Totals::default(),
         }
     }
 
     fn enter(&mut self, state: BreakerState) {
+        self.results.clear();
+        self.enter_with_results(state);
+    }
+
+    fn enter_with_results(&mut self, state: BreakerState) {
         self.transitions += u64::from(state != self.state);
         self.state = state;
         self.era += 1;
         self.entered_at = self.now;
-        self.results.clear();
         self.probes = 0;
         match state {
             BreakerState::Open => self.openings += 1,
@@ -153,10 +107,24 @@ impl Model {
         (self.entered_at + nanos(open_time)).saturating_sub(self.now)
     }
 
-    fn look(&mut self) {
-        if self.state == BreakerState::Open && self.open_left() == 0 {
-            self.enter(BreakerState::HalfOpen);
+    /// The state that whoever looks finds.
+    fn derived(&self) -> BreakerState {
+        match (self.state, self.config.after_open()) {
+            (BreakerState::Open, _) if self.open_left() > 0 => BreakerState::Open,
+            (BreakerState::Open, AfterOpen::HalfOpen) => BreakerState::HalfOpen,
+            (BreakerState::Open, AfterOpen::Closed) => BreakerState::Closed,
+            (state, _) => state,
         }
+    }
+
+    fn look(&mut self) {
+        if self.derived() != self.state {
+            self.enter(self.derived());
+        }
+    }
+
+    fn injects(&self) -> bool {
+        self.state == BreakerState::Closed && self.config.injected_refusals() > 0.0
     }
 
     fn acquire(&mut self) -> Result<Admitted, (BreakerState, Option<Duration>)> {
@@ -165,17 +133,29 @@ impl Model {
             BreakerState::Open => Some(Some(Duration::from_nanos(self.open_left()))),
             BreakerState::ForcedOpen => Some(None),
             BreakerState::HalfOpen if self.probes == self.config.half_open_permits() => Some(None),
+            _ if self.injects() => Some(None),
             _ => None,
         };
         if let Some(retry_after) = refused {
-            self.totals[3] += 1;
+            self.totals.refused += 1;
+            self.totals.injected += u64::from(self.injects());
             return Err((self.state, retry_after));
         }
         self.probes += 1;
         Ok(Admitted {
+            at: self.now,
             era: self.era,
             state: self.state,
         })
+    }
+
+    fn count(&mut self, verdict: Verdict) {
+        let counter = match verdict {
+            Verdict::Success => &mut self.totals.successes,
+            Verdict::Failure => &mut self.totals.failures,
+            Verdict::Cancelled => &mut self.totals.cancelled,
+        };
+        *counter += 1;
     }
 
     fn settle(&mut self, call: Admitted, verdict: Verdict) {
@@ -183,64 +163,126 @@ impl Model {
         if call.state == BreakerState::Disabled {
             return;
         }
-        self.totals[verdict as usize] += 1;
+        self.count(verdict);
         if call.era != self.era {
-            self.totals[4] += 1;
+            self.totals.late += 1;
             return;
         }
         self.probes -= 1;
-        if verdict != Verdict::Cancelled {
-            self.results.push((self.now, verdict == Verdict::Failure));
+        if verdict == Verdict::Cancelled || self.state == BreakerState::ForcedClosed {
+            return;
         }
-        match self.state {
-            BreakerState::Closed if verdict != Verdict::Cancelled && self.must_open() => {
-                self.enter(BreakerState::Open);
-            }
-            BreakerState::HalfOpen if verdict == Verdict::Failure => self.enter(BreakerState::Open),
-            BreakerState::HalfOpen
-                if self.results.len() >= self.config.successes_to_close() as usize =>
-            {
+        let took = self.now - call.at;
+        let is_slow = shortest(self.config.trip()).is_some_and(|threshold| took > threshold);
+        self.totals.slow += u64::from(is_slow);
+        let failed = verdict == Verdict::Failure;
+        if self.state != BreakerState::HalfOpen {
+            self.hear(failed, Some(took));
+        } else if failed || is_slow {
+            self.enter(BreakerState::Open);
+        } else {
+            self.results.push(Heard {
+                at: self.now,
+                failed,
+                took: None,
+            });
+            if self.results.len() >= self.config.successes_to_close() as usize {
                 self.enter(BreakerState::Closed);
             }
-            _ => {}
         }
     }
 
-    fn must_open(&self) -> bool {
-        let (ratio, min_calls, recent) = match *self.config.trip() {
-            Trip::Consecutive(limit) => {
-                return self
-                    .results
-                    .iter()
-                    .rev()
-                    .take_while(|(_, failed)| *failed)
-                    .count()
-                    >= limit as usize;
-            }
-            Trip::FailureRate {
-                ratio,
-                window: Window::Calls(calls),
-                min_calls,
-            } => {
-                let recent: Vec<_> = self.results.iter().rev().take(calls as usize).collect();
-                (ratio, min_calls, recent)
-            }
-            Trip::FailureRate {
-                ratio,
-                window: Window::Time(time),
-                min_calls,
-            } => {
-                let part = nanos(time).div_ceil(16);
-                let recent = self
-                    .results
-                    .iter()
-                    .filter(|(at, _)| self.now / part - at / part < 16)
-                    .collect();
-                (ratio, min_calls, recent)
-            }
+    fn report(&mut self, verdict: Verdict) {
+        self.look();
+        if self.state == BreakerState::Disabled {
+            return;
+        }
+        self.count(verdict);
+        self.totals.reported += 1;
+        let judges = matches!(
+            self.state,
+            BreakerState::Closed | BreakerState::Open | BreakerState::MetricsOnly
+        );
+        if judges && verdict != Verdict::Cancelled {
+            self.hear(verdict == Verdict::Failure, None);
+        }
+    }
+
+    fn hear(&mut self, failed: bool, took: Option<Nanos>) {
+        self.results.push(Heard {
+            at: self.now,
+            failed,
+            took,
+        });
+        if !self.is_met(self.config.trip()) {
+            return;
+        }
+        if self.state == BreakerState::Closed {
+            self.enter_with_results(BreakerState::Open);
+            return;
+        }
+        self.met += 1;
+        if self.state == BreakerState::MetricsOnly {
+            self.results.clear();
+        }
+    }
+
+    /// Whether the last result heard meets the condition.
+    fn is_met(&self, trip: &Trip) -> bool {
+        let last = self.results.last().unwrap();
+        let rate = |bad: &dyn Fn(&&Heard) -> bool, heard: Vec<&Heard>, ratio, window, min_calls| {
+            let recent: Vec<_> = match window {
+                Window::Calls(calls) => heard.into_iter().rev().take(calls as usize).collect(),
+                Window::Time(time) => {
+                    let part = nanos(time).div_ceil(16);
+                    let is_recent = |it: &&Heard| self.now / part - it.at / part < 16;
+                    heard.into_iter().filter(is_recent).collect()
+                }
+            };
+            let calls = recent.len();
+            let bad = recent.into_iter().filter(bad).count();
+            calls >= min_calls as usize && bad as f64 / calls as f64 >= ratio
         };
-        let failures = recent.iter().filter(|(_, failed)| *failed).count();
-        recent.len() >= min_calls as usize && failures as f64 / recent.len() as f64 >= ratio
+        let results = self.results.iter();
+        match *trip {
+            Trip::Never => false,
+            Trip::Consecutive(limit) => {
+                results.rev().take_while(|it| it.failed).count() >= limit as usize
+            }
+            Trip::Failures { count, within } => {
+                let is_young = |it: &&Heard| it.failed && self.now - it.at < nanos(within);
+                last.failed && results.filter(is_young).count() >= count as usize
+            }
+            Trip::FailureRate {
+                ratio,
+                window,
+                min_calls,
+            } => rate(&|it| it.failed, results.collect(), ratio, window, min_calls),
+            Trip::SlowRate {
+                slower_than,
+                ratio,
+                window,
+                min_calls,
+            } => {
+                let is_slow = |it: &&Heard| it.took > Some(nanos(slower_than));
+                let timed = results.filter(|it| it.took.is_some()).collect();
+                last.took.is_some() && rate(&is_slow, timed, ratio, window, min_calls)
+            }
+            Trip::AnyOf(ref conditions) => conditions.iter().any(|it| self.is_met(it)),
+        }
+    }
+
+    fn configure(&mut self, config: BreakerConfig) {
+        self.look();
+        self.config = config;
+        self.openings = 0;
+        match self.state {
+            BreakerState::Closed | BreakerState::Open | BreakerState::HalfOpen => {
+                self.enter(BreakerState::Closed);
+            }
+            BreakerState::MetricsOnly => self.enter(BreakerState::MetricsOnly),
+            BreakerState::ForcedOpen | BreakerState::ForcedClosed | BreakerState::Disabled => {}
+        }
     }
 
     fn command(&mut self, command: Command) {
@@ -253,11 +295,21 @@ impl Model {
             Command::ForceOpen => BreakerState::ForcedOpen,
             Command::ForceClosed => BreakerState::ForcedClosed,
             Command::Disable => BreakerState::Disabled,
+            Command::OnlyMeasure => BreakerState::MetricsOnly,
             Command::Reset => BreakerState::Closed,
         };
         if to != self.state || command == Command::Reset {
             self.enter(to);
         }
+    }
+}
+
+/// The time above which a call is slow.
+fn shortest(trip: &Trip) -> Option<Nanos> {
+    match trip {
+        Trip::SlowRate { slower_than, .. } => Some(nanos(*slower_than)),
+        Trip::AnyOf(conditions) => conditions.iter().filter_map(shortest).min(),
+        _ => None,
     }
 }
 
@@ -270,7 +322,7 @@ pub(crate) async fn check<S: Subject>(
     let mut model = Model::new(config);
     let mut running: Vec<(S::Call, Admitted)> = Vec::new();
     for op in ops {
-        match op {
+        match op.clone() {
             Op::Acquire(callers) => {
                 for _ in 0..callers {
                     match (subject.acquire(), model.acquire()) {
@@ -292,6 +344,14 @@ pub(crate) async fn check<S: Subject>(
                 subject.settle(call, verdict);
                 model.settle(admitted, verdict);
             }
+            Op::Report(verdict) => {
+                subject.report(verdict);
+                model.report(verdict);
+            }
+            Op::Configure(config) => {
+                subject.configure(config.clone());
+                model.configure(config);
+            }
             Op::Advance(nanos) => {
                 subject.advance(Duration::from_nanos(nanos.into())).await;
                 model.now += u64::from(nanos);
@@ -302,11 +362,8 @@ pub(crate) async fn check<S: Subject>(
                 prop_assert_eq!(after, model.state);
             }
         }
-        let mut derived = model.state;
-        if derived == BreakerState::Open && model.open_left() == 0 {
-            derived = BreakerState::HalfOpen;
-        }
-        prop_assert_eq!(subject.state(), derived, "after {:?}", op);
+        prop_assert_eq!(subject.state(), model.derived(), "after {:?}", op);
+        prop_assert_eq!(subject.met(), model.met, "after {:?}", op);
         if let Some(totals) = subject.totals() {
             prop_assert_eq!(totals, model.totals, "after {:?}", op);
         }
@@ -321,8 +378,10 @@ pub(crate) async fn check<S: Subject>(
     subject.advance(Duration::from_secs(1)).await;
     model.now += 1_000_000_000;
     let probe = subject.acquire();
-    prop_assert_eq!(probe.is_ok(), model.state != BreakerState::ForcedOpen);
-    prop_assert_eq!(probe.is_ok(), model.acquire().is_ok());
+    let expected = model.acquire();
+    let must_refuse = model.state == BreakerState::ForcedOpen || model.injects();
+    prop_assert_eq!(probe.is_ok(), !must_refuse);
+    prop_assert_eq!(probe.is_ok(), expected.is_ok());
     prop_assert_eq!(subject.transitions(), model.transitions);
     Ok(())
 }

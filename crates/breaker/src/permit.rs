@@ -3,10 +3,11 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cell::Cell;
 use crate::gate::Ticket;
-use crate::machine::Verdict;
+use crate::machine::{Timing, Verdict, nanos};
 
 /// What a call says about the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,18 +43,29 @@ impl<'a> Permit<'a> {
     }
 
     /// Reports that the service works.
+    #[inline]
     pub fn success(self) {
         self.0.end(Verdict::Success);
     }
 
     /// Reports that the service does not work.
+    #[inline]
     pub fn failure(self) {
         self.0.end(Verdict::Failure);
     }
 
     /// Reports an outcome.
+    #[inline]
     pub fn record(self, outcome: Outcome) {
         self.0.end(outcome.into());
+    }
+
+    /// Reports an outcome, and how long the operation took by the caller's own clock.
+    ///
+    /// For a condition on slow calls, where the time since the permit was given is not the operation's: because the
+    /// caller waited for something else in between.
+    pub fn record_timed(self, outcome: Outcome, took: Duration) {
+        self.0.end_timed(outcome.into(), took);
     }
 }
 
@@ -66,18 +78,29 @@ impl OwnedPermit {
     }
 
     /// Reports that the service works.
+    #[inline]
     pub fn success(self) {
         self.0.end(Verdict::Success);
     }
 
     /// Reports that the service does not work.
+    #[inline]
     pub fn failure(self) {
         self.0.end(Verdict::Failure);
     }
 
     /// Reports an outcome.
+    #[inline]
     pub fn record(self, outcome: Outcome) {
         self.0.end(outcome.into());
+    }
+
+    /// Reports an outcome, and how long the operation took by the caller's own clock.
+    ///
+    /// For a condition on slow calls, where the time since the permit was given is not the operation's: because the
+    /// caller waited for something else in between.
+    pub fn record_timed(self, outcome: Outcome, took: Duration) {
+        self.0.end_timed(outcome.into(), took);
     }
 }
 
@@ -99,17 +122,26 @@ struct Held<C: Deref<Target = Cell>> {
 }
 
 impl<C: Deref<Target = Cell>> Held<C> {
+    #[inline]
     fn end(mut self, verdict: Verdict) {
         if let Some(ticket) = self.ticket.take() {
-            self.cell.settle(ticket, verdict);
+            self.cell.settle(ticket, verdict, ticket.timing());
+        }
+    }
+
+    fn end_timed(mut self, verdict: Verdict, took: Duration) {
+        if let Some(ticket) = self.ticket.take() {
+            self.cell.settle(ticket, verdict, Timing::Took(nanos(took)));
         }
     }
 }
 
 impl<C: Deref<Target = Cell>> Drop for Held<C> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            self.cell.settle(ticket, Verdict::Cancelled);
+            self.cell
+                .settle(ticket, Verdict::Cancelled, ticket.timing());
         }
     }
 }

@@ -15,6 +15,7 @@ use serde::Serialize;
 /// | `ForcedOpen` | is refused | late, not judged |
 /// | `ForcedClosed` | runs | counted, not judged |
 /// | `Disabled` | runs | neither counted nor judged |
+/// | `MetricsOnly` | runs | judged, but the breaker only says when it would have opened |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerState {
@@ -30,17 +31,20 @@ pub enum BreakerState {
     ForcedClosed,
     /// The breaker stands aside: calls flow and leave no trace.
     Disabled,
+    /// Calls flow; events say when the breaker would have opened.
+    MetricsOnly,
 }
 
 impl BreakerState {
     /// Every state, in the order of the table above.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Closed,
         Self::Open,
         Self::HalfOpen,
         Self::ForcedOpen,
         Self::ForcedClosed,
         Self::Disabled,
+        Self::MetricsOnly,
     ];
 
     /// Returns the name used in logs and metrics, such as `half_open`.
@@ -53,13 +57,17 @@ impl BreakerState {
             Self::ForcedOpen => "forced_open",
             Self::ForcedClosed => "forced_closed",
             Self::Disabled => "disabled",
+            Self::MetricsOnly => "metrics_only",
         }
     }
 
     /// Whether calls are admitted without a probe place.
     #[must_use]
     pub fn admits_all(self) -> bool {
-        matches!(self, Self::Closed | Self::ForcedClosed | Self::Disabled)
+        matches!(
+            self,
+            Self::Closed | Self::ForcedClosed | Self::Disabled | Self::MetricsOnly
+        )
     }
 }
 
@@ -69,6 +77,7 @@ impl fmt::Display for BreakerState {
             Self::HalfOpen => "half-open",
             Self::ForcedOpen => "forced open",
             Self::ForcedClosed => "forced closed",
+            Self::MetricsOnly => "metrics only",
             other => other.as_str(),
         })
     }
@@ -77,7 +86,8 @@ impl fmt::Display for BreakerState {
 /// A breaker at one moment: its state, and what happened since it was made.
 ///
 /// Every call that asked is refused, or admitted; every admitted call that has ended is a success, a failure or
-/// cancelled. Calls of a disabled breaker appear nowhere.
+/// cancelled. What is reported without a permit is a success, a failure or cancelled as well, and counted in
+/// `reported`. Calls of a disabled breaker appear nowhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BreakerStatus {
@@ -93,10 +103,16 @@ pub struct BreakerStatus {
     pub failures: u64,
     /// Calls that were refused, and did not run.
     pub refused: u64,
+    /// Those of the refused that were refused on purpose.
+    pub injected: u64,
     /// Calls that were admitted and gave no result: dropped, or ignored by the classifier.
     pub cancelled: u64,
     /// Those of the results above that came after the state they were admitted in, and so were not judged.
     pub late: u64,
+    /// Those of the results above that took longer than the trip condition's `slower_than`, where it has one.
+    pub slow: u64,
+    /// Those of the results above that were reported without a permit.
+    pub reported: u64,
     /// Changes from one state to another.
     pub transitions: u64,
     /// How long ago the last failure was reported.

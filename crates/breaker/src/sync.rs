@@ -1,7 +1,15 @@
-//! The lock and the atomics of the admission path, named in one place so that a model checker's can stand in for them.
+//! The lock and the atomics of the admission cell, named in one place so that the model checker's stand in for them.
 
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
+#[cfg(loom)]
+pub(crate) use loom::sync::{Mutex, MutexGuard};
+#[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
-pub(crate) use std::sync::{Mutex, MutexGuard, PoisonError};
+#[cfg(not(loom))]
+pub(crate) use std::sync::{Mutex, MutexGuard};
+
+use std::sync::PoisonError;
 
 /// Locks, also when a panic has left the lock poisoned.
 ///

@@ -2,32 +2,63 @@
 
 use std::collections::VecDeque;
 
-use crate::machine::{Nanos, nanos};
+use crate::machine::{Clock, Nanos, nanos};
 use crate::{Trip, Window};
 
 /// A window over time is kept in this many parts.
 const PARTS: u64 = 16;
 
+/// What a call that has ended says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sample {
+    pub(crate) failed: bool,
+    /// Unknown of what was reported without a permit, and where no condition asks for it.
+    pub(crate) took: Option<Nanos>,
+}
+
+/// Which kind of condition is met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Met {
+    Failures,
+    SlowCalls,
+}
+
 #[derive(Debug)]
 pub(crate) enum Tally {
+    Nothing,
     Consecutive {
         limit: u32,
         failures: u32,
     },
+    /// The times of the last `limit` failures: more are never needed.
+    Within {
+        limit: usize,
+        within: Nanos,
+        last: VecDeque<Nanos>,
+    },
     Rate {
+        what: What,
         ratio: f64,
         min_calls: u32,
         results: Results,
     },
+    AnyOf(Vec<Tally>),
+}
+
+/// What a rate is a share of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum What {
+    Failed,
+    SlowerThan(Nanos),
 }
 
 #[derive(Debug)]
 pub(crate) enum Results {
-    /// The last `size` results, `true` for a failure.
+    /// The last `size` results, `true` for a bad one.
     Calls {
         size: usize,
         last: VecDeque<bool>,
-        failures: u32,
+        bad: u32,
     },
     /// The parts of the window in which there were results, oldest first.
     Time { width: Nanos, parts: VecDeque<Part> },
@@ -37,84 +68,160 @@ pub(crate) enum Results {
 pub(crate) struct Part {
     number: u64,
     calls: u64,
-    failures: u64,
+    bad: u64,
 }
 
 impl Tally {
     pub(crate) fn new(trip: &Trip) -> Self {
-        match *trip {
-            Trip::Consecutive(limit) => Self::Consecutive { limit, failures: 0 },
+        match trip {
+            Trip::Never => Self::Nothing,
+            Trip::Consecutive(limit) => Self::Consecutive {
+                limit: *limit,
+                failures: 0,
+            },
+            Trip::Failures { count, within } => Self::Within {
+                limit: usize::try_from(*count).unwrap_or(usize::MAX),
+                within: nanos(*within),
+                last: VecDeque::new(),
+            },
             Trip::FailureRate {
                 ratio,
                 window,
                 min_calls,
+            } => Self::rate(What::Failed, *ratio, *window, *min_calls),
+            Trip::SlowRate {
+                slower_than,
+                ratio,
+                window,
+                min_calls,
             } => {
-                let results = match window {
-                    Window::Calls(size) => Results::Calls {
-                        size: usize::try_from(size).unwrap_or(usize::MAX),
-                        last: VecDeque::new(),
-                        failures: 0,
-                    },
-                    Window::Time(time) => Results::Time {
-                        width: nanos(time).div_ceil(PARTS),
-                        parts: VecDeque::new(),
-                    },
-                };
-                Self::Rate {
-                    ratio,
-                    min_calls,
-                    results,
-                }
+                let what = What::SlowerThan(nanos(*slower_than));
+                Self::rate(what, *ratio, *window, *min_calls)
             }
+            Trip::AnyOf(conditions) => Self::AnyOf(conditions.iter().map(Self::new).collect()),
+        }
+    }
+
+    fn rate(what: What, ratio: f64, window: Window, min_calls: u32) -> Self {
+        Self::Rate {
+            what,
+            ratio,
+            min_calls,
+            results: Results::new(window),
         }
     }
 
     /// Whether a success would change nothing here.
     pub(crate) fn ignores_success(&self) -> bool {
-        matches!(self, Self::Consecutive { failures: 0, .. })
+        match self {
+            Self::Nothing | Self::Consecutive { failures: 0, .. } | Self::Within { .. } => true,
+            Self::Consecutive { .. } | Self::Rate { .. } => false,
+            Self::AnyOf(tallies) => tallies.iter().all(Self::ignores_success),
+        }
     }
 
-    /// Takes a result in and answers whether the breaker must open.
-    pub(crate) fn record(&mut self, failed: bool, now: Nanos) -> bool {
+    /// Whether nothing is on record that would count at `now`.
+    pub(crate) fn is_blank(&self, now: Nanos) -> bool {
         match self {
+            Self::Nothing => true,
+            Self::Consecutive { failures, .. } => *failures == 0,
+            Self::Within { within, last, .. } => last
+                .back()
+                .is_none_or(|&at| now.saturating_sub(at) >= *within),
+            Self::Rate { results, .. } => results.is_blank(now),
+            Self::AnyOf(tallies) => tallies.iter().all(|tally| tally.is_blank(now)),
+        }
+    }
+
+    /// Takes a result in and answers whether the breaker must open, and why.
+    pub(crate) fn record(&mut self, sample: Sample, now: Clock<'_>) -> Option<Met> {
+        match self {
+            Self::Nothing => None,
             Self::Consecutive { limit, failures } => {
-                *failures = if failed {
+                *failures = if sample.failed {
                     failures.saturating_add(1)
                 } else {
                     0
                 };
-                *failures >= *limit
+                (*failures >= *limit).then_some(Met::Failures)
+            }
+            Self::Within {
+                limit,
+                within,
+                last,
+            } => {
+                if !sample.failed {
+                    return None;
+                }
+                let now = now();
+                while last.len() >= *limit
+                    || last
+                        .front()
+                        .is_some_and(|&at| now.saturating_sub(at) >= *within)
+                {
+                    last.pop_front();
+                }
+                last.push_back(now);
+                (last.len() >= *limit).then_some(Met::Failures)
             }
             Self::Rate {
+                what,
                 ratio,
                 min_calls,
                 results,
             } => {
-                let (calls, failures) = results.record(failed, now);
-                calls >= u64::from(*min_calls) && share(failures, calls) >= *ratio
+                let (is_bad, met) = match *what {
+                    What::Failed => (sample.failed, Met::Failures),
+                    What::SlowerThan(time) => (sample.took? > time, Met::SlowCalls),
+                };
+                let (calls, bad) = results.record(is_bad, now);
+                (calls >= u64::from(*min_calls) && share(bad, calls) >= *ratio).then_some(met)
             }
+            // Each hears of it, also after one has said yes.
+            Self::AnyOf(tallies) => tallies
+                .iter_mut()
+                .fold(None, |met, tally| met.or(tally.record(sample, now))),
         }
     }
 }
 
 impl Results {
-    /// Takes a result in and returns (results, failures) of the window.
-    fn record(&mut self, failed: bool, now: Nanos) -> (u64, u64) {
+    fn new(window: Window) -> Self {
+        match window {
+            Window::Calls(size) => Self::Calls {
+                size: usize::try_from(size).unwrap_or(usize::MAX),
+                last: VecDeque::new(),
+                bad: 0,
+            },
+            Window::Time(time) => Self::Time {
+                width: nanos(time).div_ceil(PARTS),
+                parts: VecDeque::new(),
+            },
+        }
+    }
+
+    fn is_blank(&self, now: Nanos) -> bool {
         match self {
-            Self::Calls {
-                size,
-                last,
-                failures,
-            } => {
+            Self::Calls { last, .. } => last.is_empty(),
+            Self::Time { width, parts } => parts
+                .back()
+                .is_none_or(|part| part.number + PARTS <= now / *width),
+        }
+    }
+
+    /// Takes a result in and returns (results, bad ones) of the window.
+    fn record(&mut self, is_bad: bool, now: Clock<'_>) -> (u64, u64) {
+        match self {
+            Self::Calls { size, last, bad } => {
                 if last.len() == *size && last.pop_front() == Some(true) {
-                    *failures -= 1;
+                    *bad -= 1;
                 }
-                last.push_back(failed);
-                *failures += u32::from(failed);
-                (last.len() as u64, u64::from(*failures))
+                last.push_back(is_bad);
+                *bad += u32::from(is_bad);
+                (last.len() as u64, u64::from(*bad))
             }
             Self::Time { width, parts } => {
-                let number = now / *width;
+                let number = now() / *width;
                 while parts
                     .front()
                     .is_some_and(|part| part.number + PARTS <= number)
@@ -124,16 +231,16 @@ impl Results {
                 match parts.back_mut() {
                     Some(part) if part.number == number => {
                         part.calls += 1;
-                        part.failures += u64::from(failed);
+                        part.bad += u64::from(is_bad);
                     }
                     _ => parts.push_back(Part {
                         number,
                         calls: 1,
-                        failures: u64::from(failed),
+                        bad: u64::from(is_bad),
                     }),
                 }
-                parts.iter().fold((0, 0), |(calls, failures), part| {
-                    (calls + part.calls, failures + part.failures)
+                parts.iter().fold((0, 0), |(calls, bad), part| {
+                    (calls + part.calls, bad + part.bad)
                 })
             }
         }
@@ -142,6 +249,6 @@ impl Results {
 
 /// A division, not `ratio * calls`: 0.55 * 100 is above 55, while 55 / 100 is the very number that 0.55 reads as.
 #[expect(clippy::cast_precision_loss, reason = "no window holds 2^53 results")]
-fn share(failures: u64, calls: u64) -> f64 {
-    failures as f64 / calls as f64
+fn share(bad: u64, calls: u64) -> f64 {
+    bad as f64 / calls as f64
 }

@@ -9,7 +9,11 @@ use crate::{Breaker, BreakerConfig, BreakerEvent, BreakerState};
 const OPEN_TIME: Duration = Duration::from_secs(30);
 
 fn cell() -> Arc<Cell> {
-    Arc::new(Cell::new("service".into(), BreakerConfig::default(), None))
+    Arc::new(Cell::new(
+        "service".into(),
+        BreakerConfig::default(),
+        crate::cell::Place::Alone,
+    ))
 }
 
 #[tokio::test(start_paused = true)]
@@ -74,7 +78,7 @@ async fn killing_the_actor_loses_no_state_and_stops_no_call() {
     ended.await.unwrap();
 
     let probe = cell.acquire().unwrap();
-    cell.settle(probe, crate::machine::Verdict::Success);
+    cell.settle(probe, crate::machine::Verdict::Success, probe.timing());
     assert_eq!(cell.state(), BreakerState::Closed);
 }
 
@@ -118,4 +122,50 @@ async fn nothing_of_a_dead_actor_goes_on_running() {
 fn the_child_spec_is_named_like_the_service() {
     let spec = Breaker::new("billing", BreakerConfig::default()).child_spec();
     assert_eq!(&**spec.id(), "billing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn brk_9_a_kill_at_any_moment_loses_no_state_and_stops_no_call() {
+    for turns in 0..60 {
+        let cell = cell();
+        let (actor, ended) = Actor::spawn(None, BreakerActor, Arc::clone(&cell))
+            .await
+            .unwrap();
+        let running = cell.acquire().unwrap();
+        let mut events = cell.events();
+        let opened = Instant::now();
+        cell.command(crate::machine::Command::Trip);
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+            assert_eq!(cell.state(), BreakerState::Open);
+        }
+        actor.kill();
+        // Also while it is on its way out.
+        assert!(cell.acquire().is_err());
+        ended.await.unwrap();
+        cell.settle(running, crate::machine::Verdict::Success, running.timing());
+        assert_eq!(cell.status().retry_after, Some(OPEN_TIME));
+
+        let (actor, ended) = Actor::spawn(None, BreakerActor, Arc::clone(&cell))
+            .await
+            .unwrap();
+        assert!(matches!(
+            events.recv().await.unwrap(),
+            BreakerEvent::Opened { .. }
+        ));
+        assert!(matches!(
+            events.recv().await.unwrap(),
+            BreakerEvent::HalfOpened { .. }
+        ));
+        let late = opened.elapsed() - OPEN_TIME;
+        assert!(late <= Duration::from_millis(1), "{turns}: {late:?}");
+        let probe = cell.acquire().unwrap();
+        assert!(cell.acquire().is_err());
+        cell.settle(probe, crate::machine::Verdict::Success, probe.timing());
+        let status = cell.status();
+        assert_eq!(status.state, BreakerState::Closed);
+        assert_eq!((status.successes, status.late, status.refused), (2, 1, 2));
+        actor.kill();
+        ended.await.unwrap();
+    }
 }

@@ -59,6 +59,42 @@ fn every_setting_out_of_range_is_refused_by_its_name() {
             "trip.failure_rate = { ratio = 0.5, window.time = '0s', min_calls = 1 }",
             "trip.failure_rate.window.time",
         ),
+        (
+            "trip.failures = { count = 0, within = '1s' }",
+            "trip.failures.count",
+        ),
+        (
+            "trip.failures = { count = 1000001, within = '1s' }",
+            "trip.failures.count",
+        ),
+        (
+            "trip.failures = { count = 1, within = '0s' }",
+            "trip.failures.within",
+        ),
+        (
+            "trip.slow_rate = { slower_than = '0s', ratio = 0.5, window.calls = 9, min_calls = 1 }",
+            "trip.slow_rate.slower_than",
+        ),
+        (
+            "trip.slow_rate = { slower_than = '1s', ratio = 2.0, window.calls = 9, min_calls = 1 }",
+            "trip.slow_rate.ratio",
+        ),
+        ("trip.any_of = []", "trip.any_of"),
+        (
+            "trip.any_of = [{ consecutive = 1 }, { consecutive = 0 }]",
+            "trip.any_of[1].consecutive",
+        ),
+        (
+            "trip.any_of = [{ any_of = [{ consecutive = 1 }] }]",
+            "trip.any_of[0]",
+        ),
+        ("open_time_jitter = 1.5", "open_time_jitter"),
+        ("open_time_jitter = nan", "open_time_jitter"),
+        ("injected_refusals = -0.1", "injected_refusals"),
+        (
+            "after_open = 'closed'\nopen_time = { first = '1s', factor = 2.0, cap = '3s' }",
+            "after_open",
+        ),
         ("open_time = '0s'", "open_time"),
         ("open_time = '366d'", "open_time"),
         (
@@ -101,6 +137,9 @@ fn unknown_keys_are_refused_at_every_level() {
             "open_time = { first = '1s', factor = 2.0, cap = '3s', jitter = 0.1 }",
             "jitter",
         ),
+        ("trip.failures = { count = 1, within = '1s', of = 2 }", "of"),
+        ("trip.any_of = [{ sometimes = 1 }]", "sometimes"),
+        ("after_open = 'ajar'", "ajar"),
     ] {
         let error = read(text).unwrap_err();
         assert!(
@@ -162,6 +201,27 @@ fn what_is_written_reads_back_the_same() {
                 factor: 1.5,
                 cap: Duration::from_secs(86_400),
             })
+            .open_time_jitter(0.125)
+            .seed(7)
+            .build()
+            .unwrap(),
+        BreakerConfig::builder()
+            .trip(Trip::AnyOf(vec![
+                Trip::Never,
+                Trip::Consecutive(2),
+                Trip::Failures {
+                    count: 3,
+                    within: Duration::from_secs(60),
+                },
+                Trip::SlowRate {
+                    slower_than: Duration::from_millis(250),
+                    ratio: 0.5,
+                    window: Window::Calls(10),
+                    min_calls: 5,
+                },
+            ]))
+            .after_open(AfterOpen::Closed)
+            .injected_refusals(0.5)
             .build()
             .unwrap(),
     ] {
@@ -171,6 +231,36 @@ fn what_is_written_reads_back_the_same() {
             serde_json::from_str::<BreakerConfig>(&json).unwrap(),
             config
         );
+    }
+}
+
+#[test]
+fn conditions_read_as_people_write_them() {
+    let slow = Trip::SlowRate {
+        slower_than: Duration::from_secs(2),
+        ratio: 0.5,
+        window: Window::Time(Duration::from_secs(30)),
+        min_calls: 20,
+    };
+    for (text, trip) in [
+        ("trip = 'never'", Trip::Never),
+        (
+            "trip.failures = { count = 5, within = '10s' }",
+            Trip::Failures {
+                count: 5,
+                within: Duration::from_secs(10),
+            },
+        ),
+        (
+            "trip.slow_rate = { slower_than = '2s', ratio = 0.5, window.time = '30s', min_calls = 20 }",
+            slow.clone(),
+        ),
+        (
+            "[[trip.any_of]]\nconsecutive = 5\n\n[[trip.any_of]]\nslow_rate = { slower_than = '2s', ratio = 0.5, window.time = '30s', min_calls = 20 }",
+            Trip::AnyOf(vec![Trip::Consecutive(5), slow]),
+        ),
+    ] {
+        assert_eq!(*read(text).unwrap().trip(), trip, "{text}");
     }
 }
 

@@ -22,24 +22,34 @@ fn gate(permits: u32) -> Gate {
     let config = BreakerConfig::builder()
         .trip(Trip::Consecutive(1))
         .half_open_permits(permits);
-    Gate::new(Machine::new(config.build().unwrap()))
+    Gate::new(Machine::new(config.build().unwrap(), 0))
+}
+
+fn end(gate: &Gate, ticket: Ticket, verdict: Verdict, clock: &Still) -> Settled {
+    gate.settle(ticket, verdict, ticket.timing(), clock)
 }
 
 #[test]
-fn a_word_keeps_generation_and_light() {
+fn a_word_keeps_generation_flags_and_light() {
     let lights = [
         Light::Closed,
-        Light::Counting,
+        Light::Injecting,
         Light::Open,
         Light::Probing,
         Light::Full,
         Light::ForcedOpen,
         Light::ForcedClosed,
         Light::Disabled,
+        Light::MetricsOnly,
     ];
     for light in lights {
-        let word = Word::new(1 << 40, light);
-        assert_eq!((word.generation(), word.light()), (1 << 40, light));
+        for flags in [0, HEEDS_SUCCESS, TIMED | CLOSES_BY_ITSELF] {
+            let word = Word(1 << 40 << GENERATION | flags | light as u64);
+            assert_eq!((word.generation(), word.light()), (1 << 40, light));
+            for flag in [HEEDS_SUCCESS, TIMED, CLOSES_BY_ITSELF] {
+                assert_eq!(word.has(flag), flags & flag != 0);
+            }
+        }
     }
 }
 
@@ -78,7 +88,8 @@ fn places_are_neither_lost_nor_doubled_when_probes_come_and_go_on_many_threads()
                     if let Ok(ticket) = gate.acquire(&clock) {
                         most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                         inside.fetch_sub(1, Ordering::SeqCst);
-                        assert!(!gate.settle(ticket, Verdict::Cancelled, &clock));
+                        let settled = end(&gate, ticket, Verdict::Cancelled, &clock);
+                        assert_eq!(settled, Settled::Counted);
                     }
                 }
             });
@@ -93,7 +104,7 @@ fn places_are_neither_lost_nor_doubled_when_probes_come_and_go_on_many_threads()
         .collect();
     assert!(gate.acquire(&clock).is_err());
     for ticket in tickets {
-        gate.settle(ticket, Verdict::Success, &clock);
+        end(&gate, ticket, Verdict::Success, &clock);
     }
     assert_eq!(gate.state(&clock), BreakerState::Closed);
 }
@@ -105,11 +116,11 @@ fn failures_on_many_threads_open_once_and_none_is_lost() {
             .trip(Trip::Consecutive(400))
             .build()
             .unwrap();
-        let (gate, clock) = (Gate::new(Machine::new(config)), Still::default());
+        let (gate, clock) = (Gate::new(Machine::new(config, 0)), Still::default());
         let fail = |times: usize| {
             for _ in 0..times {
                 if let Ok(ticket) = gate.acquire(&clock) {
-                    gate.settle(ticket, Verdict::Failure, &clock);
+                    end(&gate, ticket, Verdict::Failure, &clock);
                 }
             }
         };

@@ -5,9 +5,10 @@ use proptest::prelude::*;
 use tokio::time::{Instant, advance, sleep, timeout};
 
 use super::*;
+use crate::counters::Totals;
 use crate::machine::Verdict;
 use crate::model::{Subject, check, configs, ops};
-use crate::{CloseCause, OpenCause, OpenTime, Trip};
+use crate::{AfterOpen, CloseCause, OpenCause, OpenTime, Trip, Window};
 
 const OPEN_TIME: Duration = Duration::from_secs(30);
 
@@ -32,13 +33,17 @@ async fn open_time_ends() {
     advance(OPEN_TIME).await;
 }
 
-struct Clocked(Breaker);
+struct Clocked {
+    breaker: Breaker,
+    events: broadcast::Receiver<BreakerEvent>,
+    met: u64,
+}
 
 impl Subject for Clocked {
     type Call = OwnedPermit;
 
     fn acquire(&mut self) -> Result<OwnedPermit, (BreakerState, Option<Duration>)> {
-        self.0
+        self.breaker
             .try_acquire_owned()
             .map_err(|refusal| (refusal.state, refusal.retry_after))
     }
@@ -51,38 +56,61 @@ impl Subject for Clocked {
         }
     }
 
+    fn report(&mut self, verdict: Verdict) {
+        self.breaker.report(match verdict {
+            Verdict::Success => Outcome::Success,
+            Verdict::Failure => Outcome::Failure,
+            Verdict::Cancelled => Outcome::Ignored,
+        });
+    }
+
+    fn configure(&mut self, config: BreakerConfig) {
+        self.breaker.reconfigure(config);
+    }
+
     async fn advance(&mut self, by: Duration) {
         advance(by).await;
     }
 
     fn command(&mut self, command: Command) -> BreakerState {
         match command {
-            Command::Trip => self.0.trip(),
-            Command::ForceOpen => self.0.force_open(),
-            Command::ForceClosed => self.0.force_closed(),
-            Command::Disable => self.0.disable(),
-            Command::Reset => self.0.reset(),
+            Command::Trip => self.breaker.trip(),
+            Command::ForceOpen => self.breaker.force_open(),
+            Command::ForceClosed => self.breaker.force_closed(),
+            Command::Disable => self.breaker.disable(),
+            Command::OnlyMeasure => self.breaker.metrics_only(),
+            Command::Reset => self.breaker.reset(),
         }
     }
 
     fn state(&mut self) -> BreakerState {
-        assert_eq!(self.0.state(), self.0.status().state);
-        self.0.state()
+        assert_eq!(self.breaker.state(), self.breaker.status().state);
+        self.breaker.state()
     }
 
     fn transitions(&mut self) -> u64 {
-        self.0.status().transitions
+        self.breaker.status().transitions
     }
 
-    fn totals(&mut self) -> Option<[u64; 5]> {
-        let status = self.0.status();
-        Some([
-            status.successes,
-            status.failures,
-            status.cancelled,
-            status.refused,
-            status.late,
-        ])
+    fn met(&mut self) -> u64 {
+        while let Ok(event) = self.events.try_recv() {
+            self.met += u64::from(matches!(event, BreakerEvent::ConditionMet { .. }));
+        }
+        self.met
+    }
+
+    fn totals(&mut self) -> Option<Totals> {
+        let status = self.breaker.status();
+        Some(Totals {
+            successes: status.successes,
+            failures: status.failures,
+            cancelled: status.cancelled,
+            refused: status.refused,
+            late: status.late,
+            slow: status.slow,
+            injected: status.injected,
+            reported: status.reported,
+        })
     }
 }
 
@@ -92,7 +120,8 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let breaker = Breaker::new("modelled", config.clone());
-            check(Clocked(breaker), config, ops).await
+            let clocked = Clocked { events: breaker.events(), breaker, met: 0 };
+            check(clocked, config, ops).await
         })?;
     }
 }
@@ -517,5 +546,6 @@ fn public_types_cross_threads_and_print() {
     check::<OpenTime>();
     check::<Outcome>();
     check::<Trip>();
-    check::<crate::Window>();
+    check::<Window>();
+    check::<AfterOpen>();
 }

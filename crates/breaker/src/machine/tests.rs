@@ -2,34 +2,59 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::Trip;
+use crate::counters::Totals;
 use crate::model::{Subject, check, configs, ops};
+use crate::tally::Met;
 
 struct Bare {
     machine: Machine,
     now: Nanos,
+    met: u64,
+}
+
+/// The result of a call of the first generation that took no time.
+fn settle(verdict: Verdict) -> Input {
+    Input::Settle(0, verdict, Timing::Took(0))
 }
 
 impl Bare {
     fn step(&mut self, input: Input) -> Answer {
-        self.machine.step(input, self.now).answer
+        let now = self.now;
+        let step = self.machine.step(input, &|| now);
+        let met = step
+            .moves
+            .iter()
+            .filter(|it| it.from == it.to && matches!(it.cause, Cause::TripCondition(_)));
+        self.met += met.count() as u64;
+        step.answer
     }
 }
 
 impl Subject for Bare {
-    type Call = Generation;
+    type Call = (Generation, Nanos);
 
-    fn acquire(&mut self) -> Result<Generation, (BreakerState, Option<Duration>)> {
+    fn acquire(&mut self) -> Result<Self::Call, (BreakerState, Option<Duration>)> {
         match self.step(Input::Acquire) {
-            Answer::Refused { state, retry_after } => Err((state, retry_after)),
+            Answer::Refused {
+                state, retry_after, ..
+            } => Err((state, retry_after)),
             answer => {
                 assert_eq!(answer, Answer::Admitted);
-                Ok(self.machine.generation())
+                Ok((self.machine.generation(), self.now))
             }
         }
     }
 
-    fn settle(&mut self, call: Generation, verdict: Verdict) {
-        self.step(Input::Settle(call, verdict));
+    fn settle(&mut self, (generation, started): Self::Call, verdict: Verdict) {
+        self.step(Input::Settle(generation, verdict, Timing::Since(started)));
+    }
+
+    fn report(&mut self, verdict: Verdict) {
+        self.step(Input::Report(verdict));
+    }
+
+    fn configure(&mut self, config: BreakerConfig) {
+        self.step(Input::Configure(Box::new(config), Some(0)));
     }
 
     async fn advance(&mut self, by: Duration) {
@@ -50,7 +75,11 @@ impl Subject for Bare {
         self.machine.transitions()
     }
 
-    fn totals(&mut self) -> Option<[u64; 5]> {
+    fn met(&mut self) -> u64 {
+        self.met
+    }
+
+    fn totals(&mut self) -> Option<Totals> {
         None
     }
 }
@@ -61,13 +90,13 @@ proptest! {
     #[test]
     fn machine_agrees_with_the_model(config in configs(), ops in ops()) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let bare = Bare { machine: Machine::new(config.clone()), now: 0 };
+        let bare = Bare { machine: Machine::new(config.clone(), 0), now: 0, met: 0 };
         runtime.block_on(check(bare, config, ops))?;
     }
 }
 
 fn machine(trip: Trip) -> Machine {
-    Machine::new(BreakerConfig::builder().trip(trip).build().unwrap())
+    Machine::new(BreakerConfig::builder().trip(trip).build().unwrap(), 0)
 }
 
 #[test]
@@ -78,7 +107,7 @@ fn opens_at_exactly_the_threshold() {
         BreakerState::Closed,
         BreakerState::Open,
     ] {
-        machine.step(Input::Settle(0, Verdict::Failure), 0);
+        machine.step(settle(Verdict::Failure), &|| 0);
         assert_eq!(machine.state(), expected);
     }
 }
@@ -92,13 +121,13 @@ fn a_share_that_binary_fractions_miss_opens_exactly_there() {
         min_calls: 100,
     });
     for _ in 0..45 {
-        machine.step(Input::Settle(0, Verdict::Success), 0);
+        machine.step(settle(Verdict::Success), &|| 0);
     }
     for _ in 0..54 {
-        machine.step(Input::Settle(0, Verdict::Failure), 0);
+        machine.step(settle(Verdict::Failure), &|| 0);
     }
     assert_eq!(machine.state(), BreakerState::Closed);
-    machine.step(Input::Settle(0, Verdict::Failure), 0);
+    machine.step(settle(Verdict::Failure), &|| 0);
     assert_eq!(machine.state(), BreakerState::Open);
 }
 
@@ -106,8 +135,8 @@ fn a_share_that_binary_fractions_miss_opens_exactly_there() {
 fn a_move_names_its_states_its_cause_and_the_open_time() {
     let mut machine = machine(Trip::Consecutive(1));
     let open_for = Duration::from_secs(30);
-    let opened = machine.step(Input::Settle(0, Verdict::Failure), 0).moves;
-    let cause = Cause::TripCondition;
+    let opened = machine.step(settle(Verdict::Failure), &|| 0).moves;
+    let cause = Cause::TripCondition(Met::Failures);
     let expected = Move {
         from: BreakerState::Closed,
         to: BreakerState::Open,
@@ -118,7 +147,7 @@ fn a_move_names_its_states_its_cause_and_the_open_time() {
 
     // The trip comes upon an open time that is over: both moves are told.
     let both = machine
-        .step(Input::Command(Command::Trip), 30_000_000_000)
+        .step(Input::Command(Command::Trip), &|| 30_000_000_000)
         .moves;
     let states: Vec<_> = both
         .iter()

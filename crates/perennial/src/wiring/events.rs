@@ -1,4 +1,4 @@
-use perennial_breaker::{BreakerEvent, Breakers};
+use perennial_breaker::Breakers;
 use perennial_lifecycle::{ActorPath, EventKind, Scope};
 use perennial_monitor::{Alert, AlertEvent, PerformanceMonitor};
 use tokio::sync::broadcast::error::RecvError;
@@ -23,7 +23,7 @@ pub(crate) fn bridge_events(
         loop {
             tokio::select! {
                 moved = moves.recv() => match moved {
-                    Ok(moved) => note(&scope, &breakers.child(moved.breaker()), "breaker", &describe(&moved)),
+                    Ok(moved) => note(&scope, &breakers.child(moved.breaker()), "breaker", &moved.to_string()),
                     Err(RecvError::Lagged(missed)) => {
                         note(&scope, &breakers, "breaker", &format!("{missed} moves were not noted"));
                     }
@@ -56,8 +56,4 @@ fn about(alert: &Alert) -> String {
         "{} of {} is {:.2}, threshold {}",
         alert.rule, alert.service, alert.value, alert.threshold
     )
-}
-
-fn describe(moved: &BreakerEvent) -> String {
-    format!("{} -> {}", moved.from(), moved.to())
 }
