@@ -1,5 +1,6 @@
 //! The project's tests.
 
+pub mod exrated;
 pub mod figures;
 pub mod fuse;
 pub mod otp;

@@ -14,9 +14,26 @@ use tokio::time::Instant;
 
 /// An instant: nanoseconds since the Unix epoch, up to the year 2554.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Nanos(pub(crate) u64);
+pub struct Nanos(pub(crate) u64);
 
 impl Nanos {
+    /// The instant so many nanoseconds after the Unix epoch.
+    #[must_use]
+    pub const fn new(since_epoch: u64) -> Self {
+        Self(since_epoch)
+    }
+
+    /// Returns how many nanoseconds it is after the Unix epoch.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The same on the calendar.
+    pub(crate) fn on_calendar(self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(self.0)
+    }
+
     /// The time from `earlier` to here, or zero if `earlier` is not earlier.
     pub(crate) fn since(self, earlier: Nanos) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
@@ -49,11 +66,12 @@ impl Reference for Nanos {
 
 /// Where a limiter reads the time.
 ///
-/// The default, [`Clock::system`], is steady: it asks the wall clock once, when
-/// it is made, and from then on adds what [`tokio::time::Instant`] measures. So
-/// fixed windows line up with the epoch, a wall clock that is set back or
-/// forward moves no quota, and a test under tokio's paused time moves the
-/// limiter's time with its own.
+/// The default, [`Clock::system`], is steady: it asks the wall clock once, when it is made, and from then on adds what
+/// a monotonic clock measures. So fixed windows line up with the epoch, and a wall clock that is set back or forward
+/// moves no quota.
+///
+/// Made where tokio's time is paused, as in a test, it follows tokio's time. Elsewhere it reads the processor's
+/// counter, in a third of the time; what the counter drifts is corrected at each sweep.
 ///
 /// # Examples
 ///
@@ -74,22 +92,107 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    System { origin: Instant, epoch: Nanos },
+    Counter(Arc<Counter>),
+    Tokio(Origin),
     Manual(ManualClock),
 }
 
-impl Clock {
-    /// A clock that follows tokio's time, aligned with the wall clock as it is now.
-    #[must_use]
-    pub fn system() -> Self {
+/// A moment on tokio's clock and on the calendar.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    instant: Instant,
+    epoch: Nanos,
+}
+
+impl Origin {
+    fn new() -> Self {
         // A wall clock before 1970 aligns windows with the moment of the start.
         let wall = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
-        Self(Source::System {
-            origin: Instant::now(),
+        Self {
+            instant: Instant::now(),
             epoch: Nanos(nanos(wall)),
+        }
+    }
+
+    fn now(&self) -> Nanos {
+        self.epoch + Instant::now().saturating_duration_since(self.instant)
+    }
+}
+
+/// The processor's counter, and what to add to it.
+#[derive(Debug)]
+struct Counter {
+    clock: quanta::Clock,
+    begin: u64,
+    origin: Origin,
+    /// The reading is `offset` plus what the counter measured since `begin`.
+    offset: AtomicU64,
+}
+
+impl Counter {
+    fn new(origin: Origin) -> Self {
+        let clock = quanta::Clock::new();
+        let counter = Self {
+            begin: clock.raw(),
+            clock,
+            origin,
+            offset: AtomicU64::new(origin.epoch.0),
+        };
+        counter.correct();
+        counter
+    }
+
+    fn measured(&self) -> u64 {
+        self.clock.delta_as_nanos(self.begin, self.clock.raw())
+    }
+
+    #[inline]
+    fn now(&self) -> Nanos {
+        Nanos(
+            self.offset
+                .load(Ordering::Relaxed)
+                .wrapping_add(self.measured()),
+        )
+    }
+
+    /// The counter's rate is known to some millionths only, which would be seconds a day.
+    fn correct(&self) {
+        // A pause of this thread between the readings would count as drift: the closest of a few pairs is taken.
+        let pairs = (0..4).map(|_| {
+            let (before, now, after) = (self.measured(), self.origin.now(), self.measured());
+            (
+                after.saturating_sub(before),
+                now.0.wrapping_sub(before.midpoint(after)),
+            )
+        });
+        if let Some((_, offset)) = pairs.min() {
+            self.offset.store(offset, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Clock {
+    /// A steady clock, aligned with the wall clock as it is now.
+    ///
+    /// The first one of a process takes about a millisecond to learn the rate of the processor's counter.
+    #[must_use]
+    pub fn system() -> Self {
+        let origin = Origin::new();
+        Self(if is_tokio_real() {
+            Source::Counter(Arc::new(Counter::new(origin)))
+        } else {
+            Source::Tokio(origin)
         })
+    }
+
+    /// A clock that follows tokio's time, aligned with the wall clock as it is now.
+    ///
+    /// Use it where tokio's time is paused only after the limiter was made.
+    #[must_use]
+    pub fn tokio() -> Self {
+        Self(Source::Tokio(Origin::new()))
     }
 
     /// A clock that stands at the Unix epoch until it is moved by hand.
@@ -98,14 +201,33 @@ impl Clock {
         ManualClock::default()
     }
 
+    #[inline]
     pub(crate) fn now(&self) -> Nanos {
         match &self.0 {
-            Source::System { origin, epoch } => {
-                *epoch + Instant::now().saturating_duration_since(*origin)
-            }
+            Source::Counter(counter) => counter.now(),
+            Source::Tokio(origin) => origin.now(),
             Source::Manual(manual) => Nanos(manual.now.load(Ordering::SeqCst)),
         }
     }
+
+    /// Takes out what the clock has drifted.
+    pub(crate) fn correct(&self) {
+        if let Source::Counter(counter) = &self.0 {
+            counter.correct();
+        }
+    }
+}
+
+/// Tells whether tokio's clock is the machine's. Tokio does not say whether its time is paused, but a paused clock
+/// does not read the same as the machine's between two readings of the machine's.
+#[expect(
+    clippy::disallowed_types,
+    reason = "it is compared with tokio's, to find out whether that is paused"
+)]
+fn is_tokio_real() -> bool {
+    let before = std::time::Instant::now();
+    let tokio = Instant::now().into_std();
+    before <= tokio && tokio <= std::time::Instant::now()
 }
 
 impl Default for Clock {
@@ -150,12 +272,41 @@ mod tests {
         assert_eq!(clock.now().since(before), Duration::from_secs(90));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_clock_is_recognised_also_after_it_moved() {
+        assert!(!is_tokio_real());
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert!(!is_tokio_real());
+        tokio::time::resume();
+        tokio::time::pause();
+        assert!(!is_tokio_real());
+    }
+
+    #[tokio::test]
+    async fn the_counter_reads_as_the_machine_does() {
+        assert!(is_tokio_real());
+        let clock = Clock::system();
+        let Source::Counter(counter) = &clock.0 else {
+            panic!("{clock:?}");
+        };
+        let differences = (0..100).map(|_| {
+            clock.correct();
+            let (theirs, ours) = (counter.origin.now(), clock.now());
+            ours.since(theirs).max(theirs.since(ours))
+        });
+        // Of a hundred tries one is not interrupted.
+        let least = differences.min().unwrap();
+        assert!(least < Duration::from_micros(50), "{least:?}");
+    }
+
     #[test]
     fn the_system_clock_starts_at_the_wall_clock() {
         let wall = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap();
-        assert!(Clock::system().now() >= Nanos(nanos(wall)));
+        // The counter's rate is known to some millionths.
+        let slack = Duration::from_millis(1);
+        assert!(Clock::system().now() + slack >= Nanos(nanos(wall)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a check answers.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::{clock::Nanos, error::CheckError, machine::Verdict};
 
@@ -77,4 +77,9 @@ pub struct KeyStatus {
     /// How long until the key is as good as new. In a fixed window, until the
     /// next window begins.
     pub resets_in: Duration,
+    /// In a fixed window, when the present window was first checked, by the limiter's clock; `None` if it was
+    /// not, and for the other algorithms.
+    pub first_check: Option<SystemTime>,
+    /// In a fixed window, when the present window was last checked, denied checks included.
+    pub last_check: Option<SystemTime>,
 }

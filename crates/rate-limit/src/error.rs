@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::quota::Algorithm;
+
 /// Why a [`Quota`](crate::Quota) cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -17,6 +19,12 @@ pub enum QuotaError {
     PeriodTooLong {
         /// The period that was asked for.
         period: Duration,
+    },
+    /// governor meters by the generic cell rate algorithm alone.
+    #[error("governor cannot meter by {algorithm:?}, only by Gcra")]
+    OtherAlgorithm {
+        /// The algorithm that was asked for.
+        algorithm: Algorithm,
     },
 }
 
@@ -51,5 +59,30 @@ impl CheckError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Limited { .. })
+    }
+}
+
+/// Why waiting for a cell came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The next cell comes back only after the deadline. Nothing was spent.
+    #[error("no cell within the deadline, waited {waited:?}, retry in {retry_after:?}")]
+    TimedOut {
+        /// How long it has waited.
+        waited: Duration,
+        /// How long until a retry is admitted, if nobody else spends meanwhile.
+        retry_after: Duration,
+    },
+    /// The quota cannot admit this at any time.
+    #[error("the quota never admits this")]
+    Never,
+}
+
+impl WaitError {
+    /// Tells whether a later attempt may succeed under the same quota.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::TimedOut { .. })
     }
 }

@@ -16,68 +16,63 @@ use std::{
 
 use crate::{decision::Decision, store::Swept};
 
-/// A count that is kept where it is counted and told from time to time.
-///
-/// A check would pay more for the look-up of a labelled metric than for itself.
+// Counts are kept where they are counted and told from time to time: a check would pay more for the look-up of a
+// labelled metric than for itself.
+
+/// How many places a scope's counts are divided among.
+const STRIPES: usize = 8;
+/// Leaves as many bits of a number as there are stripes.
+const STRIPE_SHIFT: u32 = u64::BITS - STRIPES.ilog2();
+
+/// The answers given in one scope, in a few places: checks of different keys on different threads would otherwise
+/// meet in one cache line.
 #[derive(Default)]
-pub(crate) struct Tally {
-    total: AtomicU64,
-    told: AtomicU64,
-}
-
-impl Tally {
-    fn add_one(&self) {
-        self.total.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn total(&self) -> u64 {
-        self.total.load(Ordering::Relaxed)
-    }
-
-    /// What came since the last time, each count once whoever asks.
-    fn untold(&self, total: u64) -> u64 {
-        total.saturating_sub(self.told.fetch_max(total, Ordering::Relaxed))
-    }
-}
-
-impl fmt::Debug for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.total().fmt(f)
-    }
-}
-
-/// The answers given in one scope.
-#[derive(Debug, Default)]
 pub(crate) struct Outcomes {
-    allowed: Tally,
-    refused: Tally,
+    stripes: [Stripe; STRIPES],
+    told: [AtomicU64; 2],
+}
+
+#[derive(Default)]
+#[repr(align(128))]
+struct Stripe {
+    allowed: AtomicU64,
+    refused: AtomicU64,
 }
 
 impl Outcomes {
-    pub(crate) fn record(&self, scope: &str, decision: Decision) {
+    /// Counts an answer; `spread` chooses the place.
+    #[inline]
+    pub(crate) fn record(&self, scope: &str, spread: u64, decision: Decision) {
+        // The top bits alone.
+        let stripe = &self.stripes[(spread >> STRIPE_SHIFT) as usize];
         if decision.is_allowed() {
-            self.allowed.add_one();
+            stripe.allowed.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        self.refused.add_one();
-        tracing::debug!(
-            rate_limit.scope = scope,
-            retry_after = ?decision.retry_after(),
-            "refused by rate limit"
-        );
+        stripe.refused.fetch_add(1, Ordering::Relaxed);
+        refused(scope, decision);
     }
 
     pub(crate) fn allowed(&self) -> u64 {
-        self.allowed.total()
+        self.total(|stripe| &stripe.allowed)
     }
 
     pub(crate) fn refused(&self) -> u64 {
-        self.refused.total()
+        self.total(|stripe| &stripe.refused)
+    }
+
+    fn total(&self, count: impl Fn(&Stripe) -> &AtomicU64) -> u64 {
+        let counts = self.stripes.iter().map(count);
+        counts.map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     pub(crate) fn publish(&self, scope: &str) {
-        for (outcome, tally) in [("allowed", &self.allowed), ("refused", &self.refused)] {
-            let untold = tally.untold(tally.total());
+        let [told_allowed, told_refused] = &self.told;
+        for (outcome, total, told) in [
+            ("allowed", self.allowed(), told_allowed),
+            ("refused", self.refused(), told_refused),
+        ] {
+            let untold = untold(total, told);
             if untold > 0 {
                 metrics::counter!(
                     "perennial.rate_limit.check",
@@ -88,6 +83,28 @@ impl Outcomes {
             }
         }
     }
+}
+
+impl fmt::Debug for Outcomes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outcomes")
+            .field("allowed", &self.allowed())
+            .field("refused", &self.refused())
+            .finish()
+    }
+}
+
+/// What came since the last time, each count once whoever asks.
+fn untold(total: u64, told: &AtomicU64) -> u64 {
+    total.saturating_sub(told.fetch_max(total, Ordering::Relaxed))
+}
+
+fn refused(scope: &str, decision: Decision) {
+    tracing::debug!(
+        rate_limit.scope = scope,
+        retry_after = ?decision.retry_after(),
+        "refused by rate limit"
+    );
 }
 
 pub(crate) fn swept(swept: Swept, keys: usize) {
@@ -107,8 +124,8 @@ pub(crate) fn swept(swept: Swept, keys: usize) {
 }
 
 /// Keys that had to make room for others since the last time.
-pub(crate) fn evicted(tally: &Tally, total: u64, max_keys: usize) {
-    let untold = tally.untold(total);
+pub(crate) fn evicted(told: &AtomicU64, total: u64, max_keys: usize) {
+    let untold = untold(total, told);
     if untold > 0 {
         metrics::counter!("perennial.rate_limit.evicted").increment(untold);
         tracing::warn!(

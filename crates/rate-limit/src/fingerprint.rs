@@ -2,17 +2,18 @@
 
 use std::{
     any::TypeId,
-    collections::hash_map::{DefaultHasher, RandomState},
+    collections::hash_map::RandomState,
     fmt,
     hash::{BuildHasher, Hash, Hasher},
 };
 
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
+
 /// A keyed hash of (scope, type of the key, key) that stands for them.
 ///
-/// Two halves of 64 bits come from two SipHashes with independent random keys,
-/// so nobody outside the process can aim for a collision, and that any two of
-/// `n` live keys share a fingerprint has odds of about `n² / 2^129`: with a
-/// million keys, `2^-89`. Two keys that did would share a quota, nothing worse.
+/// It is a SipHash of 128 bits with random keys, so nobody outside the process can aim for a collision, and that
+/// any two of `n` live keys share a fingerprint has odds of about `n² / 2^129`: with a million keys, `2^-89`. Two
+/// keys that did would share a quota, nothing worse.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fingerprint {
     low: u64,
@@ -33,46 +34,52 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
+impl Fingerprint {
+    /// A number that spreads, for whoever divides the keys among a few places.
+    pub(crate) fn spread(self) -> u64 {
+        self.high
+    }
+}
+
 /// Makes fingerprints; each printer has random keys of its own.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Printer {
-    low: RandomState,
-    high: RandomState,
+    keys: (u64, u64),
+}
+
+impl Default for Printer {
+    fn default() -> Self {
+        // The standard library's states are where it offers random numbers.
+        let random = || RandomState::new().hash_one(0_u8);
+        Self {
+            keys: (random(), random()),
+        }
+    }
 }
 
 impl Printer {
     /// A printer for the keys of one scope.
     pub(crate) fn scope(&self, scope: &str) -> ScopePrinter {
-        let begin = |state: &RandomState| {
-            let mut hasher = state.build_hasher();
-            scope.hash(&mut hasher);
-            hasher
-        };
-        ScopePrinter {
-            low: begin(&self.low),
-            high: begin(&self.high),
-        }
+        let mut hasher = SipHasher13::new_with_keys(self.keys.0, self.keys.1);
+        scope.hash(&mut hasher);
+        ScopePrinter(hasher)
     }
 }
 
-/// Two hashers that have read the scope.
+/// A hasher that has read the scope.
 #[derive(Clone, Debug)]
-pub(crate) struct ScopePrinter {
-    low: DefaultHasher,
-    high: DefaultHasher,
-}
+pub(crate) struct ScopePrinter(SipHasher13);
 
 impl ScopePrinter {
+    #[inline]
     pub(crate) fn print<K: Hash + Eq + ?Sized + 'static>(&self, key: &K) -> Fingerprint {
-        let finish = |hasher: &DefaultHasher| {
-            let mut hasher = hasher.clone();
-            kind::<K>().hash(&mut hasher);
-            key.hash(&mut hasher);
-            hasher.finish()
-        };
+        let mut hasher = self.0;
+        kind::<K>().hash(&mut hasher);
+        key.hash(&mut hasher);
+        let hash = hasher.finish128();
         Fingerprint {
-            low: finish(&self.low),
-            high: finish(&self.high),
+            low: hash.h1,
+            high: hash.h2,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     fmt,
     hash::Hash,
     num::NonZeroUsize,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicU64},
 };
 
 use foldhash::fast::RandomState;
@@ -16,12 +16,13 @@ use crate::{
     clock::Clock,
     config::{RateGateConfig, WhenFull},
     decision::{Decision, KeyStatus},
-    error::RateGateConfigError,
-    event::{self, Outcomes, Tally},
+    error::{RateGateConfigError, WaitError},
+    event::{self, Outcomes},
     fingerprint::{AsIs, Fingerprint, Printer, ScopePrinter},
-    machine::Engine,
     quota::Quota,
+    rules::Rule,
     store::{Ask, Store, Swept},
+    wait::{self, Patience},
 };
 
 #[cfg(test)]
@@ -71,7 +72,8 @@ struct Inner {
     scopes: RwLock<HashMap<Arc<str>, Arc<Scope>, RandomState>>,
     clock: Clock,
     config: RateGateConfig,
-    evictions: Tally,
+    /// Evictions that metrics were told of.
+    evictions_told: AtomicU64,
 }
 
 struct Scope {
@@ -109,15 +111,15 @@ impl RateGate {
 
     fn from_valid(config: RateGateConfig, clock: Clock) -> Self {
         // Every check brings its quota, so the store's own is never asked.
-        let closed = Engine::new(&Quota::per_second(0));
+        let closed = Quota::per_second(0);
         Self {
             inner: Arc::new(Inner {
-                store: Store::new(closed, config.max_keys, config.when_full, AsIs),
+                store: Store::new(&closed, config.max_keys, config.when_full, AsIs),
                 printer: Printer::default(),
                 scopes: RwLock::default(),
                 clock,
                 config,
-                evictions: Tally::default(),
+                evictions_told: AtomicU64::default(),
             }),
         }
     }
@@ -142,7 +144,8 @@ impl RateGate {
         K: Hash + Eq + ?Sized + 'static,
     {
         let scope = self.inner.scope(scope);
-        self.inner.check(&scope, key, Engine::new(quota), cells)
+        let rule = self.inner.store.rule(quota);
+        self.inner.check(&scope, key, rule, cells)
     }
 
     /// Answers as [`check`](Self::check) would, without spending or counting.
@@ -151,7 +154,7 @@ impl RateGate {
         K: Hash + Eq + ?Sized + 'static,
     {
         let print = self.inner.printer.scope(scope).print(key);
-        let ask = self.inner.ask(Engine::new(quota), 1);
+        let ask = self.inner.ask(self.inner.store.rule(quota), 1);
         self.inner.store.peek(&print, ask)
     }
 
@@ -161,7 +164,7 @@ impl RateGate {
         K: Hash + Eq + ?Sized + 'static,
     {
         let print = self.inner.printer.scope(scope).print(key);
-        let ask = self.inner.ask(Engine::new(quota), 1);
+        let ask = self.inner.ask(self.inner.store.rule(quota), 1);
         self.inner.store.status(&print, ask)
     }
 
@@ -179,7 +182,7 @@ impl RateGate {
     pub fn limiter(&self, scope: &str, quota: Quota) -> GateLimiter {
         GateLimiter {
             scope: self.inner.scope(scope),
-            engine: Engine::new(&quota),
+            rule: self.inner.store.rule(&quota),
             inner: Arc::clone(&self.inner),
             quota,
         }
@@ -218,6 +221,7 @@ impl RateGate {
     ///
     /// The gate's actor does this at an interval, and nobody else need.
     pub fn sweep(&self) -> Swept {
+        self.inner.clock.correct();
         let budget = self.inner.config.sweep_budget.get();
         self.inner.store.sweep(budget, self.inner.clock.now())
     }
@@ -236,7 +240,11 @@ impl RateGate {
     pub(crate) fn publish(&self, swept: Swept) {
         let store = &self.inner.store;
         event::swept(swept, store.len());
-        event::evicted(&self.inner.evictions, store.evicted(), store.max_keys());
+        event::evicted(
+            &self.inner.evictions_told,
+            store.evicted(),
+            store.max_keys(),
+        );
         for scope in self.inner.all_scopes() {
             scope.outcomes.publish(&scope.name);
         }
@@ -244,19 +252,21 @@ impl RateGate {
 }
 
 impl Inner {
-    fn check<K>(&self, scope: &Scope, key: &K, engine: Engine, cells: u32) -> Decision
+    #[inline]
+    fn check<K>(&self, scope: &Scope, key: &K, rule: Rule, cells: u32) -> Decision
     where
         K: Hash + Eq + ?Sized + 'static,
     {
         let print = scope.printer.print(key);
-        let decision = self.store.check(&print, self.ask(engine, cells));
-        scope.outcomes.record(&scope.name, decision);
+        let decision = self.store.check(&print, self.ask(rule, cells));
+        let outcomes = &scope.outcomes;
+        outcomes.record(&scope.name, print.spread(), decision);
         decision
     }
 
-    fn ask(&self, engine: Engine, cells: u32) -> Ask {
+    fn ask(&self, rule: Rule, cells: u32) -> Ask {
         Ask {
-            engine: Some(engine),
+            rule: Some(rule),
             cells,
             now: self.clock.now(),
         }
@@ -314,7 +324,7 @@ impl fmt::Debug for RateGate {
 pub struct GateLimiter {
     inner: Arc<Inner>,
     scope: Arc<Scope>,
-    engine: Engine,
+    rule: Rule,
     quota: Quota,
 }
 
@@ -324,7 +334,7 @@ impl GateLimiter {
     where
         K: Hash + Eq + ?Sized + 'static,
     {
-        self.inner.check(&self.scope, key, self.engine, 1)
+        self.inner.check(&self.scope, key, self.rule, 1)
     }
 
     /// Spends `cells` of the key, all or none.
@@ -332,7 +342,50 @@ impl GateLimiter {
     where
         K: Hash + Eq + ?Sized + 'static,
     {
-        self.inner.check(&self.scope, key, self.engine, cells)
+        self.inner.check(&self.scope, key, self.rule, cells)
+    }
+
+    /// Spends one cell of the key, waiting until there is one, as
+    /// [`KeyedLimiter::until_ready`](crate::KeyedLimiter::until_ready) does.
+    ///
+    /// # Errors
+    ///
+    /// - [`WaitError::TimedOut`] at once if the next cell comes back only after the deadline.
+    /// - [`WaitError::Never`] if the quota's limit is 0.
+    ///
+    /// # Panics
+    ///
+    /// If it has to wait outside of a tokio runtime with its time enabled.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe. A cell is spent in the poll that returns it, so a future that is dropped has spent nothing.
+    pub async fn until_ready<K>(&self, key: &K, patience: Patience) -> Result<u32, WaitError>
+    where
+        K: Hash + Eq + ?Sized + 'static,
+    {
+        self.until_n_ready(key, 1, patience).await
+    }
+
+    /// Spends `cells` of the key, all or none, waiting as [`until_ready`](Self::until_ready) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`until_ready`](Self::until_ready), and [`WaitError::Never`] if the quota never has so many at once.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe. Cells are spent in the poll that returns them.
+    pub async fn until_n_ready<K>(
+        &self,
+        key: &K,
+        cells: u32,
+        patience: Patience,
+    ) -> Result<u32, WaitError>
+    where
+        K: Hash + Eq + ?Sized + 'static,
+    {
+        wait::until(patience, || self.check_n(key, cells)).await
     }
 
     /// Answers as [`check`](Self::check) would, without spending or counting.
@@ -341,9 +394,7 @@ impl GateLimiter {
         K: Hash + Eq + ?Sized + 'static,
     {
         let print = self.scope.printer.print(key);
-        self.inner
-            .store
-            .peek(&print, self.inner.ask(self.engine, 1))
+        self.inner.store.peek(&print, self.inner.ask(self.rule, 1))
     }
 
     /// Tells what is spent and left of the key's quota.
@@ -354,7 +405,7 @@ impl GateLimiter {
         let print = self.scope.printer.print(key);
         self.inner
             .store
-            .status(&print, self.inner.ask(self.engine, 1))
+            .status(&print, self.inner.ask(self.rule, 1))
     }
 
     /// Makes the key as good as new; tells whether it was known.

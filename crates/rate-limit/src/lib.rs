@@ -21,6 +21,11 @@
 //! - [`KeyedLimiter`] gives every key of one type the same quota, and stands alone.
 //! - [`RateGate`] is a tree's one gate: many scopes and quotas, keys of any type, and an
 //!   actor ([`RateGate::child_spec`]) that sweeps idle keys.
+//! - [`Algorithm`] says how a quota is metered. [`meter`] is for algorithms that are not among them: it
+//!   runs whatever implements the trait of `ratelimit_meter`, which ours do as well.
+//! - Both answer at once with `check`, or wait for a turn with `until_ready` and a [`Patience`].
+//!
+//! The feature `governor` adds `GovernorLimiter`, which meters by governor.
 //!
 //! # Guarantees
 //!
@@ -35,7 +40,7 @@
 //!
 //! # Not here
 //!
-//! Waiting for a turn, limits across machines, and limits on calls in flight.
+//! Queues: of several who wait for one key, any may be first. Limits across machines, and limits on calls in flight.
 //! Times of day are not followed: fixed windows line up with the clock that the process
 //! saw when it started.
 
@@ -46,21 +51,30 @@ mod decision;
 mod error;
 mod event;
 mod fingerprint;
+#[cfg(feature = "governor")]
+mod governor;
 mod handle;
 mod limiter;
 mod machine;
+pub mod meter;
 mod quota;
+mod rules;
 mod store;
+mod sync;
+mod wait;
 
+#[cfg(feature = "governor")]
+pub use self::governor::GovernorLimiter;
 pub use self::{
     clock::{Clock, ManualClock},
     config::{RateGateConfig, WhenFull},
     decision::{Decision, KeyStatus},
-    error::{CheckError, QuotaError, RateGateConfigError},
+    error::{CheckError, QuotaError, RateGateConfigError, WaitError},
     handle::{GateLimiter, RateGate, RateGateBuilder, ScopeStatus},
     limiter::{KeyedLimiter, KeyedLimiterBuilder},
     quota::{Algorithm, Quota},
     store::Swept,
+    wait::Patience,
 };
 
 #[cfg(test)]
@@ -76,10 +90,13 @@ mod tests {
         assert_shared::<Clock>();
         assert_shared::<Decision>();
         assert_shared::<GateLimiter>();
+        #[cfg(feature = "governor")]
+        assert_shared::<GovernorLimiter<String>>();
         assert_shared::<KeyStatus>();
         assert_shared::<KeyedLimiter<String>>();
         assert_shared::<KeyedLimiterBuilder<String>>();
         assert_shared::<ManualClock>();
+        assert_shared::<meter::MeterLimiter<String, meter::Gcra>>();
         assert_shared::<Quota>();
         assert_shared::<QuotaError>();
         assert_shared::<RateGate>();
@@ -88,6 +105,8 @@ mod tests {
         assert_shared::<RateGateConfigError>();
         assert_shared::<ScopeStatus>();
         assert_shared::<Swept>();
+        assert_shared::<Patience>();
+        assert_shared::<WaitError>();
         assert_shared::<WhenFull>();
     }
 }

@@ -9,15 +9,16 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 
 use crate::{
     clock::Clock,
     config::{MAX_KEYS, WhenFull},
     decision::{Decision, KeyStatus},
-    machine::Engine,
+    error::WaitError,
     quota::Quota,
     store::{Ask, Store, Swept},
+    wait::{self, Patience},
 };
 
 #[cfg(test)]
@@ -25,9 +26,8 @@ mod tests;
 
 /// Gives each key the same quota.
 ///
-/// Clones share their keys. A check runs in the caller, on shared memory; of a known
-/// key it takes no exclusive lock and allocates nothing. A string key is looked up
-/// by `&str`, and cloned only when it is new.
+/// Clones share their keys. A check runs in the caller, on shared memory; of a known key it holds the lock of a shard
+/// for some nanoseconds and allocates nothing. A string key is looked up by `&str`, and cloned only when it is new.
 ///
 /// How many keys are known at once is capped (default: 100,000), and
 /// [`sweep`](Self::sweep) forgets those that are as good as new; call it
@@ -95,6 +95,70 @@ impl<K: Hash + Eq> KeyedLimiter<K> {
         self.inner.store.check(key, self.ask(cells))
     }
 
+    /// Spends one cell of the key, waiting until there is one.
+    ///
+    /// It waits on tokio's clock, so with a [manual clock](crate::Clock::manual) it asks again after the time that the
+    /// limiter said, whatever that clock shows then. There is no queue: of several who wait for one key, any may
+    /// be first.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), perennial_rate_limit::WaitError> {
+    /// use std::time::Duration;
+    /// use perennial_rate_limit::{KeyedLimiter, Patience, Quota};
+    ///
+    /// let limiter = KeyedLimiter::new(Quota::per_second(1));
+    /// let patience = Patience::within(Duration::from_secs(5)).jitter(Duration::from_millis(20));
+    ///
+    /// limiter.until_ready("ada", patience).await?;
+    /// limiter.until_ready("ada", patience).await?; // a second later
+    /// assert!(!limiter.check("ada").is_allowed());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// - [`WaitError::TimedOut`] at once if the next cell comes back only after the deadline.
+    /// - [`WaitError::Never`] if the quota's limit is 0.
+    ///
+    /// # Panics
+    ///
+    /// If it has to wait outside of a tokio runtime with its time enabled.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe. A cell is spent in the poll that returns it, so a future that is dropped has spent nothing.
+    pub async fn until_ready<Q>(&self, key: &Q, patience: Patience) -> Result<u32, WaitError>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.until_n_ready(key, 1, patience).await
+    }
+
+    /// Spends `cells` of the key, all or none, waiting as [`until_ready`](Self::until_ready) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`until_ready`](Self::until_ready), and [`WaitError::Never`] if the quota never has so many at once.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe. Cells are spent in the poll that returns them.
+    pub async fn until_n_ready<Q>(
+        &self,
+        key: &Q,
+        cells: u32,
+        patience: Patience,
+    ) -> Result<u32, WaitError>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        wait::until(patience, || self.check_n(key, cells)).await
+    }
+
     /// Answers as [`check`](Self::check) would, without spending.
     pub fn peek<Q>(&self, key: &Q) -> Decision
     where
@@ -133,7 +197,7 @@ impl<K: Hash + Eq> KeyedLimiter<K> {
         let mut current = self.inner.quota();
         *current = quota;
         let now = self.inner.clock.now();
-        self.inner.store.set_engine(Engine::new(&quota), now);
+        self.inner.store.set_quota(&quota, now);
     }
 
     /// Returns the quota.
@@ -144,9 +208,9 @@ impl<K: Hash + Eq> KeyedLimiter<K> {
 
     /// Forgets keys that are as good as new, looking at about `budget` keys.
     ///
-    /// The next call goes on where this one stopped. It locks some hundred keys at
-    /// a time, for microseconds.
+    /// The next call goes on where this one stopped. It locks some hundred keys at a time, for microseconds.
     pub fn sweep(&self, budget: usize) -> Swept {
+        self.inner.clock.correct();
         self.inner.store.sweep(budget, self.inner.clock.now())
     }
 
@@ -164,7 +228,7 @@ impl<K: Hash + Eq> KeyedLimiter<K> {
 
     fn ask(&self, cells: u32) -> Ask {
         Ask {
-            engine: None,
+            rule: None,
             cells,
             now: self.inner.clock.now(),
         }
@@ -238,11 +302,11 @@ impl<K: Hash + Eq> KeyedLimiterBuilder<K> {
     /// Makes the limiter.
     #[must_use]
     pub fn build(self) -> KeyedLimiter<K> {
-        let engine = Engine::new(&self.quota);
+        // The quick variant of this hash leaves some shards without any of a thousand small numbers.
         let hasher = RandomState::default();
         KeyedLimiter {
             inner: Arc::new(Inner {
-                store: Store::new(engine, self.max_keys, self.when_full, hasher),
+                store: Store::new(&self.quota, self.max_keys, self.when_full, hasher),
                 clock: self.clock,
                 quota: Mutex::new(self.quota),
             }),

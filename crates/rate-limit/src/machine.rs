@@ -1,33 +1,36 @@
-//! The decisions: (word, cells, now) -> (answer, word). No clock, no map, no lock.
+//! The decisions: (state, cells, now) -> (answer, state). No clock, no map, no lock.
 //!
-//! All that is known of a key is one 64-bit word, and a [`Meter`] says what a
-//! word means. The word of a new key is zero, and a word only ever grows, but for
-//! a change of the quota. [`Cell`] makes a step atomic.
+//! A [`Meter`] says what the state of a key means. The states of [`Gcra`], [`LeakyBucket`] and [`FixedWindow`] fit
+//! into one 64-bit word, and [`Cell`] makes a step on such a word atomic; the other two keep theirs behind
+//! [`Locked`]. The store needs neither: its shard is locked anyway, and holds the [`State`] as it is.
 //!
-//! The meters implement `ratelimit_meter`'s `Algorithm` over [`Nanos`], so they
-//! run wherever that trait is asked for.
-
-use std::{
-    fmt,
-    sync::atomic::{AtomicU64, Ordering},
-};
-
-use ratelimit_meter::{
-    NegativeMultiDecision, NonConformance,
-    algorithms::{Algorithm as MeterAlgorithm, RateLimitState},
-};
+//! All meters implement `ratelimit_meter`'s `Algorithm` over [`Nanos`], so they run wherever that trait is asked
+//! for.
 
 use crate::{
     clock::Nanos,
     quota::{Algorithm, Quota},
 };
 
+mod cell;
+mod contract;
 mod fixed_window;
 mod gcra;
+mod leaky_bucket;
+mod sliding_window;
 #[cfg(test)]
 mod tests;
+mod token_bucket;
 
-pub(crate) use self::{fixed_window::FixedWindow, gcra::Gcra};
+pub use self::{
+    cell::{Cell, Locked},
+    contract::NotUntil,
+    fixed_window::FixedWindow,
+    gcra::Gcra,
+    leaky_bucket::LeakyBucket,
+    sliding_window::{Log, SlidingWindow},
+    token_bucket::{Taken, TokenBucket},
+};
 
 /// The answer of a meter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,195 +41,209 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    /// The verdict on `n` cells in the words of `ratelimit_meter`.
-    fn for_batch(self, n: u32) -> Result<(), NegativeMultiDecision<NotUntil>> {
-        match self {
-            Self::Allowed { .. } => Ok(()),
-            Self::NotUntil(at) => Err(NegativeMultiDecision::BatchNonConforming(n, NotUntil(at))),
-            Self::Never => Err(NegativeMultiDecision::InsufficientCapacity(n)),
-        }
+    pub(crate) fn is_allowed(self) -> bool {
+        matches!(self, Self::Allowed { .. })
     }
 }
 
-/// What a step of a meter comes to.
+/// What is told of a key whose checks are counted by window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Step {
-    pub(crate) verdict: Verdict,
-    /// The word from now on; the word before if nothing is to be written.
-    pub(crate) word: u64,
+pub(crate) struct Times {
+    pub(crate) first: Nanos,
+    pub(crate) last: Nanos,
 }
 
-/// The meaning of a key's word.
+/// The meaning of a key's state. The state of a new key is the default one.
 pub(crate) trait Meter {
-    /// Asks for `n` cells at `now`. Asking for 0 cells changes nothing.
-    fn step(&self, word: u64, n: u32, now: Nanos) -> Step;
+    type State: Clone + Default;
+
+    /// Answers as `spend` would. Asking for 0 cells is allowed.
+    fn ask(&self, state: &Self::State, n: u32, now: Nanos) -> Verdict;
+
+    /// Takes `n` cells at `now`, all or none. Taking 0 cells changes nothing.
+    fn spend(&self, state: &mut Self::State, n: u32, now: Nanos) -> Verdict;
 
     /// Cells spent and not yet given back, rounded up.
-    fn spent(&self, word: u64, now: Nanos) -> u32;
+    fn spent(&self, state: &Self::State, now: Nanos) -> u32;
 
     /// Cells that could be spent now.
-    fn remaining(&self, word: u64, now: Nanos) -> u32;
+    fn remaining(&self, state: &Self::State, now: Nanos) -> u32;
+
+    /// From when on the state means the same as a new key's, if nothing more is spent.
+    fn idle_at(&self, state: &Self::State) -> Nanos;
 
     /// When the quota is whole again.
-    fn resets_at(&self, word: u64, now: Nanos) -> Nanos;
-
-    /// From when on the word means the same as a new key's.
-    fn idle_at(&self, word: u64) -> Nanos;
-
-    /// The word of a key that has spent `cells` by `now`.
-    fn word_with(&self, cells: u32, now: Nanos) -> u64;
-}
-
-/// One key's word.
-///
-/// Everything about the key is in this one word and nothing else is published
-/// through it, so relaxed ordering is enough: the modification order of a
-/// single atomic is total, and a step is lost or applied as a whole.
-#[derive(Debug, Default)]
-pub(crate) struct Cell(AtomicU64);
-
-impl Cell {
-    pub(crate) fn new(word: u64) -> Self {
-        Self(AtomicU64::new(word))
+    fn resets_at(&self, state: &Self::State, now: Nanos) -> Nanos {
+        self.idle_at(state).max(now)
     }
 
-    pub(crate) fn word(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
+    /// The state of a key that has spent `cells` by `now`.
+    fn holding(&self, cells: u32, now: Nanos) -> Self::State;
 
-    pub(crate) fn spend(&self, meter: &impl Meter, n: u32, now: Nanos) -> Verdict {
-        let mut word = self.word();
-        loop {
-            let step = meter.step(word, n, now);
-            if step.word == word {
-                return step.verdict;
-            }
-            match self.0.compare_exchange_weak(
-                word,
-                step.word,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return step.verdict,
-                Err(seen) => word = seen,
-            }
-        }
-    }
-}
-
-impl PartialEq for Cell {
-    fn eq(&self, other: &Self) -> bool {
-        self.word() == other.word()
-    }
-}
-
-impl Eq for Cell {}
-
-impl<M> RateLimitState<M, Nanos> for Cell
-where
-    M: Meter + MeterAlgorithm<Nanos>,
-{
-    fn last_touched(&self, meter: &M) -> Option<Nanos> {
-        match self.word() {
-            0 => None,
-            word => Some(meter.idle_at(word)),
-        }
-    }
-}
-
-/// The instant before which a retry is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NotUntil(pub(crate) Nanos);
-
-impl fmt::Display for NotUntil {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not until {} ns after the epoch", self.0.0)
-    }
-}
-
-impl NonConformance<Nanos> for NotUntil {
-    fn earliest_possible(&self) -> Nanos {
-        self.0
-    }
+    /// Tells whether nothing can be spent at any time.
+    fn is_closed(&self) -> bool;
 }
 
 /// A meter chosen at run time, ready to decide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Engine {
     Gcra(Gcra),
+    TokenBucket(TokenBucket),
+    LeakyBucket(LeakyBucket),
     FixedWindow(FixedWindow),
+    SlidingWindow(SlidingWindow),
+}
+
+/// The state of a key under an [`Engine`], of the same variant, with the number of its rule.
+///
+/// What every key has is kept as short as can be, for many keys are slow by their size: a tag, a number and one word
+/// make two words, and whatever needs more is boxed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Gcra(u32, <Gcra as Meter>::State),
+    TokenBucket(u32, Box<<TokenBucket as Meter>::State>),
+    LeakyBucket(u32, <LeakyBucket as Meter>::State),
+    FixedWindow(u32, Box<<FixedWindow as Meter>::State>),
+    SlidingWindow(u32, Box<<SlidingWindow as Meter>::State>),
+}
+
+const _: () = assert!(size_of::<State>() == 16);
+
+impl State {
+    /// The number of the rule that this is the state of.
+    #[inline]
+    pub(crate) fn rule(&self) -> u32 {
+        match self {
+            Self::Gcra(rule, _)
+            | Self::TokenBucket(rule, _)
+            | Self::LeakyBucket(rule, _)
+            | Self::FixedWindow(rule, _)
+            | Self::SlidingWindow(rule, _) => *rule,
+        }
+    }
+}
+
+/// Calls the meter with its own kind of state.
+macro_rules! meter {
+    ($engine:expr, $state:expr, |$meter:ident, $its:ident| $call:expr) => {
+        match ($engine, $state) {
+            (Engine::Gcra($meter), State::Gcra(_, $its)) => $call,
+            (Engine::TokenBucket($meter), State::TokenBucket(_, $its)) => $call,
+            (Engine::LeakyBucket($meter), State::LeakyBucket(_, $its)) => $call,
+            (Engine::FixedWindow($meter), State::FixedWindow(_, $its)) => $call,
+            (Engine::SlidingWindow($meter), State::SlidingWindow(_, $its)) => $call,
+            // A state is made and carried over together with its engine.
+            (engine, state) => unreachable!("{engine:?} does not meter {state:?}"),
+        }
+    };
 }
 
 impl Engine {
     pub(crate) fn new(quota: &Quota) -> Self {
         match quota.metered_by() {
             Algorithm::Gcra => Self::Gcra(Gcra::new(quota)),
+            Algorithm::TokenBucket => Self::TokenBucket(TokenBucket::new(quota)),
+            Algorithm::LeakyBucket => Self::LeakyBucket(LeakyBucket::new(quota)),
             Algorithm::FixedWindow => Self::FixedWindow(FixedWindow::new(quota)),
+            Algorithm::SlidingWindow => Self::SlidingWindow(SlidingWindow::new(quota)),
+        }
+    }
+
+    /// The state of a new key, under the rule of this number.
+    pub(crate) fn fresh(&self, rule: u32) -> State {
+        match self {
+            Self::Gcra(_) => State::Gcra(rule, Default::default()),
+            Self::TokenBucket(_) => State::TokenBucket(rule, Default::default()),
+            Self::LeakyBucket(_) => State::LeakyBucket(rule, Default::default()),
+            Self::FixedWindow(_) => State::FixedWindow(rule, Default::default()),
+            Self::SlidingWindow(meter) => State::SlidingWindow(rule, Box::new(meter.fresh())),
         }
     }
 
     /// Tells whether this refuses everything at all times.
+    #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         match self {
             Self::Gcra(meter) => meter.is_closed(),
+            Self::TokenBucket(meter) => meter.is_closed(),
+            Self::LeakyBucket(meter) => meter.is_closed(),
             Self::FixedWindow(meter) => meter.is_closed(),
+            Self::SlidingWindow(meter) => meter.is_closed(),
         }
     }
 
-    /// Translates a word of `from` into one of this meter, keeping what was spent.
+    pub(crate) fn ask(&self, state: &State, n: u32, now: Nanos) -> Verdict {
+        meter!(self, state, |meter, state| meter.ask(state, n, now))
+    }
+
+    #[inline]
+    pub(crate) fn spend(&self, state: &mut State, n: u32, now: Nanos) -> Verdict {
+        meter!(self, state, |meter, state| meter.spend(state, n, now))
+    }
+
+    pub(crate) fn spent(&self, state: &State, now: Nanos) -> u32 {
+        meter!(self, state, |meter, state| meter.spent(state, now))
+    }
+
+    pub(crate) fn remaining(&self, state: &State, now: Nanos) -> u32 {
+        meter!(self, state, |meter, state| meter.remaining(state, now))
+    }
+
+    pub(crate) fn resets_at(&self, state: &State, now: Nanos) -> Nanos {
+        meter!(self, state, |meter, state| meter.resets_at(state, now))
+    }
+
+    pub(crate) fn idle_at(&self, state: &State) -> Nanos {
+        meter!(self, state, |meter, state| meter.idle_at(state))
+    }
+
+    /// When the present window was first and last asked for, where windows are fixed.
+    pub(crate) fn times(&self, state: &State, now: Nanos) -> Option<Times> {
+        match (self, state) {
+            (Self::FixedWindow(meter), State::FixedWindow(_, state)) => meter.times(state, now),
+            _ => None,
+        }
+    }
+
+    fn holding(&self, rule: u32, cells: u32, now: Nanos) -> State {
+        match self {
+            Self::Gcra(meter) => State::Gcra(rule, meter.holding(cells, now)),
+            Self::TokenBucket(meter) => {
+                State::TokenBucket(rule, Box::new(meter.holding(cells, now)))
+            }
+            Self::LeakyBucket(meter) => State::LeakyBucket(rule, meter.holding(cells, now)),
+            Self::FixedWindow(meter) => {
+                State::FixedWindow(rule, Box::new(meter.holding(cells, now)))
+            }
+            Self::SlidingWindow(meter) => {
+                State::SlidingWindow(rule, Box::new(meter.holding(cells, now)))
+            }
+        }
+    }
+
+    /// Translates a state of `from` into one of this meter and its rule, keeping what was spent.
     ///
-    /// Debt above the new burst is forgiven, so that a lowered quota locks
-    /// nobody out for longer than it takes to refill.
-    pub(crate) fn carry(&self, from: &Engine, word: u64, now: Nanos) -> u64 {
-        match (from, self) {
-            _ if from == self => word,
-            (Self::Gcra(from), Self::Gcra(to)) => to.carry(from, word, now),
-            (Self::FixedWindow(from), Self::FixedWindow(to)) if from.same_windows(to) => word,
-            _ => self.word_with(from.spent(word, now), now),
-        }
-    }
-}
-
-impl Meter for Engine {
-    fn step(&self, word: u64, n: u32, now: Nanos) -> Step {
-        match self {
-            Self::Gcra(meter) => meter.step(word, n, now),
-            Self::FixedWindow(meter) => meter.step(word, n, now),
-        }
-    }
-
-    fn spent(&self, word: u64, now: Nanos) -> u32 {
-        match self {
-            Self::Gcra(meter) => meter.spent(word, now),
-            Self::FixedWindow(meter) => meter.spent(word, now),
-        }
-    }
-
-    fn remaining(&self, word: u64, now: Nanos) -> u32 {
-        match self {
-            Self::Gcra(meter) => meter.remaining(word, now),
-            Self::FixedWindow(meter) => meter.remaining(word, now),
-        }
-    }
-
-    fn resets_at(&self, word: u64, now: Nanos) -> Nanos {
-        match self {
-            Self::Gcra(meter) => meter.resets_at(word, now),
-            Self::FixedWindow(meter) => meter.resets_at(word, now),
-        }
-    }
-
-    fn idle_at(&self, word: u64) -> Nanos {
-        match self {
-            Self::Gcra(meter) => meter.idle_at(word),
-            Self::FixedWindow(meter) => meter.idle_at(word),
-        }
-    }
-
-    fn word_with(&self, cells: u32, now: Nanos) -> u64 {
-        match self {
-            Self::Gcra(meter) => meter.word_with(cells, now),
-            Self::FixedWindow(meter) => meter.word_with(cells, now),
+    /// Debt above the new burst is forgiven, so that a lowered quota locks nobody out for longer than it takes to
+    /// refill.
+    pub(crate) fn carry(&self, rule: u32, from: &Engine, state: &State, now: Nanos) -> State {
+        match (from, self, state) {
+            (Self::Gcra(from), Self::Gcra(to), State::Gcra(_, state)) => {
+                State::Gcra(rule, to.carry(from, *state, now))
+            }
+            (Self::LeakyBucket(from), Self::LeakyBucket(to), State::LeakyBucket(_, state)) => {
+                State::LeakyBucket(rule, to.carry(from, *state, now))
+            }
+            (Self::FixedWindow(from), Self::FixedWindow(to), State::FixedWindow(_, state))
+                if from.same_windows(to) =>
+            {
+                State::FixedWindow(rule, state.clone())
+            }
+            (
+                Self::SlidingWindow(from),
+                Self::SlidingWindow(to),
+                State::SlidingWindow(_, state),
+            ) if from.same_windows(to) => State::SlidingWindow(rule, Box::new(to.resized(state))),
+            _ => self.holding(rule, from.spent(state, now), now),
         }
     }
 }
@@ -234,4 +251,18 @@ impl Meter for Engine {
 /// Counts are reported in 32 bits; what does not fit is reported as the most that does.
 fn count(cells: u64) -> u32 {
     u32::try_from(cells).unwrap_or(u32::MAX)
+}
+
+/// `a * b / by`, rounded down, without overflow on the way.
+fn scaled(a: u64, b: u64, by: u64) -> u64 {
+    if let Some(product) = a.checked_mul(b) {
+        return product / by;
+    }
+    u64::try_from(u128::from(a) * u128::from(b) / u128::from(by)).unwrap_or(u64::MAX)
+}
+
+/// `a * b / by`, rounded up, without overflow on the way.
+fn scaled_up(a: u64, b: u64, by: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    u64::try_from(product.div_ceil(u128::from(by))).unwrap_or(u64::MAX)
 }

@@ -13,30 +13,42 @@ const LONGEST: Duration = Duration::from_nanos(1 << 61);
 
 /// How a [`Quota`] is metered.
 ///
-/// | algorithm | admits | state forgets |
-/// | --- | --- | --- |
-/// | `Gcra` | a burst at once, then one cell every `period / limit` | cell by cell |
-/// | `FixedWindow` | `limit` cells per window; windows start at multiples of the period since the Unix epoch | all at once, when the window ends |
+/// | algorithm | admits | gives back | source |
+/// | --- | --- | --- | --- |
+/// | `Gcra` | a burst at once, then one cell every `period / limit` | cell by cell | ITU-T I.371, annex A, virtual scheduling |
+/// | `TokenBucket` | the same, but the rate is kept as a fraction: no rounding of the interval adds up | token by token | RFC 2697; Turner 1986 |
+/// | `LeakyBucket` | the same as `Gcra` | evenly | ITU-T I.371, annex A, continuous-state leaky bucket |
+/// | `FixedWindow` | `limit` cells per window; windows start at multiples of the period since the Unix epoch | all at once, when the window ends | ExRated |
+/// | `SlidingWindow` | `limit` cells in any period, wherever it begins | each cell one period after it was spent | a log; above a limit of 64, in steps of a 64th of the period |
 ///
-/// Around the edge of a fixed window twice the limit may pass within one
-/// period; that is what fixed windows do. GCRA has no such edge.
+/// Around the edge of a fixed window twice the limit may pass within one period; that is what fixed windows do. A
+/// burst and what comes back meanwhile are admitted by the first three, so within one period after a rest
+/// `burst + limit` cells may pass. A sliding window never lets more than the limit through, at the price of up to
+/// one kilobyte per key.
+///
+/// With the shortest state and the quickest step, `Gcra` is the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Algorithm {
     /// The generic cell rate algorithm (the default).
     #[default]
     Gcra,
+    /// Whole tokens that come back at the exact rate.
+    TokenBucket,
+    /// A bucket that fills with cells and drains evenly.
+    LeakyBucket,
     /// Windows aligned to the epoch; a denied check counts as well.
     FixedWindow,
+    /// A window that ends now, wherever now is.
+    SlidingWindow,
 }
 
 /// How many cells a key may spend per period, and how many of them at once.
 ///
-/// A limit of 0 always refuses. For [`Algorithm::Gcra`] the burst (by default
-/// the limit) is what may be spent at once after a rest, and a burst of 0 always
-/// refuses too; a fixed window has no use for it. An interval between cells that is no
-/// whole number of nanoseconds is rounded up, so a quota is never exceeded, and
-/// a rate above one cell per nanosecond is held at that.
+/// A limit of 0 always refuses. The burst (by default the limit) is what may be spent at once after a rest, and
+/// a burst of 0 always refuses too; the two windows have no use for it. [`Algorithm::Gcra`] and
+/// [`Algorithm::LeakyBucket`] round an interval between cells that is no whole number of nanoseconds up, so a quota
+/// is never exceeded. A rate above one cell per nanosecond is held at that.
 ///
 /// In a configuration file a quota is a table; only `limit` and
 /// `period` are required:
@@ -147,13 +159,17 @@ impl Quota {
 
     /// Returns how many cells may be spent at once.
     ///
-    /// In a fixed window this is the limit, whatever [`Quota::burst`] was set to.
+    /// In a window, fixed or sliding, this is the limit, whatever [`Quota::burst`] was set to.
     #[must_use]
     pub const fn max_at_once(&self) -> u32 {
         match self.algorithm {
-            Algorithm::Gcra if self.limit == 0 => 0,
-            Algorithm::Gcra => self.burst,
-            Algorithm::FixedWindow => self.limit,
+            Algorithm::FixedWindow | Algorithm::SlidingWindow => self.limit,
+            Algorithm::Gcra | Algorithm::TokenBucket | Algorithm::LeakyBucket
+                if self.limit == 0 =>
+            {
+                0
+            }
+            Algorithm::Gcra | Algorithm::TokenBucket | Algorithm::LeakyBucket => self.burst,
         }
     }
 
@@ -255,6 +271,11 @@ mod tests {
             Quota::per_hour(0)
                 .burst(3)
                 .algorithm(Algorithm::FixedWindow),
+            Quota::per_minute(5).algorithm(Algorithm::TokenBucket),
+            Quota::per_minute(5)
+                .burst(9)
+                .algorithm(Algorithm::LeakyBucket),
+            Quota::per_minute(5).algorithm(Algorithm::SlidingWindow),
             Quota::new(3, Duration::from_nanos(1_500_001)).unwrap(),
         ] {
             let text = serde_json::to_string(&quota).unwrap();

@@ -1,38 +1,46 @@
-//! Many keys: a bounded, sharded map from keys to words.
+//! Many keys: a bounded, sharded map from keys to states.
 //!
-//! A shard is a `HashMap` behind a lock. A check of a known key takes the lock
-//! shared and makes its step on the key's atomic word; only a new key, a sweep
-//! and a change of quota take it alone. So an entry cannot vanish between the
-//! look and the step, and two first touches of one key meet in one entry.
+//! A shard is a hash table behind a lock, which a check holds for some nanoseconds: taking a lock alone and stepping a
+//! plain state costs two atomic operations, taking it shared and stepping an atomic state would cost three. An
+//! entry cannot vanish between the look and the step, and two first touches of one key meet in one entry.
 //!
-//! The shards are our own and not `DashMap`'s because a sweep must be able to
-//! stop after one shard and go on at the next, which its safe interface does not
-//! offer: it walks all shards, or none.
+//! Nothing is done to all keys at once. A shard holds a few thousand, so that its growth takes microseconds; a sweep
+//! goes through the buckets a few at a time; and room is made among a few dozen keys. hashbrown's table is used
+//! rather than std's map because it can be entered at any bucket, and needs a key's hash once.
 
 use std::{
     borrow::Borrow,
-    collections::{HashMap, hash_map},
     fmt,
     hash::{BuildHasher, Hash},
     num::NonZeroUsize,
     sync::{
-        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
+use self::shard::{Entry, Shard};
 use crate::{
     clock::Nanos,
     config::WhenFull,
     decision::{Decision, KeyStatus},
-    machine::{Cell, Engine, Meter},
+    machine::State,
+    quota::Quota,
+    rules::{Rule, Rules},
 };
 
+mod shard;
 #[cfg(test)]
 mod tests;
 
-/// A shard this small is walked, or grown, in microseconds.
-const KEYS_PER_SHARD: usize = 256;
+/// A shard this small grows in some hundred microseconds.
+const KEYS_PER_SHARD: usize = 4096;
+/// Two threads then seldom meet in one.
+const FEWEST_SHARDS: usize = 32;
+/// Keys that are looked at to make room for a new one.
+const SAMPLE: usize = 32;
+/// Buckets that a sweep looks at under one lock.
+const BUCKETS_PER_LOCK: usize = 1024;
 
 /// What a step of a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,8 +53,9 @@ pub struct Swept {
 }
 
 pub(crate) struct Store<K, S> {
-    shards: Box<[Shard<K, S>]>,
+    shards: Box<[Aligned<K>]>,
     hasher: S,
+    rules: Rules,
     max_keys: usize,
     when_full: WhenFull,
     /// Entries, and places reserved for entries to come; never above `max_keys`.
@@ -58,55 +67,35 @@ pub(crate) struct Store<K, S> {
 
 /// On cache lines of its own, so that a lock does not disturb its neighbours.
 #[repr(align(128))]
-struct Shard<K, S>(RwLock<Keys<K, S>>);
-
-struct Keys<K, S> {
-    /// What meters a key when the check does not say.
-    engine: Engine,
-    /// Keys were forgotten as idle at this time. A check that read its clock
-    /// before must not begin a forgotten key anew at that earlier time.
-    floor: Nanos,
-    entries: HashMap<K, Entry, S>,
-    /// The most entries that a sweep has seen since memory was given back.
-    peak: usize,
-}
-
-struct Entry {
-    engine: Engine,
-    cell: Cell,
-}
+struct Aligned<K>(Mutex<Shard<K>>);
 
 /// What a check asks for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask {
-    /// `None` for the store's own engine.
-    pub(crate) engine: Option<Engine>,
+    /// `None` for the store's own rule.
+    pub(crate) rule: Option<Rule>,
     pub(crate) cells: u32,
     pub(crate) now: Nanos,
 }
 
-impl<K: Hash + Eq, S: BuildHasher + Clone> Store<K, S> {
+impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     pub(crate) fn new(
-        engine: Engine,
+        quota: &Quota,
         max_keys: NonZeroUsize,
         when_full: WhenFull,
         hasher: S,
     ) -> Self {
         let max_keys = max_keys.get();
         let shards = (max_keys / KEYS_PER_SHARD)
-            .clamp(8, 2048)
+            .clamp(FEWEST_SHARDS, 4096)
             .next_power_of_two();
-        let shard = || {
-            Shard(RwLock::new(Keys {
-                engine,
-                floor: Nanos::default(),
-                entries: HashMap::with_hasher(hasher.clone()),
-                peak: 0,
-            }))
-        };
+        let rules = Rules::default();
+        let rule = rules.rule(quota);
+        let shard = || Aligned(Mutex::new(Shard::new(rule)));
         Self {
             shards: (0..shards).map(|_| shard()).collect(),
             hasher,
+            rules,
             max_keys,
             when_full,
             len: AtomicUsize::new(0),
@@ -128,26 +117,35 @@ impl<K: Hash + Eq, S: BuildHasher + Clone> Store<K, S> {
         self.evicted.load(Ordering::Relaxed)
     }
 
+    /// The rule of a quota, for an [`Ask`].
+    pub(crate) fn rule(&self, quota: &Quota) -> Rule {
+        self.rules.rule(quota)
+    }
+
     /// Spends cells of a key.
+    #[inline]
     pub(crate) fn check<Q>(&self, key: &Q, ask: Ask) -> Decision
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let index = self.index(key);
+        let hash = self.hasher.hash_one(key);
         {
-            let keys = self.read(index);
-            let engine = ask.engine.unwrap_or(keys.engine);
-            if engine.is_closed() {
+            let mut shard = self.lock(index(hash, self.shards.len()));
+            let rule = ask.rule.unwrap_or(shard.rule);
+            if rule.engine.is_closed() {
                 return Decision::Never;
             }
-            if let Some(entry) = keys.entries.get(key)
-                && entry.engine == engine
+            if let Some(entry) = shard
+                .entries
+                .find_mut(hash, |entry| entry.key.borrow() == key)
+                && entry.state.rule() == rule.id
             {
-                return entry.spend(ask);
+                let verdict = rule.engine.spend(&mut entry.state, ask.cells, ask.now);
+                return Decision::from_verdict(verdict, ask.now);
             }
         }
-        self.check_unknown(index, key, ask)
+        self.check_unknown(hash, key, ask)
     }
 
     /// Answers as `check` would, and spends nothing.
@@ -156,8 +154,9 @@ impl<K: Hash + Eq, S: BuildHasher + Clone> Store<K, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let (engine, word) = self.look(key, ask);
-        Decision::from_verdict(engine.step(word, ask.cells, ask.now).verdict, ask.now)
+        self.look(key, ask, |rule, state| {
+            Decision::from_verdict(rule.engine.ask(state, ask.cells, ask.now), ask.now)
+        })
     }
 
     pub(crate) fn status<Q>(&self, key: &Q, ask: Ask) -> KeyStatus
@@ -165,12 +164,17 @@ impl<K: Hash + Eq, S: BuildHasher + Clone> Store<K, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let (engine, word) = self.look(key, ask);
-        KeyStatus {
-            spent: engine.spent(word, ask.now),
-            remaining: engine.remaining(word, ask.now),
-            resets_in: engine.resets_at(word, ask.now).since(ask.now),
-        }
+        self.look(key, ask, |rule, state| {
+            let (engine, now) = (rule.engine, ask.now);
+            let times = engine.times(state, now);
+            KeyStatus {
+                spent: engine.spent(state, now),
+                remaining: engine.remaining(state, now),
+                resets_in: engine.resets_at(state, now).since(now),
+                first_check: times.map(|times| times.first.on_calendar()),
+                last_check: times.map(|times| times.last.on_calendar()),
+            }
+        })
     }
 
     /// Forgets a key; tells whether it was known.
@@ -179,101 +183,134 @@ impl<K: Hash + Eq, S: BuildHasher + Clone> Store<K, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let known = self.write(self.index(key)).entries.remove(key).is_some();
-        if known {
+        let hash = self.hasher.hash_one(key);
+        let mut shard = self.lock(index(hash, self.shards.len()));
+        let known = shard
+            .entries
+            .find_entry(hash, |entry| entry.key.borrow() == key);
+        if let Ok(entry) = known {
+            entry.remove();
             self.len.fetch_sub(1, Ordering::Relaxed);
+            return true;
         }
-        known
+        false
     }
 
-    /// Changes the store's engine, keeping what each key has spent.
-    pub(crate) fn set_engine(&self, engine: Engine, now: Nanos) {
+    /// Changes the store's quota, keeping what each key has spent.
+    pub(crate) fn set_quota(&self, quota: &Quota, now: Nanos) {
+        let rule = self.rules.rule(quota);
         for index in 0..self.shards.len() {
-            let mut keys = self.write(index);
-            keys.engine = engine;
-            for entry in keys.entries.values_mut() {
-                entry.adapt(engine, now);
+            let mut shard = self.lock(index);
+            shard.rule = rule;
+            let known = self.rules.known();
+            for entry in shard.entries.iter_mut() {
+                entry.adapt(&known, rule, now);
             }
         }
     }
 
-    /// Removes idle keys, a shard at a time, until `budget` keys were looked at
-    /// or every shard was visited once. The next call goes on from there.
+    /// Removes idle keys, some buckets at a time, until `budget` keys were looked at or every shard was visited. The
+    /// next call goes on from there.
     pub(crate) fn sweep(&self, budget: usize, now: Nanos) -> Swept {
         let mut swept = Swept::default();
-        for _ in 0..self.shards.len() {
-            let index = self.cursor.fetch_add(1, Ordering::Relaxed) & (self.shards.len() - 1);
-            let mut keys = self.write(index);
-            let before = keys.entries.len();
-            swept.examined += before;
-            swept.removed += self.forget_idle(&mut keys, now);
-            keys.give_back_memory(before);
-            if swept.examined >= budget {
-                break;
+        let mut shards = self.shards.len();
+        // If the shard where it begins is half done, it is visited at the end as well.
+        if !self
+            .lock(self.cursor.load(Ordering::Relaxed) & (shards - 1))
+            .is_swept()
+        {
+            shards += 1;
+        }
+        while shards > 0 && swept.examined < budget {
+            let index = self.cursor.load(Ordering::Relaxed) & (self.shards.len() - 1);
+            let mut shard = self.lock(index);
+            let left = budget - swept.examined;
+            let known = self.rules.known();
+            let some = shard.sweep(&known, left, BUCKETS_PER_LOCK, now);
+            if some.removed > 0 {
+                self.len.fetch_sub(some.removed, Ordering::Relaxed);
+            }
+            swept.examined += some.examined;
+            swept.removed += some.removed;
+            if shard.is_swept() {
+                shard.give_back_memory(|entry| self.hasher.hash_one(&entry.key));
+                self.cursor.store(index + 1, Ordering::Relaxed);
+                shards -= 1;
             }
         }
         swept
     }
 
-    /// A key that is not there yet, or is metered by another engine.
+    /// A key that is not there yet, or is metered by another rule.
     #[cold]
-    fn check_unknown<Q>(&self, index: usize, key: &Q, ask: Ask) -> Decision
+    fn check_unknown<Q>(&self, hash: u64, key: &Q, ask: Ask) -> Decision
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
+        let index = index(hash, self.shards.len());
         {
-            let mut keys = self.write(index);
-            let engine = ask.engine.unwrap_or(keys.engine);
-            if engine.is_closed() {
-                return Decision::Never;
+            let mut shard = self.lock(index);
+            if let Some(decision) = self.check_known(&mut shard, hash, key, ask) {
+                return decision;
             }
-            if let Some(entry) = keys.entries.get_mut(key) {
-                return entry.adapt(engine, ask.now).spend(ask);
-            }
-            let step = engine.step(0, ask.cells, ask.now.max(keys.floor));
-            if step.word == 0 {
-                return Decision::from_verdict(step.verdict, ask.now);
+            // What spends nothing stores nothing.
+            let engine = ask.rule.unwrap_or(shard.rule).engine;
+            let verdict = engine.ask(&engine.fresh(0), ask.cells, ask.now.max(shard.floor));
+            if ask.cells == 0 || !verdict.is_allowed() {
+                return Decision::from_verdict(verdict, ask.now);
             }
         }
-        // Making room locks other shards, so it is done without holding ours;
-        // the key may therefore have come, and the engine changed, meanwhile.
+        // Making room locks other shards, so it is done without holding ours; the key may therefore have come, and
+        // the rule changed, meanwhile.
         let mut place = match self.reserve(index, ask.now) {
             Ok(place) => place,
             Err(until) => {
                 // Another first touch of this very key may have had the last place.
-                let mut keys = self.write(index);
-                let engine = ask.engine.unwrap_or(keys.engine);
-                if let Some(entry) = keys.entries.get_mut(key) {
-                    return entry.adapt(engine, ask.now).spend(ask);
-                }
-                return Decision::Refused {
+                let mut shard = self.lock(index);
+                let known = self.check_known(&mut shard, hash, key, ask);
+                return known.unwrap_or(Decision::Refused {
                     retry_after: until.since(ask.now),
-                };
+                });
             }
         };
-        let mut keys = self.write(index);
-        let engine = ask.engine.unwrap_or(keys.engine);
-        if engine.is_closed() {
-            return Decision::Never;
+        let mut shard = self.lock(index);
+        if let Some(decision) = self.check_known(&mut shard, hash, key, ask) {
+            return decision;
         }
-        let now = ask.now.max(keys.floor);
-        match keys.entries.entry(key.to_owned()) {
-            hash_map::Entry::Occupied(mut known) => {
-                known.get_mut().adapt(engine, ask.now).spend(ask)
-            }
-            hash_map::Entry::Vacant(vacant) => {
-                let step = engine.step(0, ask.cells, now);
-                if step.word != 0 {
-                    vacant.insert(Entry {
-                        engine,
-                        cell: Cell::new(step.word),
-                    });
-                    place.take();
-                }
-                Decision::from_verdict(step.verdict, ask.now)
-            }
+        let rule = ask.rule.unwrap_or(shard.rule);
+        let mut state = rule.engine.fresh(rule.id);
+        // A key that was forgotten as idle must not begin anew at an earlier time than that.
+        let now = ask.now.max(shard.floor);
+        let verdict = rule.engine.spend(&mut state, ask.cells, now);
+        if verdict.is_allowed() {
+            let entry = Entry {
+                key: key.to_owned(),
+                state,
+            };
+            let rehash = |entry: &Entry<K>| self.hasher.hash_one(&entry.key);
+            shard.entries.insert_unique(hash, entry, rehash);
+            place.take();
         }
+        Decision::from_verdict(verdict, ask.now)
+    }
+
+    /// Checks a key that is there, or any key if nothing can be spent.
+    fn check_known<Q>(&self, shard: &mut Shard<K>, hash: u64, key: &Q, ask: Ask) -> Option<Decision>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let rule = ask.rule.unwrap_or(shard.rule);
+        if rule.engine.is_closed() {
+            return Some(Decision::Never);
+        }
+        let entry = shard
+            .entries
+            .find_mut(hash, |entry| entry.key.borrow() == key)?;
+        entry.adapt(&self.rules.known(), rule, ask.now);
+        let verdict = rule.engine.spend(&mut entry.state, ask.cells, ask.now);
+        Some(Decision::from_verdict(verdict, ask.now))
     }
 
     /// Reserves a place for one key, or says when to try again.
@@ -297,132 +334,60 @@ impl<K: Hash + Eq, S: BuildHasher + Clone> Store<K, S> {
     /// Frees a place in the first shard from `index` on that has any key.
     fn make_room(&self, index: usize, now: Nanos) -> Result<(), Nanos> {
         for step in 0..self.shards.len() {
-            let mut keys = self.write((index + step) & (self.shards.len() - 1));
-            if keys.entries.is_empty() {
+            let mut shard = self.lock((index + step) & (self.shards.len() - 1));
+            if shard.entries.is_empty() {
                 continue;
             }
-            if self.forget_idle(&mut keys, now) > 0 {
-                return Ok(());
-            }
-            match self.when_full {
-                WhenFull::Evict => {
-                    keys.evict(now);
-                    self.len.fetch_sub(1, Ordering::Relaxed);
-                    self.evicted.fetch_add(1, Ordering::Relaxed);
-                    return Ok(());
-                }
-                WhenFull::Refuse => return Err(keys.soonest_idle()),
-            }
+            let known = self.rules.known();
+            let room = shard.make_room(&known, SAMPLE, self.when_full, now)?;
+            self.len.fetch_sub(room.removed, Ordering::Relaxed);
+            self.evicted.fetch_add(room.evicted, Ordering::Relaxed);
+            return Ok(());
         }
         Ok(())
     }
 
-    fn forget_idle(&self, keys: &mut Keys<K, S>, now: Nanos) -> usize {
-        let before = keys.entries.len();
-        keys.entries.retain(|_, entry| entry.idle_at() > now);
-        let removed = before - keys.entries.len();
-        if removed > 0 {
-            keys.floor = keys.floor.max(now);
-            self.len.fetch_sub(removed, Ordering::Relaxed);
-        }
-        removed
-    }
-
-    fn look<Q>(&self, key: &Q, ask: Ask) -> (Engine, u64)
+    /// Looks at the state of a key as it is under the rule that is asked for.
+    fn look<Q, T>(&self, key: &Q, ask: Ask, tell: impl FnOnce(&Rule, &State) -> T) -> T
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let keys = self.read(self.index(key));
-        let engine = ask.engine.unwrap_or(keys.engine);
-        let word = keys.entries.get(key).map_or(0, |entry| {
-            engine.carry(&entry.engine, entry.cell.word(), ask.now)
-        });
-        (engine, word)
-    }
-
-    fn index<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
-        // The map within takes the low bits and the top seven.
-        let middle = (self.hasher.hash_one(key) >> 32) as usize;
-        middle & (self.shards.len() - 1)
-    }
-
-    // A key whose `Hash` or `Eq` panics poisons its shard. The map itself is
-    // sound after that, and the other keys of the shard must still be checked.
-    fn read(&self, index: usize) -> RwLockReadGuard<'_, Keys<K, S>> {
-        self.shards[index]
-            .0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self, index: usize) -> RwLockWriteGuard<'_, Keys<K, S>> {
-        self.shards[index]
-            .0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<K: Hash + Eq, S: BuildHasher> Keys<K, S> {
-    /// Removes the key that has spent least, and of those the one idle soonest:
-    /// what it spent is what forgetting it may over-admit.
-    fn evict(&mut self, now: Nanos) {
-        let loss = |entry: &Entry| (entry.spent(now), entry.idle_at());
-        let Some(least) = self.entries.values().map(loss).min() else {
-            return;
-        };
-        let mut evicted = false;
-        self.entries.retain(|_, entry| {
-            evicted || loss(entry) != least || {
-                evicted = true;
-                false
+        let hash = self.hasher.hash_one(key);
+        let shard = self.lock(index(hash, self.shards.len()));
+        let rule = ask.rule.unwrap_or(shard.rule);
+        match shard.entries.find(hash, |entry| entry.key.borrow() == key) {
+            Some(entry) if entry.state.rule() == rule.id => tell(&rule, &entry.state),
+            Some(entry) => {
+                let known = self.rules.known();
+                let from = known.engine(entry.state.rule());
+                let state = rule.engine.carry(rule.id, from, &entry.state, ask.now);
+                tell(&rule, &state)
             }
-        });
-    }
-
-    fn soonest_idle(&self) -> Nanos {
-        let idle = self.entries.values().map(Entry::idle_at);
-        idle.min().unwrap_or_default()
-    }
-
-    /// A flood of keys must not keep its memory when it is over.
-    fn give_back_memory(&mut self, before: usize) {
-        // The map's `capacity` leaves out the places that removals spoilt, so
-        // what it has allocated is judged by the keys that it once held.
-        self.peak = self.peak.max(before);
-        let len = self.entries.len();
-        if len <= self.peak / 4 {
-            self.entries.shrink_to(len * 2);
-            self.peak = len;
+            None => tell(&rule, &rule.engine.fresh(rule.id)),
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn fullest_shard(&self) -> usize {
+        let shards = 0..self.shards.len();
+        let keys = shards.map(|index| self.lock(index).entries.len());
+        keys.max().unwrap_or_default()
+    }
+
+    // A key whose `Hash` or `Eq` panics poisons its shard. The table itself is sound after that, and the other keys
+    // of the shard must still be checked.
+    fn lock(&self, index: usize) -> MutexGuard<'_, Shard<K>> {
+        self.shards[index]
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Entry {
-    fn spend(&self, ask: Ask) -> Decision {
-        let verdict = self.cell.spend(&self.engine, ask.cells, ask.now);
-        Decision::from_verdict(verdict, ask.now)
-    }
-
-    fn spent(&self, now: Nanos) -> u32 {
-        self.engine.spent(self.cell.word(), now)
-    }
-
-    fn idle_at(&self) -> Nanos {
-        self.engine.idle_at(self.cell.word())
-    }
-
-    /// Goes over to another engine. A closed one has nothing to spend, so that its
-    /// words may say too little: the key waits with the old engine's until the
-    /// quota opens again, or it is idle.
-    fn adapt(&mut self, engine: Engine, now: Nanos) -> &Self {
-        if !engine.is_closed() && engine != self.engine {
-            self.cell = Cell::new(engine.carry(&self.engine, self.cell.word(), now));
-            self.engine = engine;
-        }
-        self
-    }
+/// The table within takes the low bits and the top seven.
+fn index(hash: u64, shards: usize) -> usize {
+    (hash >> 32) as usize & (shards - 1)
 }
 
 /// A place counted in `len`, given back unless a key took it.

@@ -1,46 +1,37 @@
 //! Fixed windows, aligned to multiples of their length since the epoch.
 
-use std::{num::NonZeroU32, time::Duration};
+use super::{Meter, Times, Verdict, cell::Word, count};
+use crate::{clock::Nanos, quota::Quota};
 
-use ratelimit_meter::{
-    GCRA, InconsistentCapacity, NegativeMultiDecision, algorithms::Algorithm as MeterAlgorithm,
-};
-
-use super::{Cell, Meter, NotUntil, Step, Verdict, count};
-use crate::{
-    clock::{Nanos, nanos},
-    quota::Quota,
-};
-
-/// The word is the start of a window plus the cells counted in it.
+/// Fixed windows, aligned to multiples of their length since the epoch, as ExRated counts them.
 ///
-/// A limit is less than the window's nanoseconds, so the sum never reaches the
-/// next window: one word says both, exactly, and a later window always has the
-/// greater word. A reading from before the word's window (two threads, one
-/// clock) is counted in the word's window; opening the older one again would
-/// admit twice.
+/// A reading from before the window that was counted in last (two threads, one clock) is counted in that window;
+/// opening the older one again would admit twice.
 ///
-/// A denied check counts as well, once the window is used up. A batch that is
-/// denied while cells are left does not: it would take them from smaller ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FixedWindow {
+/// A denied check counts as well, once the window is used up. A batch that is denied while cells are left does not:
+/// it would take them from smaller ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FixedWindow {
     /// Length in nanoseconds; at least 2.
     window: u64,
     limit: u32,
 }
 
-/// A word taken apart, as seen at some time.
-struct Count {
-    start: u64,
-    cells: u64,
+/// The cells counted in the window of `last`. With none counted there was no window yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    first: Nanos,
+    last: Nanos,
+    cells: u32,
 }
 
 impl FixedWindow {
-    pub(super) fn new(quota: &Quota) -> Self {
-        Self::with(quota.period_nanos(), quota.limit())
+    pub(in crate::machine) fn new(quota: &Quota) -> Self {
+        Self::with(quota.period_nanos(), quota.limit(), quota.limit())
     }
 
-    fn with(window: u64, limit: u32) -> Self {
+    /// Less than one cell per nanosecond, so that a window's start and its count fit into one word.
+    pub(super) fn with(window: u64, limit: u32, _: u32) -> Self {
         let window = window.max(2);
         Self {
             window,
@@ -48,126 +39,138 @@ impl FixedWindow {
         }
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.limit == 0
-    }
-
     pub(super) fn same_windows(&self, other: &Self) -> bool {
         self.window == other.window
     }
 
-    fn start_of(&self, at: u64) -> u64 {
-        at - at % self.window
+    fn start_of(&self, at: Nanos) -> u64 {
+        at.0 - at.0 % self.window
     }
 
-    fn count(&self, word: u64, now: Nanos) -> Count {
-        let current = self.start_of(now.0);
-        match word.checked_sub(current) {
-            None => Count {
-                start: current,
-                cells: 0,
-            },
-            Some(cells) if cells < self.window => Count {
-                start: current,
-                cells,
-            },
-            Some(_) => Count {
-                start: self.start_of(word),
-                cells: word % self.window,
-            },
+    /// The cells of the present window; none if it has no count yet.
+    #[inline]
+    fn cells(&self, state: &Count, now: Nanos) -> u32 {
+        match state.cells {
+            0 => 0,
+            _ if self.next_window(state.last) <= now => 0,
+            cells => cells,
         }
     }
 
-    fn word(&self, start: u64, cells: u64) -> u64 {
-        start.saturating_add(cells.min(self.window - 1))
+    fn left(&self, state: &Count, now: Nanos) -> u32 {
+        self.limit.saturating_sub(self.cells(state, now))
+    }
+
+    fn next_window(&self, at: Nanos) -> Nanos {
+        Nanos(self.start_of(at).saturating_add(self.window))
+    }
+
+    /// When the present window was first and last asked for.
+    pub(super) fn times(&self, state: &Count, now: Nanos) -> Option<Times> {
+        (self.cells(state, now) > 0).then_some(Times {
+            first: state.first,
+            last: state.last,
+        })
+    }
+
+    /// Decides for a window with so many cells counted.
+    #[inline]
+    fn decide(&self, cells: u32, state: &Count, n: u32, now: Nanos) -> Verdict {
+        let left = self.limit.saturating_sub(cells);
+        if n == 0 {
+            return Verdict::Allowed { remaining: left };
+        }
+        if n > self.limit {
+            return Verdict::Never;
+        }
+        match left.checked_sub(n) {
+            Some(remaining) => Verdict::Allowed { remaining },
+            // It has a count, or there would be cells left.
+            None => Verdict::NotUntil(self.next_window(state.last.max(now))),
+        }
     }
 }
 
 impl Meter for FixedWindow {
-    fn step(&self, word: u64, n: u32, now: Nanos) -> Step {
-        let Count { start, cells } = self.count(word, now);
-        let (n, limit) = (u64::from(n), u64::from(self.limit));
-        let left = limit.saturating_sub(cells);
-        if n == 0 {
-            let remaining = count(left);
-            return Step {
-                verdict: Verdict::Allowed { remaining },
-                word,
+    type State = Count;
+
+    fn ask(&self, state: &Count, n: u32, now: Nanos) -> Verdict {
+        self.decide(self.cells(state, now), state, n, now)
+    }
+
+    #[inline]
+    fn spend(&self, state: &mut Count, n: u32, now: Nanos) -> Verdict {
+        let cells = self.cells(state, now);
+        let verdict = self.decide(cells, state, n, now);
+        let counts = match verdict {
+            Verdict::Allowed { .. } => n > 0,
+            Verdict::NotUntil(_) => cells >= self.limit,
+            Verdict::Never => false,
+        };
+        if counts {
+            *state = Count {
+                first: if cells > 0 { state.first } else { now },
+                last: now.max(state.last),
+                cells: cells.saturating_add(n),
             };
         }
-        if n > limit {
-            return Step {
-                verdict: Verdict::Never,
-                word,
-            };
+        verdict
+    }
+
+    fn spent(&self, state: &Count, now: Nanos) -> u32 {
+        self.cells(state, now)
+    }
+
+    fn remaining(&self, state: &Count, now: Nanos) -> u32 {
+        self.left(state, now)
+    }
+
+    fn idle_at(&self, state: &Count) -> Nanos {
+        match state.cells {
+            0 => Nanos(0),
+            _ => self.next_window(state.last),
         }
-        if n <= left {
-            return Step {
-                verdict: Verdict::Allowed {
-                    remaining: count(left - n),
-                },
-                word: self.word(start, cells + n),
-            };
-        }
-        Step {
-            verdict: Verdict::NotUntil(Nanos(start.saturating_add(self.window))),
-            word: match left {
-                0 => self.word(start, cells + n),
-                _ => word,
+    }
+
+    /// A window ends when it ends, also when nothing is spent.
+    fn resets_at(&self, state: &Count, now: Nanos) -> Nanos {
+        self.idle_at(state).max(self.next_window(now))
+    }
+
+    fn holding(&self, cells: u32, now: Nanos) -> Count {
+        match cells {
+            0 => Count::default(),
+            cells => Count {
+                first: now,
+                last: now,
+                cells,
             },
         }
     }
 
-    fn spent(&self, word: u64, now: Nanos) -> u32 {
-        count(self.count(word, now).cells)
-    }
-
-    fn remaining(&self, word: u64, now: Nanos) -> u32 {
-        count(u64::from(self.limit).saturating_sub(self.count(word, now).cells))
-    }
-
-    fn resets_at(&self, word: u64, now: Nanos) -> Nanos {
-        Nanos(self.count(word, now).start.saturating_add(self.window))
-    }
-
-    fn idle_at(&self, word: u64) -> Nanos {
-        match word {
-            0 => Nanos(0),
-            word => Nanos(self.start_of(word).saturating_add(self.window)),
-        }
-    }
-
-    fn word_with(&self, cells: u32, now: Nanos) -> u64 {
-        match cells {
-            0 => 0,
-            cells => self.word(self.start_of(now.0), u64::from(cells)),
-        }
+    #[inline]
+    fn is_closed(&self) -> bool {
+        self.limit == 0
     }
 }
 
-impl MeterAlgorithm<Nanos> for FixedWindow {
-    type BucketState = Cell;
-    type NegativeDecision = NotUntil;
-
-    fn construct(
-        capacity: NonZeroU32,
-        cell_weight: NonZeroU32,
-        per_time_unit: Duration,
-    ) -> Result<Self, InconsistentCapacity> {
-        // Only the library can make its error, so its own algorithm judges the weight.
-        GCRA::<Nanos>::construct(capacity, cell_weight, per_time_unit)?;
-        Ok(Self::with(
-            nanos(per_time_unit),
-            capacity.get() / cell_weight.get(),
-        ))
+/// One word is the start of a window plus the cells counted in it. A limit is less than the window's nanoseconds,
+/// and a count is held below them, so the sum never reaches the next window, and a later window always has the
+/// greater word.
+impl Word for FixedWindow {
+    fn pack(&self, state: &Count) -> u64 {
+        match u64::from(state.cells).min(self.window - 1) {
+            0 => 0,
+            cells => self.start_of(state.last).saturating_add(cells),
+        }
     }
 
-    fn test_n_and_update(
-        &self,
-        state: &Cell,
-        n: u32,
-        at: Nanos,
-    ) -> Result<(), NegativeMultiDecision<NotUntil>> {
-        state.spend(self, n, at).for_batch(n)
+    fn unpack(&self, word: u64) -> Count {
+        let start = Nanos(self.start_of(Nanos(word)));
+        Count {
+            first: start,
+            last: start,
+            cells: count(word % self.window),
+        }
     }
 }

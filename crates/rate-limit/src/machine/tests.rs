@@ -1,109 +1,61 @@
-use std::{collections::BTreeMap, num::NonZeroU32, sync::Barrier, time::Duration};
+use std::{sync::Barrier, time::Duration};
 
 use proptest::prelude::*;
-use ratelimit_meter::{DirectRateLimiter, clock::Clock};
 
-use super::*;
+use super::{cell::Word, *};
+
+mod defects;
+mod models;
 
 const SECOND: u64 = 1_000_000_000;
 
-fn engine(quota: Quota) -> Engine {
-    Engine::new(&quota)
+const ALGORITHMS: [Algorithm; 5] = [
+    Algorithm::Gcra,
+    Algorithm::TokenBucket,
+    Algorithm::LeakyBucket,
+    Algorithm::FixedWindow,
+    Algorithm::SlidingWindow,
+];
+
+/// The engines of a quota under each algorithm.
+fn engines(quota: Quota) -> [Engine; 5] {
+    ALGORITHMS.map(|algorithm| Engine::new(&quota.algorithm(algorithm)))
 }
 
-fn fixed(quota: Quota) -> Engine {
-    engine(quota.algorithm(Algorithm::FixedWindow))
+/// A key under one engine.
+#[derive(Clone, Debug)]
+struct Key {
+    engine: Engine,
+    state: State,
 }
 
-fn allowed(verdict: Verdict) -> bool {
-    matches!(verdict, Verdict::Allowed { .. })
-}
-
-/// How many of `tries` single checks at one instant are admitted.
-fn admitted(engine: &Engine, cell: &Cell, tries: u32, now: Nanos) -> usize {
-    (0..tries)
-        .filter(|_| allowed(cell.spend(engine, 1, now)))
-        .count()
-}
-
-/// A bucket that leaks one cell per interval, in plain signed arithmetic.
-struct Bucket {
-    interval: i128,
-    size: i128,
-    level: i128,
-    at: i128,
-}
-
-impl Bucket {
-    fn new(quota: Quota) -> Self {
-        let period = i128::from(quota.period_nanos());
-        let limit = i128::from(quota.limit());
-        let interval = (period + limit - 1) / limit;
+impl Key {
+    fn new(engine: Engine) -> Self {
         Self {
-            interval,
-            size: interval * i128::from(quota.max_at_once()),
-            level: 0,
-            at: 0,
+            engine,
+            state: engine.fresh(0),
         }
     }
 
-    /// `Ok` with what is left, or the wait.
-    fn check(&mut self, n: u32, now: u64) -> Result<i128, Option<i128>> {
-        let now = i128::from(now);
-        self.level = (self.level - (now - self.at)).max(0);
-        self.at = now;
-        let full = self.level + i128::from(n) * self.interval;
-        if i128::from(n) * self.interval > self.size {
-            return Err(None);
-        }
-        if full > self.size {
-            return Err(Some(full - self.size));
-        }
-        self.level = full;
-        Ok((self.size - full) / self.interval)
+    fn spend(&mut self, n: u32, now: u64) -> Verdict {
+        self.engine.spend(&mut self.state, n, Nanos(now))
     }
-}
 
-/// Counts per window number.
-#[derive(Default)]
-struct Windows(BTreeMap<u64, u64>);
-
-impl Windows {
-    fn check(&mut self, quota: Quota, n: u32, now: u64) -> Result<i128, Option<i128>> {
-        let (window, limit) = (quota.period_nanos(), u64::from(quota.limit()));
-        if u64::from(n) > limit {
-            return Err(None);
-        }
-        // A late reading belongs to the latest window that was counted in.
-        let current = now / window;
-        let latest = self.0.keys().next_back().copied().unwrap_or(0).max(current);
-        let counted = self.0.get(&latest).copied().unwrap_or(0);
-        let fits = counted + u64::from(n) <= limit;
-        if n > 0 && (fits || counted >= limit) {
-            self.0.insert(latest, counted + u64::from(n));
-        }
-        if fits || n == 0 {
-            Ok(i128::from(limit.saturating_sub(counted + u64::from(n))))
-        } else {
-            Err(Some(i128::from((latest + 1) * window) - i128::from(now)))
-        }
+    fn ask(&self, n: u32, now: u64) -> Verdict {
+        self.engine.ask(&self.state, n, Nanos(now))
     }
-}
 
-fn same(verdict: Verdict, now: u64, model: Result<i128, Option<i128>>) -> bool {
-    match (verdict, model) {
-        (Verdict::Allowed { remaining }, Ok(left)) => i128::from(remaining) == left,
-        (Verdict::NotUntil(at), Err(Some(wait))) => i128::from(at.0) - i128::from(now) == wait,
-        (Verdict::Never, Err(None)) => true,
-        _ => false,
+    /// How many of `tries` single checks at one instant are admitted.
+    fn admitted(&mut self, tries: u32, now: u64) -> u32 {
+        let tries = (0..tries).filter(|_| self.spend(1, now).is_allowed());
+        u32::try_from(tries.count()).unwrap()
     }
-}
 
-/// A refusal is exact: admitted at its instant, refused a nanosecond before.
-fn exact(engine: &Engine, cell: &Cell, n: u32, at: Nanos) -> bool {
-    let word = cell.word();
-    allowed(engine.step(word, n, at).verdict)
-        && !allowed(engine.step(word, n, Nanos(at.0 - 1)).verdict)
+    /// A refusal is exact: admitted at its instant, refused a nanosecond before. What a refused check counts as
+    /// makes no difference.
+    fn is_exact(&self, n: u32, at: Nanos) -> bool {
+        self.ask(n, at.0).is_allowed() && !self.ask(n, at.0 - 1).is_allowed()
+    }
 }
 
 fn quotas() -> impl Strategy<Value = Quota> {
@@ -113,7 +65,8 @@ fn quotas() -> impl Strategy<Value = Quota> {
         Just(60 * SECOND),
         1_000_000_u64..100_000_000,
     ];
-    (1_u32..12, 1_u32..12, periods).prop_map(|(limit, burst, period)| {
+    let limits = prop_oneof![4 => 1_u32..12, 1 => 65_u32..200];
+    (limits, 1_u32..12, periods).prop_map(|(limit, burst, period)| {
         Quota::new(limit, Duration::from_nanos(period))
             .unwrap()
             .burst(burst)
@@ -122,7 +75,7 @@ fn quotas() -> impl Strategy<Value = Quota> {
 
 /// Cells, and a step of time in thousandths of the period, with a few nanoseconds.
 fn asks() -> impl Strategy<Value = Vec<(u32, u64, u64)>> {
-    let cells = prop_oneof![6 => Just(1_u32), 2 => 0_u32..6, 1 => 6_u32..20];
+    let cells = prop_oneof![6 => Just(1_u32), 2 => 0_u32..6, 1 => 6_u32..80];
     let thousandths = prop_oneof![4 => 0_u64..300, 1 => 300_u64..3_000];
     prop::collection::vec((cells, thousandths, 0_u64..4), 1..200)
 }
@@ -131,33 +84,44 @@ fn starts() -> impl Strategy<Value = u64> {
     prop_oneof![Just(0_u64), 0_u64..10_000, Just(1_700_000_000 * SECOND)]
 }
 
+fn algorithms() -> impl Strategy<Value = Algorithm> {
+    prop::sample::select(&ALGORITHMS[..])
+}
+
 proptest! {
     #[test]
-    fn gcra_is_a_leaking_bucket(quota in quotas(), start in starts(), asks in asks()) {
-        let (engine, cell, mut model) = (engine(quota), Cell::default(), Bucket::new(quota));
+    fn each_algorithm_decides_as_its_model(
+        quota in quotas(),
+        algorithm in algorithms(),
+        start in starts(),
+        asks in asks(),
+    ) {
+        let quota = quota.algorithm(algorithm);
+        let (mut key, mut model) = (Key::new(Engine::new(&quota)), models::model(quota));
         let mut now = start;
         for (n, thousandths, more) in asks {
             now += quota.period_nanos() * thousandths / 1000 + more;
-            let verdict = cell.spend(&engine, n, Nanos(now));
+            let (asked, verdict) = (key.ask(n, now), key.spend(n, now));
+            prop_assert_eq!(asked, verdict);
             let expected = model.check(n, now);
-            prop_assert!(same(verdict, now, expected), "{verdict:?} at {now}, expected {expected:?}");
-            if let Verdict::NotUntil(at) = verdict {
-                prop_assert!(exact(&engine, &cell, n, at), "{verdict:?} at {now} is not exact");
-            }
+            prop_assert!(models::same(verdict, now, expected), "{:?} at {}, expected {:?}", verdict, now, expected);
         }
     }
 
     #[test]
-    fn a_fixed_window_counts_per_window(quota in quotas(), start in starts(), asks in asks()) {
-        let (engine, cell, mut model) = (fixed(quota), Cell::default(), Windows::default());
-        let mut now = start;
-        for (n, thousandths, more) in asks {
-            now += quota.period_nanos() * thousandths / 1000 + more;
-            let verdict = cell.spend(&engine, n, Nanos(now));
-            let expected = model.check(quota, n, now);
-            prop_assert!(same(verdict, now, expected), "{verdict:?} at {now}, expected {expected:?}");
-            if let Verdict::NotUntil(at) = verdict {
-                prop_assert!(exact(&engine, &cell, n, at), "{verdict:?} at {now} is not exact");
+    fn a_retry_is_admitted_at_the_instant_that_was_said_and_no_nanosecond_before(
+        quota in quotas(),
+        start in starts(),
+        asks in asks(),
+    ) {
+        for engine in engines(quota) {
+            let (mut key, mut now) = (Key::new(engine), start);
+            for (n, thousandths, more) in &asks {
+                now += quota.period_nanos() * thousandths / 1000 + more;
+                if let Verdict::NotUntil(at) = key.spend(*n, now) {
+                    prop_assert!(at > Nanos(now), "{:?}: {:?} at {}", engine, at, now);
+                    prop_assert!(key.is_exact(*n, at), "{:?}: {:?} at {} is not exact", engine, at, now);
+                }
             }
         }
     }
@@ -165,49 +129,43 @@ proptest! {
     #[test]
     fn readings_out_of_order_admit_no_more(
         quota in quotas(),
+        algorithm in algorithms(),
         start in starts(),
         readings in prop::collection::vec(0_u64..5_000, 1..300),
     ) {
+        let quota = quota.algorithm(algorithm);
         let period = quota.period_nanos();
-        let (gcra, cell) = (engine(quota), Cell::default());
-        let (window, counts) = (fixed(quota), Cell::default());
-        let (mut through, mut per_window) = (0, BTreeMap::<u64, u32>::new());
-        let mut latest = 0;
+        let mut key = Key::new(Engine::new(&quota));
+        // By the time that all clocks agree on, a check is at the latest reading.
+        let (mut latest, mut through) = (0, Vec::new());
         for reading in readings {
             let now = start + period * reading / 1000;
             latest = latest.max(now);
-            through += u64::from(allowed(cell.spend(&gcra, 1, Nanos(now))));
-            if allowed(counts.spend(&window, 1, Nanos(now))) {
-                // By the time that all clocks agree on, it is the latest window.
-                *per_window.entry(latest / period).or_default() += 1;
+            if key.spend(1, now).is_allowed() {
+                through.push(latest);
             }
         }
-        let interval = period.div_ceil(u64::from(quota.limit()));
-        let most = u64::from(quota.max_at_once()) + (latest - start) / interval;
-        prop_assert!(through <= most, "{through} of at most {most}");
-        prop_assert!(per_window.values().all(|n| *n <= quota.limit()), "{per_window:?}");
+        models::assert_within(quota, start, latest, &through)?;
     }
 
     #[test]
-    fn a_word_past_its_idle_time_is_as_good_as_new(
+    fn a_state_past_its_idle_time_is_as_good_as_new(
         quota in quotas(),
-        windows in any::<bool>(),
+        algorithm in algorithms(),
         start in starts(),
-        cells in prop::collection::vec(1_u32..4, 1..20),
+        cells in prop::collection::vec((1_u32..4, 0_u64..500), 1..20),
         n in 0_u32..12,
     ) {
-        let engine = if windows { fixed(quota) } else { engine(quota) };
-        let cell = Cell::default();
-        for n in cells {
-            cell.spend(&engine, n, Nanos(start));
+        let mut key = Key::new(Engine::new(&quota.algorithm(algorithm)));
+        let mut now = start;
+        for (n, thousandths) in cells {
+            now += quota.period_nanos() * thousandths / 1000;
+            key.spend(n, now);
         }
-        let idle = engine.idle_at(cell.word());
-        for now in [idle, Nanos(idle.0 + 1), Nanos(idle.0 + 7 * quota.period_nanos())] {
-            let now = now.max(Nanos(start));
-            prop_assert_eq!(
-                engine.step(cell.word(), n, now).verdict,
-                engine.step(0, n, now).verdict
-            );
+        let idle = key.engine.idle_at(&key.state).0.max(now);
+        for now in [idle, idle + 1, idle + 7 * quota.period_nanos()] {
+            prop_assert_eq!(key.ask(n, now), Key::new(key.engine).ask(n, now));
+            prop_assert_eq!(key.engine.spent(&key.state, Nanos(now)), 0);
         }
     }
 
@@ -215,51 +173,82 @@ proptest! {
     fn a_change_of_quota_keeps_what_was_spent(
         from in quotas(),
         to in quotas(),
-        windows in any::<[bool; 2]>(),
+        algorithms in (algorithms(), algorithms()),
         start in starts(),
         tries in 0_u32..12,
     ) {
-        let pick = |windows, quota| if windows { fixed(quota) } else { engine(quota) };
-        let (from, to) = (pick(windows[0], from), pick(windows[1], to));
-        let (cell, now) = (Cell::default(), Nanos(start));
-        let spent = u32::try_from(admitted(&from, &cell, tries, now)).unwrap();
-        prop_assume!(windows == [false, false] || spent == tries);
+        let (from, to) = (from.algorithm(algorithms.0), to.algorithm(algorithms.1));
+        let (to, mut key) = (Engine::new(&to), Key::new(Engine::new(&from)));
+        let spent = key.admitted(tries, start);
+        // A denied check counts in a fixed window.
+        prop_assume!(algorithms.0 != Algorithm::FixedWindow || spent == tries);
 
-        let word = to.carry(&from, cell.word(), now);
-        let whole = to.remaining(0, now);
-        prop_assert_eq!(to.remaining(word, now), whole.saturating_sub(spent));
-        prop_assert!(to.idle_at(word) <= Nanos(start.saturating_add(Quota::longest_span())));
+        let now = Nanos(start);
+        let state = to.carry(0, &key.engine, &key.state, now);
+        let whole = to.remaining(&to.fresh(0), now);
+        prop_assert_eq!(to.remaining(&state, now), whole.saturating_sub(spent));
+        prop_assert!(to.idle_at(&state) <= Nanos(start.saturating_add(Quota::longest_span())));
+    }
+
+    /// ITU-T I.371 calls them one algorithm: each checks the other.
+    #[test]
+    fn gcra_and_the_leaky_bucket_decide_alike(quota in quotas(), start in starts(), asks in asks()) {
+        let [gcra, _, leaky, _, _] = engines(quota);
+        let (mut one, mut other, mut now) = (Key::new(gcra), Key::new(leaky), start);
+        for (n, thousandths, more) in asks {
+            now += quota.period_nanos() * thousandths / 1000 + more;
+            prop_assert_eq!(one.spend(n, now), other.spend(n, now));
+        }
+    }
+
+    /// One word, stepped without a lock, decides as the whole state does.
+    #[test]
+    fn a_word_decides_as_the_state_that_it_stands_for(
+        quota in quotas(),
+        start in starts(),
+        asks in asks(),
+    ) {
+        fn agree<M: Word>(meter: &M, start: u64, period: u64, asks: &[(u32, u64, u64)]) {
+            let (cell, mut state, mut now) = (Cell::default(), M::State::default(), start);
+            for (n, thousandths, more) in asks {
+                now += period * thousandths / 1000 + more;
+                let at = Nanos(now);
+                assert_eq!(cell.spend(meter, *n, at), meter.spend(&mut state, *n, at));
+            }
+        }
+        let period = quota.period_nanos();
+        agree(&Gcra::new(&quota), start, period, &asks);
+        agree(&LeakyBucket::new(&quota), start, period, &asks);
+        let windows = quota.algorithm(Algorithm::FixedWindow);
+        agree(&FixedWindow::new(&windows), start, period, &asks);
     }
 }
 
 #[test]
 fn a_limit_of_zero_and_a_burst_of_zero_are_closed() {
-    assert!(engine(Quota::per_second(0)).is_closed());
-    assert!(engine(Quota::per_second(0).burst(5)).is_closed());
-    assert!(fixed(Quota::per_second(0)).is_closed());
-    assert!(engine(Quota::per_second(5).burst(0)).is_closed());
-    assert!(!fixed(Quota::per_second(5).burst(0)).is_closed());
-    for engine in [engine(Quota::per_second(0)), fixed(Quota::per_second(0))] {
-        let cell = Cell::default();
-        assert_eq!(cell.spend(&engine, 1, Nanos(SECOND)), Verdict::Never);
-        assert_eq!(cell, Cell::default());
+    for engine in engines(Quota::per_second(0))
+        .into_iter()
+        .chain(engines(Quota::per_second(0).burst(5)))
+    {
+        assert!(engine.is_closed(), "{engine:?}");
+        let mut key = Key::new(engine);
+        assert_eq!(key.spend(1, SECOND), Verdict::Never);
+        assert_eq!(key.state, engine.fresh(0));
     }
+    let closed = engines(Quota::per_second(5).burst(0)).map(|engine| engine.is_closed());
+    assert_eq!(closed, [true, true, true, false, false]);
 }
 
 #[test]
 fn rates_above_one_per_nanosecond_are_held_there() {
-    for engine in [
-        engine(Quota::per_second(u32::MAX).burst(3)),
-        engine(
-            Quota::new(u32::MAX, Duration::from_micros(1))
-                .unwrap()
-                .burst(1000),
-        ),
-        fixed(Quota::new(u32::MAX, Duration::from_micros(1)).unwrap()),
-    ] {
-        let (cell, now) = (Cell::default(), Nanos(SECOND));
-        assert!(admitted(&engine, &cell, 5_000, now) > 0);
-        let more = admitted(&engine, &cell, 5_000, Nanos(now.0 + 1));
+    let short = Quota::new(u32::MAX, Duration::from_micros(1)).unwrap();
+    let [gcra, tokens, leaky, windows, _] = engines(short.burst(1000));
+    let fast = &engines(Quota::per_second(u32::MAX).burst(3))[..3];
+    // A sliding window has no rate: the limit may be spent at once.
+    for engine in [gcra, tokens, leaky, windows].iter().chain(fast) {
+        let mut key = Key::new(*engine);
+        assert!(key.admitted(5_000, SECOND) > 0);
+        let more = key.admitted(5_000, SECOND + 1);
         assert!(more <= 1_000, "{engine:?} admitted {more} more");
     }
 }
@@ -273,199 +262,157 @@ fn extremes_neither_panic_nor_admit_too_much() {
         Quota::new(1, longest).unwrap(),
         Quota::new(3, Duration::from_micros(1)).unwrap(),
     ] {
-        for engine in [engine(quota), fixed(quota)] {
-            for now in [
+        for engine in engines(quota) {
+            let times = [
                 0,
                 1,
                 1_700_000_000 * SECOND,
                 u64::MAX / 2,
                 u64::MAX - 1,
                 u64::MAX,
-            ] {
-                let cell = Cell::default();
-                for n in [1, u32::MAX, 0, 7] {
-                    cell.spend(&engine, n, Nanos(now));
-                    let word = cell.word();
-                    engine.spent(word, Nanos(now));
-                    engine.remaining(word, Nanos(now));
-                    engine.resets_at(word, Nanos(now));
-                    engine.idle_at(word);
+            ];
+            for now in times {
+                let mut key = Key::new(engine);
+                for n in [1, u32::MAX, 0, 7, u32::MAX, u32::MAX] {
+                    for now in [now, now / 2, now.saturating_add(1)] {
+                        key.spend(n, now);
+                        engine.spent(&key.state, Nanos(now));
+                        engine.remaining(&key.state, Nanos(now));
+                        engine.resets_at(&key.state, Nanos(now));
+                        engine.idle_at(&key.state);
+                    }
                 }
             }
         }
     }
-    let one = engine(Quota::new(1, longest).unwrap().burst(u32::MAX));
-    assert_eq!(admitted(&one, &Cell::default(), 10, Nanos(SECOND)), 1);
+    let one = Quota::new(1, longest).unwrap().burst(u32::MAX);
+    for engine in engines(one) {
+        assert_eq!(Key::new(engine).admitted(10, SECOND), 1, "{engine:?}");
+    }
+}
+
+#[test]
+fn a_token_bucket_loses_no_fraction_of_a_token() {
+    // A third of a second is no whole number of nanoseconds.
+    let quota = Quota::per_second(3).algorithm(Algorithm::TokenBucket);
+    let mut key = Key::new(Engine::new(&quota));
+    let mut through = 0;
+    for millisecond in 0..3_600_000_u64 {
+        through += u32::from(key.spend(1, SECOND + millisecond * 1_000_000).is_allowed());
+    }
+    // The burst, and what came back until a millisecond before the hour.
+    assert_eq!(through, 3 + 3 * 3600 - 1);
+    assert_eq!(
+        key.spend(1, 3601 * SECOND - 1),
+        Verdict::NotUntil(Nanos(3601 * SECOND))
+    );
+}
+
+#[test]
+fn a_caller_who_asks_steadily_does_not_starve() {
+    for engine in engines(Quota::per_second(10)) {
+        let mut key = Key::new(engine);
+        let mut through = 0;
+        for tick in 0..1_000_u64 {
+            through += u32::from(key.spend(1, SECOND + tick * 10_000_000).is_allowed());
+        }
+        // Ten seconds at ten per second, and what may pass at once.
+        assert!(
+            (100..=110).contains(&through),
+            "{engine:?} admitted {through}"
+        );
+    }
+}
+
+#[test]
+fn a_sliding_window_has_no_edge() {
+    let quota = Quota::per_second(5).algorithm(Algorithm::SlidingWindow);
+    let mut key = Key::new(Engine::new(&quota));
+    // All at the end of a calendar second: a fixed window would take five more right after.
+    assert_eq!(key.admitted(9, 2 * SECOND - 1), 5);
+    assert_eq!(key.admitted(9, 2 * SECOND), 0);
+    assert_eq!(key.admitted(9, 3 * SECOND - 2), 0);
+    assert_eq!(key.admitted(9, 3 * SECOND - 1), 5);
+}
+
+#[test]
+fn a_sliding_window_tells_checks_of_one_instant_apart() {
+    let quota = Quota::per_second(5).algorithm(Algorithm::SlidingWindow);
+    assert_eq!(Key::new(Engine::new(&quota)).admitted(1_000, SECOND), 5);
+}
+
+#[test]
+fn the_log_of_a_sliding_window_stays_short() {
+    for limit in [64, 65, 100_000] {
+        let quota = Quota::per_second(limit).algorithm(Algorithm::SlidingWindow);
+        let engine = Engine::new(&quota);
+        let mut key = Key::new(engine);
+        let State::SlidingWindow(_, log) = &key.state else {
+            panic!("{key:?}");
+        };
+        let capacity = log.capacity();
+        for step in 0..100_000 {
+            key.spend(1, SECOND + step * 31_000);
+        }
+        let State::SlidingWindow(_, log) = &key.state else {
+            panic!("{key:?}");
+        };
+        assert!(log.len() <= 66, "{} for {limit}", log.len());
+        assert_eq!(log.capacity(), capacity, "a check allocated");
+    }
 }
 
 #[test]
 fn a_denied_check_counts_in_a_fixed_window() {
-    let quota = Quota::per_second(2);
-    let (engine, cell) = (fixed(quota), Cell::default());
-    assert_eq!(admitted(&engine, &cell, 5, Nanos(0)), 2);
-    assert_eq!(engine.spent(cell.word(), Nanos(0)), 5);
+    let fixed = |limit| Engine::new(&Quota::per_second(limit).algorithm(Algorithm::FixedWindow));
+    let mut key = Key::new(fixed(2));
+    assert_eq!(key.admitted(5, 0), 2);
+    assert_eq!(key.engine.spent(&key.state, Nanos(0)), 5);
     // A greater limit for the same windows finds all five of them.
-    let wider = fixed(Quota::per_second(6));
-    let word = wider.carry(&engine, cell.word(), Nanos(0));
-    assert_eq!(wider.remaining(word, Nanos(0)), 1);
+    let wider = fixed(6);
+    let state = wider.carry(0, &key.engine, &key.state, Nanos(0));
+    assert_eq!(wider.remaining(&state, Nanos(0)), 1);
 }
 
 #[test]
 fn a_denied_batch_leaves_the_rest_to_smaller_ones() {
-    for engine in [engine(Quota::per_second(5)), fixed(Quota::per_second(5))] {
-        let (cell, now) = (Cell::default(), Nanos(SECOND));
-        assert!(allowed(cell.spend(&engine, 3, now)));
-        assert!(matches!(cell.spend(&engine, 3, now), Verdict::NotUntil(_)));
-        assert!(allowed(cell.spend(&engine, 2, now)));
-        assert_eq!(cell.spend(&engine, 6, now), Verdict::Never);
+    for engine in engines(Quota::per_second(5)) {
+        let mut key = Key::new(engine);
+        assert!(key.spend(3, SECOND).is_allowed());
+        assert!(matches!(key.spend(3, SECOND), Verdict::NotUntil(_)));
+        assert!(key.spend(2, SECOND).is_allowed());
+        assert_eq!(key.spend(6, SECOND), Verdict::Never);
     }
 }
 
 #[test]
 fn windows_are_aligned_to_multiples_of_their_length() {
-    let engine = fixed(Quota::per_second(1));
-    let cell = Cell::default();
-    assert_eq!(admitted(&engine, &cell, 1, Nanos(SECOND - 1)), 1);
-    assert_eq!(admitted(&engine, &cell, 2, Nanos(SECOND)), 1);
-    assert_eq!(
-        engine.resets_at(cell.word(), Nanos(SECOND + 300)),
-        Nanos(2 * SECOND)
-    );
+    let engine = Engine::new(&Quota::per_second(1).algorithm(Algorithm::FixedWindow));
+    let mut key = Key::new(engine);
+    assert_eq!(key.admitted(1, SECOND - 1), 1);
+    assert_eq!(key.admitted(2, SECOND), 1);
+    let resets = engine.resets_at(&key.state, Nanos(SECOND + 300));
+    assert_eq!(resets, Nanos(2 * SECOND));
 }
 
 #[test]
 fn threads_on_one_cell_admit_exactly_the_quota() {
-    const THREADS: usize = 8;
-    for engine in [engine(Quota::per_hour(1000)), fixed(Quota::per_hour(1000))] {
+    fn run<M: Word + Sync + std::fmt::Debug>(meter: &M) {
+        const THREADS: usize = 8;
         let (cell, barrier) = (Cell::default(), Barrier::new(THREADS));
         let through: usize = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..THREADS)
-                .map(|_| {
-                    scope.spawn(|| {
-                        barrier.wait();
-                        admitted(&engine, &cell, 500, Nanos(SECOND))
-                    })
-                })
-                .collect();
-            threads.into_iter().map(|t| t.join().unwrap()).sum()
+            let check = || {
+                barrier.wait();
+                let tries = (0..500).map(|_| cell.spend(meter, 1, Nanos(SECOND)));
+                tries.filter(|verdict| verdict.is_allowed()).count()
+            };
+            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(check)).collect();
+            threads.into_iter().map(|it| it.join().unwrap()).sum()
         });
-        assert_eq!(through, 1000, "{engine:?}");
+        assert_eq!(through, 1000, "{meter:?}");
     }
-}
-
-// What the algorithms that ship with ratelimit_meter get wrong, done right
-// through the same trait and the same limiter.
-mod measured_defects {
-    use super::*;
-
-    #[derive(Clone, Debug, Default)]
-    struct Zero;
-
-    impl Clock for Zero {
-        type Instant = Nanos;
-
-        fn now(&self) -> Nanos {
-            Nanos(0)
-        }
-    }
-
-    fn limiter<A: MeterAlgorithm<Nanos>>() -> DirectRateLimiter<A, Zero> {
-        DirectRateLimiter::per_second(NonZeroU32::new(20).unwrap())
-    }
-
-    const AT: Nanos = Nanos(1_700_000_000 * SECOND);
-
-    #[test]
-    fn a_burst_is_the_limit_and_not_one_more() {
-        let mut gcra = limiter::<Gcra>();
-        assert_eq!((0..100).filter(|_| gcra.check_at(AT).is_ok()).count(), 20);
-        let mut windows = limiter::<FixedWindow>();
-        assert_eq!(
-            (0..100).filter(|_| windows.check_at(AT).is_ok()).count(),
-            20
-        );
-    }
-
-    #[test]
-    fn the_reported_wait_is_one_interval_and_not_a_whole_window() {
-        let mut gcra = limiter::<Gcra>();
-        assert!(gcra.check_n_at(20, AT).is_ok());
-        let refusal = gcra.check_at(AT).unwrap_err();
-        assert_eq!(refusal.wait_time_from(AT), Duration::from_millis(50));
-        let almost = AT + Duration::from_nanos(49_999_999);
-        assert!(gcra.check_at(almost).is_err());
-        assert!(gcra.check_at(AT + Duration::from_millis(50)).is_ok());
-    }
-
-    #[test]
-    fn a_batch_is_charged_once() {
-        let mut gcra = limiter::<Gcra>();
-        assert!(gcra.check_n_at(10, AT).is_ok());
-        assert!(gcra.check_n_at(10, AT).is_ok());
-        assert!(gcra.check_at(AT).is_err());
-    }
-
-    #[test]
-    fn a_batch_of_nothing_resets_nothing() {
-        let mut gcra = limiter::<Gcra>();
-        assert!(gcra.check_n_at(20, AT).is_ok());
-        assert!(gcra.check_n_at(0, AT).is_ok());
-        assert!(gcra.check_at(AT).is_err());
-        let mut windows = limiter::<FixedWindow>();
-        assert!(windows.check_n_at(20, AT).is_ok());
-        assert!(windows.check_n_at(0, AT).is_ok());
-        assert!(windows.check_at(AT).is_err());
-    }
-
-    #[test]
-    fn a_clock_near_zero_admits_the_whole_burst() {
-        for at in [Nanos(0), Nanos(1), Nanos(1000)] {
-            let mut gcra = limiter::<Gcra>();
-            assert_eq!((0..100).filter(|_| gcra.check_at(at).is_ok()).count(), 20);
-            let mut windows = limiter::<FixedWindow>();
-            assert_eq!(
-                (0..100).filter(|_| windows.check_at(at).is_ok()).count(),
-                20
-            );
-        }
-    }
-
-    #[test]
-    fn readings_to_and_fro_admit_no_more_than_the_burst() {
-        let mut gcra = limiter::<Gcra>();
-        let mut windows = limiter::<FixedWindow>();
-        // Two readings of one instant, a second apart, over and over.
-        let (late, early) = (AT, Nanos(AT.0 - SECOND));
-        assert!(gcra.check_at(late).is_ok());
-        assert!(windows.check_at(late).is_ok());
-        let readings = [early, late].into_iter().cycle().take(1000);
-        let mut through = (0, 0);
-        for at in readings {
-            through.0 += u32::from(gcra.check_at(at).is_ok());
-            through.1 += u32::from(windows.check_at(at).is_ok());
-        }
-        assert_eq!(through, (19, 19));
-    }
-
-    #[test]
-    fn a_cell_heavier_than_the_capacity_is_refused() {
-        let (one, two) = (NonZeroU32::new(1).unwrap(), NonZeroU32::new(2).unwrap());
-        let second = Duration::from_secs(1);
-        assert!(<Gcra as MeterAlgorithm<Nanos>>::construct(one, two, second).is_err());
-        assert!(<FixedWindow as MeterAlgorithm<Nanos>>::construct(one, two, second).is_err());
-    }
-
-    #[test]
-    fn the_state_says_when_it_stops_mattering() {
-        let cell = Cell::default();
-        let twenty = NonZeroU32::new(20).unwrap();
-        let one = NonZeroU32::MIN;
-        let gcra = Gcra::construct(twenty, one, Duration::from_secs(1)).unwrap();
-        assert_eq!(cell.last_touched(&gcra), None);
-        assert!(gcra.test_and_update(&cell, AT).is_ok());
-        assert_eq!(
-            cell.last_touched(&gcra),
-            Some(AT + Duration::from_millis(50))
-        );
-    }
+    let quota = Quota::per_hour(1000);
+    run(&Gcra::new(&quota));
+    run(&LeakyBucket::new(&quota));
+    run(&FixedWindow::new(&quota.algorithm(Algorithm::FixedWindow)));
 }

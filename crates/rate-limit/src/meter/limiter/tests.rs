@@ -1,0 +1,94 @@
+use std::sync::Barrier;
+
+use super::*;
+use crate::{
+    clock::ManualClock,
+    meter::{Gcra, ShippedGcra, ShippedLeakyBucket, SlidingWindow},
+};
+
+const TWENTY: NonZeroU32 = NonZeroU32::new(20).unwrap();
+const SECOND: Duration = Duration::from_secs(1);
+
+fn limiter<A>() -> (MeterLimiter<u32, A>, ManualClock)
+where
+    A: Algorithm<Nanos>,
+    A::NegativeDecision: NonConformance<Nanos>,
+{
+    let time = Clock::manual();
+    time.set(Duration::from_secs(1_700_000_000));
+    let limiter = MeterLimiter::new(TWENTY, SECOND, time.clock()).unwrap();
+    (limiter, time)
+}
+
+#[test]
+fn algorithms_of_the_package_and_ours_can_be_plugged_in() {
+    fn admitted<A>() -> usize
+    where
+        A: Algorithm<Nanos>,
+        A::NegativeDecision: NonConformance<Nanos>,
+    {
+        let (limiter, _) = limiter::<A>();
+        (0..100).filter(|_| limiter.check(&7).is_allowed()).count()
+    }
+    assert_eq!(admitted::<Gcra>(), 20);
+    assert_eq!(admitted::<SlidingWindow>(), 20);
+    assert_eq!(admitted::<ShippedLeakyBucket<Nanos>>(), 20);
+    // As it ships.
+    assert_eq!(admitted::<ShippedGcra<Nanos>>(), 21);
+}
+
+#[test]
+fn a_refusal_says_when_and_a_batch_too_large_never() {
+    let (limiter, time) = limiter::<ShippedLeakyBucket<Nanos>>();
+    assert!(limiter.check_n(&7, 20).is_allowed());
+    let wait = Duration::from_millis(50);
+    assert_eq!(limiter.check(&7).retry_after(), Some(wait));
+    time.advance(wait);
+    assert!(limiter.check(&7).is_allowed());
+    assert_eq!(limiter.check_n(&7, 21), Decision::Never);
+    assert!(limiter.clone().reset(&7));
+    assert!(limiter.check_n(&7, 20).is_allowed());
+}
+
+#[test]
+fn idle_keys_are_swept_and_make_room_for_new_ones() {
+    let time = Clock::manual();
+    let algorithm = Gcra::construct(TWENTY, NonZeroU32::MIN, SECOND).unwrap();
+    let limiter = MeterLimiter::with(algorithm, NonZeroUsize::MIN, time.clock());
+    let answers: Vec<_> = (0..1000_u32).map(|key| limiter.check(&key)).collect();
+    let allowed = answers.iter().filter(|answer| answer.is_allowed());
+    assert_eq!(allowed.count(), SHARDS);
+    assert_eq!(limiter.len(), SHARDS);
+    // The cell of the one key in its shard is back by then.
+    let refused = answers.iter().position(|answer| !answer.is_allowed());
+    let refused = u32::try_from(refused.unwrap()).unwrap();
+    assert_eq!(limiter.check(&refused).retry_after(), Some(SECOND / 20));
+
+    time.advance(SECOND / 20 - Duration::from_nanos(1));
+    assert!(!limiter.check(&refused).is_allowed());
+    time.advance(Duration::from_nanos(1));
+    assert!(limiter.check(&refused).is_allowed());
+    assert_eq!(limiter.sweep(), SHARDS - 1);
+    assert_eq!(limiter.len(), 1);
+    assert!(!limiter.is_empty());
+}
+
+#[test]
+fn a_first_touch_by_many_threads_meets_in_one_state() {
+    const THREADS: usize = 4;
+    let time = Clock::manual();
+    let algorithm = Gcra::construct(NonZeroU32::MIN, NonZeroU32::MIN, SECOND).unwrap();
+    let limiter = MeterLimiter::with(algorithm, crate::config::MAX_KEYS, time.clock());
+    let barrier = Barrier::new(THREADS);
+    let through: usize = std::thread::scope(|scope| {
+        let check = || {
+            barrier.wait();
+            (0..3000_u32)
+                .filter(|key| limiter.check(key).is_allowed())
+                .count()
+        };
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(check)).collect();
+        threads.into_iter().map(|it| it.join().unwrap()).sum()
+    });
+    assert_eq!(through, 3000);
+}

@@ -1,0 +1,168 @@
+//! One shard: a table of keys with a hand that goes round it.
+
+use hashbrown::HashTable;
+
+use super::Swept;
+use crate::{
+    clock::Nanos,
+    config::WhenFull,
+    machine::State,
+    rules::{Known, Rule},
+};
+
+pub(super) struct Shard<K> {
+    /// What meters a key when the check does not say.
+    pub(super) rule: Rule,
+    /// Keys were forgotten as idle at this time. A check that read its clock before must not begin a forgotten key
+    /// anew at that earlier time.
+    pub(super) floor: Nanos,
+    pub(super) entries: HashTable<Entry<K>>,
+    /// The bucket at which the next sweep goes on. Growth moves the keys about; who is missed is found next time.
+    swept: usize,
+    /// The bucket at which room is made next.
+    hand: usize,
+}
+
+pub(super) struct Entry<K> {
+    pub(super) key: K,
+    pub(super) state: State,
+}
+
+/// What making room came to.
+pub(super) struct Room {
+    pub(super) removed: usize,
+    /// Of those, the ones that were not idle.
+    pub(super) evicted: u64,
+}
+
+impl<K> Shard<K> {
+    pub(super) fn new(rule: Rule) -> Self {
+        Self {
+            rule,
+            floor: Nanos::default(),
+            entries: HashTable::new(),
+            swept: 0,
+            hand: 0,
+        }
+    }
+
+    /// Removes idle keys among the next buckets, until so many keys or buckets were looked at.
+    pub(super) fn sweep(
+        &mut self,
+        known: &Known,
+        keys: usize,
+        buckets: usize,
+        now: Nanos,
+    ) -> Swept {
+        let mut swept = Swept::default();
+        let end = self.entries.num_buckets();
+        let stop = self.swept.saturating_add(buckets).min(end);
+        while self.swept < stop && swept.examined < keys {
+            if let Some(idle) = self.is_idle(known, self.swept, now) {
+                swept.examined += 1;
+                if idle {
+                    self.remove(self.swept);
+                    swept.removed += 1;
+                }
+            }
+            self.swept += 1;
+        }
+        if swept.removed > 0 {
+            self.floor = self.floor.max(now);
+        }
+        if self.swept >= end {
+            self.swept = 0;
+        }
+        swept
+    }
+
+    /// Tells whether the last sweep came to the end.
+    pub(super) fn is_swept(&self) -> bool {
+        self.swept == 0
+    }
+
+    /// A flood of keys must not keep its memory when it is over.
+    pub(super) fn give_back_memory(&mut self, hasher: impl Fn(&Entry<K>) -> u64) {
+        let len = self.entries.len();
+        if len <= self.entries.num_buckets() / 8 {
+            self.entries.shrink_to(len * 2, hasher);
+        }
+    }
+
+    /// Frees a place among the next few keys: of those that are idle, else of the one that has spent least, and of
+    /// those the one idle soonest. What it spent is what forgetting it may over-admit.
+    ///
+    /// If nobody may be pushed out, it says when the first of them is idle, and looks at the same ones again next time.
+    pub(super) fn make_room(
+        &mut self,
+        known: &Known,
+        sample: usize,
+        when_full: WhenFull,
+        now: Nanos,
+    ) -> Result<Room, Nanos> {
+        let buckets = self.entries.num_buckets();
+        let mut room = Room {
+            removed: 0,
+            evicted: 0,
+        };
+        let (mut seen, mut least, mut soonest) = (0, None, Nanos(u64::MAX));
+        // The table may have shrunk.
+        let begin = self.hand.min(buckets - 1);
+        let mut step = 0;
+        while step < buckets && seen < sample {
+            let bucket = (begin + step) & (buckets - 1);
+            step += 1;
+            let Some(entry) = self.entries.get_bucket(bucket) else {
+                continue;
+            };
+            seen += 1;
+            let engine = known.engine(entry.state.rule());
+            let idle_at = engine.idle_at(&entry.state);
+            if idle_at <= now {
+                self.remove(bucket);
+                room.removed += 1;
+                continue;
+            }
+            soonest = soonest.min(idle_at);
+            let loss = (engine.spent(&entry.state, now), idle_at, bucket);
+            if least.is_none_or(|least| loss < least) {
+                least = Some(loss);
+            }
+        }
+        if room.removed > 0 {
+            self.floor = self.floor.max(now);
+        } else if when_full == WhenFull::Refuse {
+            return Err(soonest);
+        } else if let Some((_, _, bucket)) = least {
+            self.remove(bucket);
+            room = Room {
+                removed: 1,
+                evicted: 1,
+            };
+        }
+        self.hand = (begin + step) & (buckets - 1);
+        Ok(room)
+    }
+
+    fn is_idle(&self, known: &Known, bucket: usize, now: Nanos) -> Option<bool> {
+        let entry = self.entries.get_bucket(bucket)?;
+        Some(known.engine(entry.state.rule()).idle_at(&entry.state) <= now)
+    }
+
+    fn remove(&mut self, bucket: usize) {
+        if let Ok(entry) = self.entries.get_bucket_entry(bucket) {
+            entry.remove();
+        }
+    }
+}
+
+impl<K> Entry<K> {
+    /// Goes over to another rule. A closed one has nothing to spend, so that its states may say too little: the key
+    /// waits with the old rule's until the quota opens again, or it is idle.
+    pub(super) fn adapt(&mut self, known: &Known, rule: Rule, now: Nanos) {
+        if !rule.engine.is_closed() && rule.id != self.state.rule() {
+            let from = known.engine(self.state.rule());
+            self.state = rule.engine.carry(rule.id, from, &self.state, now);
+        }
+    }
+}
