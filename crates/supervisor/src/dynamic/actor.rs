@@ -302,7 +302,8 @@ impl State {
             drop(self.give_up_start(key).await);
         }
         let mut stops = Vec::with_capacity(self.children.len());
-        while let Some(key) = self.children.after(None) {
+        // The youngest is asked first, as in a static supervisor; nobody waits for it before the others are.
+        while let Some(key) = self.children.before(None) {
             if let Some(mut child) = self.remove(key) {
                 let stop = self.parent.stop(&mut child);
                 let id = Arc::clone(child.spec.id());
@@ -310,7 +311,8 @@ impl State {
             }
         }
         let mut errors: Vec<(ExitReason, usize)> = Vec::new();
-        for (id, unexpected) in join_all(stops).await {
+        // The eldest first again, so that the reports are in the order of the starts.
+        for (id, unexpected) in join_all(stops).await.into_iter().rev() {
             self.vacate(&id);
             let Some(reason) = unexpected else { continue };
             let text = reason.to_string();
