@@ -4,6 +4,7 @@ pub mod exrated;
 pub mod figures;
 pub mod fuse;
 pub mod otp;
+pub mod poolboy;
 mod recording;
 
 /// The code on the pages for users, compiled and run.

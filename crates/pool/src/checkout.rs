@@ -7,10 +7,9 @@ use std::time::Duration;
 use perennial_lifecycle::{ActorPath, Incarnation};
 use tokio::time::Instant;
 
-use crate::Worker;
-use crate::cells::Cells;
-use crate::seat::Seat;
-use crate::worker::Loan;
+use crate::machine::Lent;
+use crate::worker::Desk;
+use crate::{Worker, event};
 
 /// A borrowed worker; dropping it checks the worker in.
 ///
@@ -19,6 +18,8 @@ use crate::worker::Loan;
 /// A worker that is checked in while a call to it is unanswered, because the caller was cancelled in the
 /// middle of it, is killed: its supervisor starts it anew, and only then is it lent again. Messages that
 /// were cast do not count; they are handled before those of the next holder.
+///
+/// A worker that dies on loan frees its place at its death, not at the checkin.
 #[must_use = "dropping it checks the worker in"]
 pub struct Checkout<W: Worker> {
     // Dropped first: what the client does when it goes still happens within the loan.
@@ -34,13 +35,13 @@ impl<W: Worker> Checkout<W> {
     /// Returns where the worker lives.
     #[must_use]
     pub fn worker(&self) -> &ActorPath {
-        self.lease.loan.node.path()
+        self.lease.lent.desk.node.path()
     }
 
     /// Returns the run of the worker that was borrowed.
     #[must_use]
     pub fn incarnation(&self) -> &Arc<Incarnation> {
-        &self.lease.loan.incarnation
+        &self.lease.lent.desk.incarnation
     }
 
     /// Returns for how long it has been held.
@@ -53,6 +54,24 @@ impl<W: Worker> Checkout<W> {
     #[must_use]
     pub fn location(&self) -> &'static Location<'static> {
         self.lease.location
+    }
+
+    /// Returns for how long the worker had been idle when it was borrowed.
+    pub(crate) fn was_idle_for(&self) -> Duration {
+        let idle_since = self.lease.lent.idle_since;
+        idle_since.map_or(Duration::ZERO, |idle| {
+            self.lease.since.saturating_duration_since(idle)
+        })
+    }
+
+    /// Checks the worker in as one that is not in order: it is killed and started anew.
+    pub fn discard(mut self) {
+        self.lease.unfit = true;
+    }
+
+    pub(crate) fn discard_as_unfit(self, why: &str) {
+        event::unfit(&self.lease.lent.desk.cells.name, self.worker(), why);
+        self.discard();
     }
 }
 
@@ -74,20 +93,17 @@ impl<W: Worker> fmt::Debug for Checkout<W> {
     }
 }
 
-/// A worker on a seat: gives back the worker, then the seat.
+/// A worker on loan: gives it back when it is dropped.
 pub(crate) struct Lease {
-    pub(crate) cells: Arc<Cells>,
-    pub(crate) loan: Arc<Loan>,
-    pub(crate) place: usize,
+    pub(crate) lent: Lent<Arc<Desk>>,
     pub(crate) since: Instant,
     pub(crate) location: &'static Location<'static>,
-    /// Dropped after `drop` below has put the worker back: the next in the queue finds it there.
-    pub(crate) _seat: Seat,
+    /// It is not to be lent again.
+    pub(crate) unfit: bool,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.loan.end();
-        self.cells.check_in(self.place, &self.loan, self.since);
+        self.lent.desk.cells.check_in(self);
     }
 }

@@ -1,9 +1,10 @@
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 /// More workers than any pool has use for: a larger number is a slip of the pen.
-const MOST_WORKERS: usize = 1 << 20;
+pub(crate) const MOST_WORKERS: usize = 1 << 20;
 
 /// Which idle worker is lent next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -16,6 +17,38 @@ pub enum PoolStrategy {
     Fifo,
 }
 
+/// Which worker is ended when one comes back, nobody waits, and there are more than the pool keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dismissal {
+    /// Only a worker that was started beyond the size: those of the first hour live on.
+    #[default]
+    Overflow,
+    /// The one that has just come back, whichever it is: what poolboy does.
+    Returned,
+}
+
+/// How long a checkout waits.
+///
+/// ```
+/// # use perennial_pool::Timeout;
+/// # use std::time::Duration;
+/// assert_eq!(Timeout::from(Duration::from_secs(1)), Timeout::After(Duration::from_secs(1)));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Timeout {
+    /// As long as it takes.
+    Never,
+    /// At most so long.
+    After(Duration),
+}
+
+impl From<Duration> for Timeout {
+    fn from(limit: Duration) -> Self {
+        Self::After(limit)
+    }
+}
+
 /// The settings of a pool.
 ///
 /// | setting | key | default |
@@ -25,6 +58,17 @@ pub enum PoolStrategy {
 /// | which idle worker is lent | `strategy` | `lifo` |
 /// | how long a checkout waits | `wait_timeout` | "5s" |
 /// | how many may wait at once | `max_waiting` | no limit |
+/// | how many are started beside each other when the pool starts | `warm_up` | all |
+/// | which surplus worker is ended | `dismissal` | `overflow` |
+/// | how long a surplus worker may be idle before | `overflow_ttl` | not at all |
+/// | when an idle worker is replaced | `idle_timeout` | never |
+/// | when a worker is replaced, at its next checkin or when idle | `max_lifetime` | never |
+/// | by how much at random a lifetime is shorter | `lifetime_jitter` | "0s" |
+/// | after how much idleness a worker is checked when it is lent | `check_after` | never |
+/// | how long such a check may take | `check_timeout` | "1s" |
+/// | when a worker on loan is warned about | `hold_warning` | never |
+///
+/// The three times of idleness and life, and the warning, are looked at ten times within the shortest of them.
 ///
 /// ```
 /// # use perennial_pool::{PoolConfig, PoolStrategy};
@@ -52,6 +96,44 @@ pub struct PoolConfig {
     pub(crate) wait_timeout: Duration,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_waiting: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) warm_up: Option<NonZeroUsize>,
+    #[serde(default)]
+    pub(crate) dismissal: Dismissal,
+    #[serde(
+        default,
+        with = "humantime_serde",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub(crate) overflow_ttl: Option<Duration>,
+    #[serde(
+        default,
+        with = "humantime_serde",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub(crate) idle_timeout: Option<Duration>,
+    #[serde(
+        default,
+        with = "humantime_serde",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub(crate) max_lifetime: Option<Duration>,
+    #[serde(default, with = "humantime_serde")]
+    pub(crate) lifetime_jitter: Duration,
+    #[serde(
+        default,
+        with = "humantime_serde",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub(crate) check_after: Option<Duration>,
+    #[serde(default = "default_check_timeout", with = "humantime_serde")]
+    pub(crate) check_timeout: Duration,
+    #[serde(
+        default,
+        with = "humantime_serde",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub(crate) hold_warning: Option<Duration>,
 }
 
 impl PoolConfig {
@@ -63,6 +145,15 @@ impl PoolConfig {
             strategy: PoolStrategy::default(),
             wait_timeout: default_wait_timeout(),
             max_waiting: None,
+            warm_up: None,
+            dismissal: Dismissal::default(),
+            overflow_ttl: None,
+            idle_timeout: None,
+            max_lifetime: None,
+            lifetime_jitter: Duration::ZERO,
+            check_after: None,
+            check_timeout: default_check_timeout(),
+            hold_warning: None,
         }
     }
 
@@ -90,6 +181,61 @@ impl PoolConfig {
         self
     }
 
+    /// Starts so many workers beside each other when the pool starts, instead of all.
+    pub fn warm_up(mut self, at_once: NonZeroUsize) -> Self {
+        self.warm_up = Some(at_once);
+        self
+    }
+
+    /// Sets which worker is ended when there is one too many.
+    pub fn dismissal(mut self, dismissal: Dismissal) -> Self {
+        self.dismissal = dismissal;
+        self
+    }
+
+    /// Ends a surplus worker only when it has been idle for so long, instead of at once.
+    pub fn overflow_ttl(mut self, ttl: Duration) -> Self {
+        self.overflow_ttl = Some(ttl);
+        self
+    }
+
+    /// Replaces a worker that has been idle for so long.
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.idle_timeout = Some(limit);
+        self
+    }
+
+    /// Replaces a worker that has lived for so long; one on loan when it comes back.
+    pub fn max_lifetime(mut self, limit: Duration) -> Self {
+        self.max_lifetime = Some(limit);
+        self
+    }
+
+    /// Shortens each worker's lifetime by a random part of this, so that not all are replaced at once.
+    pub fn lifetime_jitter(mut self, jitter: Duration) -> Self {
+        self.lifetime_jitter = jitter;
+        self
+    }
+
+    /// Asks a worker that has been idle for so long whether it is [in order](crate::Worker::check) before it is
+    /// lent. One that is not is replaced, and the borrower gets another.
+    pub fn check_after(mut self, idle: Duration) -> Self {
+        self.check_after = Some(idle);
+        self
+    }
+
+    /// Sets how long a worker may take to say that it is in order.
+    pub fn check_timeout(mut self, limit: Duration) -> Self {
+        self.check_timeout = limit;
+        self
+    }
+
+    /// Warns, once per loan, when a worker has been on loan for so long.
+    pub fn hold_warning(mut self, after: Duration) -> Self {
+        self.hold_warning = Some(after);
+        self
+    }
+
     /// Returns how many workers are started up front.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -108,6 +254,18 @@ impl PoolConfig {
         self.wait_timeout
     }
 
+    /// Returns how often somebody must look at the times, if any is set.
+    pub(crate) fn tick(&self) -> Option<Duration> {
+        let times = [
+            self.overflow_ttl,
+            self.idle_timeout,
+            self.max_lifetime.map(|all| all - self.lifetime_jitter),
+            self.hold_warning,
+        ];
+        let shortest = times.into_iter().flatten().min()?;
+        Some((shortest / 10).max(Duration::from_millis(1)))
+    }
+
     /// Checks the settings for the pool called `pool`.
     ///
     /// # Errors
@@ -122,11 +280,27 @@ impl PoolConfig {
         if pool.is_empty() || pool.contains('/') {
             return Err(error(PoolField::Name, "must not be empty or contain `/`"));
         }
+        let times = [
+            (PoolField::OverflowTtl, self.overflow_ttl),
+            (PoolField::IdleTimeout, self.idle_timeout),
+            (PoolField::MaxLifetime, self.max_lifetime),
+            (PoolField::CheckTimeout, Some(self.check_timeout)),
+            (PoolField::HoldWarning, self.hold_warning),
+        ];
+        if let Some((field, _)) = times.iter().find(|(_, it)| *it == Some(Duration::ZERO)) {
+            return Err(error(*field, "must not be zero"));
+        }
+        if self.lifetime_jitter > Duration::ZERO
+            && self
+                .max_lifetime
+                .is_none_or(|all| all <= self.lifetime_jitter)
+        {
+            return Err(error(
+                PoolField::LifetimeJitter,
+                "must be shorter than max_lifetime",
+            ));
+        }
         match self.size.checked_add(self.max_overflow) {
-            Some(0) => Err(error(
-                PoolField::Size,
-                "size and max_overflow must not both be 0",
-            )),
             Some(all) if all <= MOST_WORKERS => Ok(()),
             _ if self.size > MOST_WORKERS => {
                 Err(error(PoolField::Size, "must be at most 1048576 workers"))
@@ -149,6 +323,18 @@ pub enum PoolField {
     Size,
     /// `max_overflow`.
     MaxOverflow,
+    /// `overflow_ttl`.
+    OverflowTtl,
+    /// `idle_timeout`.
+    IdleTimeout,
+    /// `max_lifetime`.
+    MaxLifetime,
+    /// `lifetime_jitter`.
+    LifetimeJitter,
+    /// `check_timeout`.
+    CheckTimeout,
+    /// `hold_warning`.
+    HoldWarning,
 }
 
 impl std::fmt::Display for PoolField {
@@ -157,6 +343,12 @@ impl std::fmt::Display for PoolField {
             Self::Name => "name",
             Self::Size => "size",
             Self::MaxOverflow => "max_overflow",
+            Self::OverflowTtl => "overflow_ttl",
+            Self::IdleTimeout => "idle_timeout",
+            Self::MaxLifetime => "max_lifetime",
+            Self::LifetimeJitter => "lifetime_jitter",
+            Self::CheckTimeout => "check_timeout",
+            Self::HoldWarning => "hold_warning",
         })
     }
 }
@@ -176,6 +368,10 @@ pub struct PoolConfigError {
 
 fn default_wait_timeout() -> Duration {
     Duration::from_secs(5)
+}
+
+fn default_check_timeout() -> Duration {
+    Duration::from_secs(1)
 }
 
 #[cfg(test)]
@@ -200,14 +396,27 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_without_workers_is_refused_and_the_error_names_pool_and_field() {
-        let error = PoolConfig::new(0).validate("db").unwrap_err();
-        assert_eq!(error.field, PoolField::Size);
+    fn settings_that_cannot_be_used_are_refused_and_the_error_names_pool_and_field() {
+        let second = Duration::from_secs(1);
+        let jitter = PoolConfig::new(1)
+            .max_lifetime(second)
+            .lifetime_jitter(second);
         assert_eq!(
-            error.to_string(),
-            "pool `db`: size: size and max_overflow must not both be 0"
+            jitter.validate("db").unwrap_err().to_string(),
+            "pool `db`: lifetime_jitter: must be shorter than max_lifetime"
         );
-        assert!(PoolConfig::new(0).max_overflow(1).validate("db").is_ok());
+        assert!(
+            PoolConfig::new(1)
+                .lifetime_jitter(second)
+                .validate("db")
+                .is_err()
+        );
+        let error = PoolConfig::new(1)
+            .idle_timeout(Duration::ZERO)
+            .validate("db");
+        assert_eq!(error.unwrap_err().field, PoolField::IdleTimeout);
+        // A pool without workers may be resized later.
+        assert!(PoolConfig::new(0).validate("db").is_ok());
         assert!(PoolConfig::new(1).validate("a/b").is_err());
         assert!(PoolConfig::new(usize::MAX).validate("db").is_err());
         let error = PoolConfig::new(1)

@@ -30,11 +30,14 @@ pub enum CheckoutError {
     },
     /// Nothing is idle, and the caller did not want to wait, or too many wait already.
     #[error(
-        "pool `{pool}`: no worker to be had: {in_use} in use of {size} + {max_overflow}, {waiting} waiting"
+        "pool `{pool}`: no worker to be had: {in_use} in use of {size} + {max_overflow}, {waiting} waiting{}",
+        because(.last_start_error)
     )]
     Exhausted {
         /// The pool.
         pool: Arc<str>,
+        /// How long this call has waited.
+        waited: Duration,
         /// How many wait.
         waiting: usize,
         /// How many workers are on loan.
@@ -43,6 +46,16 @@ pub enum CheckoutError {
         size: usize,
         /// How many more it may start.
         max_overflow: usize,
+        /// Why the last worker did not start, unless one has started since.
+        last_start_error: Option<ExitReason>,
+    },
+    /// The pool is [drained](crate::Pool::drain): it lends again when it is resumed.
+    #[error("pool `{pool}`: drained, {in_use} still in use")]
+    Drained {
+        /// The pool.
+        pool: Arc<str>,
+        /// How many workers are still on loan.
+        in_use: usize,
     },
     /// The pool was closed, or its tree is shutting down.
     #[error("pool `{pool}`: closed")]
@@ -50,11 +63,24 @@ pub enum CheckoutError {
         /// The pool.
         pool: Arc<str>,
     },
-    /// The worker that would have been lent did not start.
-    #[error("pool `{pool}`: a worker did not start")]
+    /// The worker that would have been lent did not start, or no worker is up and the next attempt to start
+    /// one comes too late for this call.
+    #[error(
+        "pool `{pool}`: a worker did not start: {in_use} in use of {size} + {max_overflow}, {waiting} waiting"
+    )]
     Start {
         /// The pool.
         pool: Arc<str>,
+        /// How long this call has waited.
+        waited: Duration,
+        /// How many others wait.
+        waiting: usize,
+        /// How many workers are on loan.
+        in_use: usize,
+        /// How many workers the pool keeps.
+        size: usize,
+        /// How many more it may start.
+        max_overflow: usize,
         /// Why.
         source: StartError,
     },
@@ -73,6 +99,7 @@ impl CheckoutError {
         match self {
             Self::TimedOut { pool, .. }
             | Self::Exhausted { pool, .. }
+            | Self::Drained { pool, .. }
             | Self::Closed { pool }
             | Self::Start { pool, .. } => pool,
         }

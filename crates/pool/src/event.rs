@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram};
-use perennial_lifecycle::{EventKind, Incarnation, Node, Scope};
+use perennial_lifecycle::{ActorPath, EventKind, ExitReason, Incarnation, Node, Scope};
 
-use crate::CheckoutError;
+use crate::{CheckoutError, Holder};
 
 /// The meters of one pool, resolved once.
 pub(crate) struct Meters {
@@ -78,13 +78,52 @@ pub(crate) fn refused(error: &CheckoutError) {
 }
 
 pub(crate) fn retired(pool: &str, scope: Option<&Scope>, node: &Node, incarnation: &Incarnation) {
+    let text = "retired: busy with what its holder gave up, or not in order";
     tracing::warn!(
-        pool.name = pool, actor.name = %node.path(), incarnation = incarnation.number(),
-        "retired: its holder gave up in the middle of a call"
+        pool.name = pool, actor.name = %node.path(), incarnation = incarnation.number(), "{text}"
     );
-    note(
-        scope.map(|scope| (scope, node)),
-        "retired: its holder gave up in the middle of a call",
+    note(scope.map(|scope| (scope, node)), text);
+}
+
+pub(crate) fn unfit(pool: &str, worker: &ActorPath, why: &str) {
+    tracing::warn!(pool.name = pool, actor.name = %worker, "not in order: {why}");
+}
+
+pub(crate) fn renewed(pool: &str, node: &Node) {
+    tracing::debug!(pool.name = pool, actor.name = %node.path(), "renewed: too old, or idle for too long");
+}
+
+pub(crate) fn held_for_long(pool: &str, scope: Option<&Scope>, node: &Node, holder: &Holder) {
+    let actor = holder.actor.as_ref().map(tracing::field::display);
+    tracing::warn!(
+        parent: &holder.span, pool.name = pool, actor.name = %node.path(), holder.actor = actor,
+        code.location = %holder.location, "on loan for {:?}", holder.held_for
+    );
+    let behalf = holder.actor.as_ref();
+    let behalf = behalf.map_or_else(String::new, |actor| format!(", on behalf of {actor}"));
+    let text = format!(
+        "on loan for {:?}, checked out at {}{behalf}",
+        holder.held_for, holder.location
+    );
+    note(scope.map(|scope| (scope, node)), text);
+}
+
+pub(crate) fn start_failed(pool: &str, attempts: u32, pause: Duration, reason: &ExitReason) {
+    tracing::warn!(
+        pool.name = pool,
+        attempts,
+        "a worker did not start, the next attempt follows in {pause:?}: {reason}"
+    );
+}
+
+pub(crate) fn resized(pool: &str, size: usize, max_overflow: usize) {
+    tracing::info!(pool.name = pool, size, max_overflow, "resized");
+}
+
+pub(crate) fn drained(pool: &str) {
+    tracing::info!(
+        pool.name = pool,
+        "drained: nothing is lent until it is resumed"
     );
 }
 

@@ -1,38 +1,22 @@
 use std::fmt;
 use std::panic::Location;
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use perennial_lifecycle::{ChildSpec, ExitReason, StartError};
-use perennial_supervisor::{StartChildError, Supervisor};
-use tokio::time::Instant;
-use tracing::Instrument as _;
+use perennial_lifecycle::{ActorPath, ChildSpec};
 
-use crate::actor::{self, Delivery, Recipient};
-use crate::cells::{Cells, Claim, Offer, Taken};
-use crate::checkout::Lease;
-use crate::seat::{Queue, Seat};
+use crate::cells::{Borrower, Cells};
 use crate::{
-    Checkout, CheckoutError, Holder, PoolConfig, PoolConfigError, PoolStats, PoolStatus, Worker,
-    WorkerRef,
+    Checkout, CheckoutError, Holder, PoolConfig, PoolConfigError, PoolStats, PoolStatus, PoolView,
+    PoolWorker, Timeout, Worker, actor,
 };
 
 /// A pool of supervised workers; cheap to clone, and still good after any of its actors was restarted.
 ///
 /// See the [crate's example](crate).
 pub struct Pool<W: Worker> {
-    worker: Arc<W>,
-    cells: Arc<Cells>,
-    queue: Queue,
-}
-
-/// What came of starting an overflow worker.
-enum Started {
-    Worker(Taken),
-    Failed(StartError),
-    /// The pool's supervisor is not up.
-    Down,
+    pub(crate) worker: Arc<W>,
+    pub(crate) cells: Arc<Cells>,
+    actor: Option<ActorPath>,
 }
 
 impl<W: Worker> Pool<W> {
@@ -48,23 +32,21 @@ impl<W: Worker> Pool<W> {
     ) -> Result<Self, PoolConfigError> {
         let name = name.into();
         config.validate(&name)?;
-        let queue = Queue::new(config.size + config.max_overflow);
         Ok(Self {
             worker: Arc::new(worker),
             cells: Cells::new(name, config),
-            queue,
+            actor: None,
         })
     }
 
     /// Describes the pool's supervisor, to be started once, in one tree.
     ///
-    /// Its id is the pool's name. Its children are the workers `worker-1`, `worker-2` and so on, the
-    /// overflow workers while there are any, and last the keeper, which closes the pool when it is told to
-    /// stop.
+    /// Its id is the pool's name. Its children are the workers `worker-1`, `worker-2` and so on, those beyond
+    /// the pool's size only while there are any, and the `keeper`, which looks after their times.
     ///
     /// # Panics
     ///
-    /// Never: the ids of the children are fixed.
+    /// Never: the settings of the children are fixed.
     pub fn child_spec(&self) -> ChildSpec {
         actor::pool_spec(&self.worker, &self.cells)
     }
@@ -75,7 +57,7 @@ impl<W: Worker> Pool<W> {
         &self.cells.name
     }
 
-    /// Returns the settings.
+    /// Returns the settings that it was made with; [`status`](Self::status) says how large it is now.
     pub fn config(&self) -> &PoolConfig {
         &self.cells.config
     }
@@ -90,7 +72,8 @@ impl<W: Worker> Pool<W> {
     /// - [`CheckoutError::TimedOut`] says how the pool stood when the time ran out.
     /// - [`CheckoutError::Exhausted`] when `max_waiting` others wait already.
     /// - [`CheckoutError::Start`] when a worker had to be started and was not; its source is the worker's
-    ///   own error.
+    ///   own error. At once when no worker is up and the next attempt comes after the deadline.
+    /// - [`CheckoutError::Drained`] when the pool was drained.
     /// - [`CheckoutError::Closed`] when the pool was closed or its tree is shutting down.
     ///
     /// # Cancel safety
@@ -138,10 +121,11 @@ impl<W: Worker> Pool<W> {
     /// ```
     #[track_caller]
     pub fn checkout(&self) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send + '_ {
-        self.borrow_within(self.cells.config.wait_timeout, Location::caller())
+        self.borrow(self.cells.config.wait_timeout.into(), Location::caller())
     }
 
-    /// Borrows a worker, waiting at most this long whatever the pool's own settings say.
+    /// Borrows a worker, waiting at most this long whatever the pool's own settings say:
+    /// a [`Duration`](std::time::Duration), or [`Timeout::Never`].
     ///
     /// # Errors
     ///
@@ -153,9 +137,9 @@ impl<W: Worker> Pool<W> {
     #[track_caller]
     pub fn checkout_within(
         &self,
-        limit: Duration,
-    ) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send + '_ {
-        self.borrow_within(limit, Location::caller())
+        limit: impl Into<Timeout>,
+    ) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send {
+        self.borrow(limit.into(), Location::caller())
     }
 
     /// Borrows a worker if one is to be had now, and never waits for one to come back.
@@ -166,7 +150,9 @@ impl<W: Worker> Pool<W> {
     ///
     /// - [`CheckoutError::Exhausted`] when all workers are on loan or being restarted.
     /// - [`CheckoutError::TimedOut`] when an overflow worker did not start in time.
-    /// - [`CheckoutError::Start`] and [`CheckoutError::Closed`] as for [`checkout`](Self::checkout).
+    /// - [`CheckoutError::Start`] when a worker had to be started and was not, or may not be started yet after
+    ///   failures.
+    /// - [`CheckoutError::Drained`] and [`CheckoutError::Closed`] as for [`checkout`](Self::checkout).
     ///
     /// # Cancel safety
     ///
@@ -199,8 +185,40 @@ impl<W: Worker> Pool<W> {
         F: FnOnce(Checkout<W>) -> Fut,
         Fut: Future<Output = T>,
     {
-        let checkout = self.borrow_within(self.cells.config.wait_timeout, Location::caller());
+        let checkout = self.borrow(self.cells.config.wait_timeout.into(), Location::caller());
         async move { Ok(work(checkout.await?).await) }
+    }
+
+    /// As [`transaction`](Self::transaction), waiting at most this long for the worker.
+    ///
+    /// # Errors
+    ///
+    /// As [`transaction`](Self::transaction).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`transaction`](Self::transaction).
+    #[track_caller]
+    pub fn transaction_within<'a, T, F, Fut>(
+        &'a self,
+        limit: Timeout,
+        work: F,
+    ) -> impl Future<Output = Result<T, CheckoutError>> + use<'a, W, T, F, Fut>
+    where
+        F: FnOnce(Checkout<W>) -> Fut,
+        Fut: Future<Output = T>,
+    {
+        let checkout = self.borrow(limit, Location::caller());
+        async move { Ok(work(checkout.await?).await) }
+    }
+
+    /// Returns a handle whose checkouts are listed as those of this actor.
+    #[must_use]
+    pub fn on_behalf_of(&self, actor: ActorPath) -> Self {
+        Self {
+            actor: Some(actor),
+            ..self.clone()
+        }
     }
 
     /// Counts workers and waiters, exactly, at this moment.
@@ -219,6 +237,47 @@ impl<W: Worker> Pool<W> {
     #[must_use]
     pub fn holders(&self) -> Vec<Holder> {
         self.cells.holders()
+    }
+
+    /// Lists the workers that are up: first the idle ones, the longest idle first, those on loan last.
+    #[must_use]
+    pub fn workers(&self) -> Vec<PoolWorker> {
+        self.cells.workers()
+    }
+
+    /// Changes how many workers the pool keeps, and how many more it may start.
+    ///
+    /// Missing workers are started in the background. Those that are one too many are ended: the idle ones now,
+    /// the others when they come back. Nobody who waits is sent away. The size outlives restarts of the
+    /// pool's supervisor.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolConfigError`] when there would be too many; nothing is changed then.
+    pub fn resize(&self, size: usize, max_overflow: usize) -> Result<(), PoolConfigError> {
+        self.view().resize(size, max_overflow)
+    }
+
+    /// Lends nothing more, and waits until all workers are back, or the pool is [resumed](Self::resume).
+    ///
+    /// Who waits and who comes is refused with [`CheckoutError::Drained`]. Workers live on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the wait; the pool stays drained until it is resumed.
+    pub async fn drain(&self) {
+        self.view().drain().await;
+    }
+
+    /// Lends again after a [drain](Self::drain).
+    pub fn resume(&self) {
+        self.cells.resume();
+    }
+
+    /// Says whether the pool was drained and not resumed.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.cells.is_drained()
     }
 
     /// Closes the pool for good: who waits and who comes is refused. Loans go on until they are dropped.
@@ -242,193 +301,10 @@ impl<W: Worker> Pool<W> {
         }
     }
 
-    async fn borrow_within(
-        &self,
-        limit: Duration,
-        location: &'static Location<'static>,
-    ) -> Result<Checkout<W>, CheckoutError> {
-        if self.cells.is_closed() {
-            return Err(self.cells.closed());
-        }
-        // Without waiting first: a timer costs more than all the rest.
-        let mut seat = self.queue.try_take();
-        if let Some(free) = seat {
-            match self.cells.take(location) {
-                Offer::Worker(taken) => {
-                    self.cells.note_no_wait();
-                    return self.hand_over(free, taken, location);
-                }
-                // A claim is dropped here and made again below, under the deadline.
-                Offer::Start(_) | Offer::Wait => seat = Some(free),
-            }
-        }
-        let Some(waiter) = self.cells.join() else {
-            return Err(self.cells.exhausted());
-        };
-        let span = tracing::debug_span!("pool.checkout", pool.name = &*self.cells.name);
-        let wait = self.wait(seat, location).instrument(span);
-        let outcome = tokio::time::timeout(limit, wait).await;
-        let waited = waiter.waited();
-        drop(waiter);
-        match outcome {
-            Ok(Ok(checkout)) => {
-                self.cells.note_wait(waited);
-                Ok(checkout)
-            }
-            Ok(Err(refused)) => Err(refused),
-            Err(_) => Err(self.cells.timed_out(waited)),
-        }
-    }
-
-    async fn borrow_now(
-        &self,
-        location: &'static Location<'static>,
-    ) -> Result<Checkout<W>, CheckoutError> {
-        if self.cells.is_closed() {
-            return Err(self.cells.closed());
-        }
-        let Some(seat) = self.queue.try_take() else {
-            return Err(self.cells.exhausted());
-        };
-        let claim = match self.cells.take(location) {
-            Offer::Worker(taken) => {
-                self.cells.note_no_wait();
-                return self.hand_over(seat, taken, location);
-            }
-            Offer::Start(claim) => claim,
-            Offer::Wait => return Err(self.cells.exhausted()),
-        };
-        let began = Instant::now();
-        let start = self.start_overflow(claim, location);
-        match tokio::time::timeout(self.cells.config.wait_timeout, start).await {
-            Ok(Started::Worker(taken)) => self.hand_over(seat, taken, location),
-            Ok(Started::Failed(source)) => Err(self.start_failed(source)),
-            Ok(Started::Down) => Err(self.cells.exhausted()),
-            Err(_) => Err(self.cells.timed_out(began.elapsed())),
-        }
-    }
-
-    /// Waits for a seat, then for a worker to sit on it.
-    async fn wait(
-        &self,
-        seat: Option<Seat>,
-        location: &'static Location<'static>,
-    ) -> Result<Checkout<W>, CheckoutError> {
-        let closing = pin!(self.cells.closing());
-        // Only now: a close between the first look and the line above would not be heard.
-        if self.cells.is_closed() {
-            return Err(self.cells.closed());
-        }
-        tokio::select! {
-            biased;
-            () = closing => Err(self.cells.closed()),
-            outcome = self.find(seat, location) => outcome,
-        }
-    }
-
-    async fn find(
-        &self,
-        seat: Option<Seat>,
-        location: &'static Location<'static>,
-    ) -> Result<Checkout<W>, CheckoutError> {
-        let seat = match seat {
-            Some(seat) => seat,
-            None => match self.queue.take().await {
-                Some(seat) => seat,
-                None => return Err(self.cells.closed()),
-            },
-        };
-        let _seated = self.cells.sit_down();
-        loop {
-            // Before the look, so that no change after it is missed.
-            let changed = pin!(self.cells.changed());
-            match self.cells.take(location) {
-                Offer::Worker(taken) => return self.hand_over(seat, taken, location),
-                Offer::Start(claim) => match self.start_overflow(claim, location).await {
-                    Started::Worker(taken) => return self.hand_over(seat, taken, location),
-                    Started::Failed(source) => return Err(self.start_failed(source)),
-                    Started::Down => {}
-                },
-                Offer::Wait => {}
-            }
-            changed.await;
-        }
-    }
-
-    async fn start_overflow(&self, claim: Claim, location: &'static Location<'static>) -> Started {
-        // One that was dismissed may still be ending: it counts until it is gone.
-        let Ok(permit) = Arc::clone(&self.cells.overflow).acquire_owned().await else {
-            return Started::Down;
-        };
-        let Some(supervisor) = self
-            .cells
-            .home()
-            .and_then(|(_, node)| Supervisor::at(&node))
-        else {
-            return Started::Down;
-        };
-        let delivery = Delivery::default();
-        let id = self.cells.next_overflow_id();
-        let spec = actor::overflow_spec(&self.worker, id, &delivery, permit);
-        let recipient = Recipient(delivery.clone());
-        let began = Instant::now();
-        let started = supervisor.start_child(spec).await;
-        let run = delivery.accept();
-        drop(recipient);
-        let reason = match (started, run) {
-            (Ok(started), Some(run)) => {
-                if let Some(node) = started.node
-                    && let Some(taken) = claim.redeem(node, run, location, began.elapsed())
-                {
-                    return Started::Worker(taken);
-                }
-                return Started::Down;
-            }
-            // It ended the moment it was up.
-            (Ok(started), None) => started
-                .node
-                .and_then(|node| node.last_end())
-                .map_or(ExitReason::Killed, |end| end.reason),
-            (Err(StartChildError::Failed(failed)), _) => failed.reason,
-            (Err(StartChildError::Down(_)), run) => {
-                if let Some(orphan) = run {
-                    orphan.stop(ExitReason::Shutdown);
-                }
-                return Started::Down;
-            }
-            (Err(other), _) => ExitReason::failed(other),
-        };
-        self.cells.start_failed(&reason);
-        Started::Failed(StartError::new(reason))
-    }
-
-    fn start_failed(&self, source: StartError) -> CheckoutError {
-        CheckoutError::Start {
-            pool: Arc::clone(&self.cells.name),
-            source,
-        }
-    }
-
-    fn hand_over(
-        &self,
-        seat: Seat,
-        taken: Taken,
-        location: &'static Location<'static>,
-    ) -> Result<Checkout<W>, CheckoutError> {
-        // First of all: from here on the worker comes back whatever happens, also in the worker's own code.
-        let lease = Lease {
-            cells: Arc::clone(&self.cells),
-            loan: taken.loan,
-            place: taken.place,
-            since: taken.since,
+    pub(crate) fn borrower(&self, location: &'static Location<'static>) -> Borrower<'_> {
+        Borrower {
             location,
-            _seat: seat,
-        };
-        match WorkerRef::new(&lease.loan) {
-            Some(worker) => Ok(Checkout::new(self.worker.client(worker), lease)),
-            None => Err(self.start_failed(StartError::new(ExitReason::failed(
-                "the worker takes another type of message",
-            )))),
+            actor: self.actor.as_ref(),
         }
     }
 }
@@ -438,7 +314,7 @@ impl<W: Worker> Clone for Pool<W> {
         Self {
             worker: Arc::clone(&self.worker),
             cells: Arc::clone(&self.cells),
-            queue: self.queue.clone(),
+            actor: self.actor.clone(),
         }
     }
 }
@@ -446,63 +322,6 @@ impl<W: Worker> Clone for Pool<W> {
 impl<W: Worker> fmt::Debug for Pool<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
-            .field("name", self.name())
-            .field("status", &self.status())
-            .finish_non_exhaustive()
-    }
-}
-
-/// A handle to a pool that only looks at it, whatever kind of worker it lends.
-#[derive(Clone)]
-pub struct PoolView {
-    cells: Arc<Cells>,
-}
-
-impl PoolView {
-    /// Returns the name.
-    #[must_use]
-    pub fn name(&self) -> &Arc<str> {
-        &self.cells.name
-    }
-
-    /// Returns the settings.
-    pub fn config(&self) -> &PoolConfig {
-        &self.cells.config
-    }
-
-    /// See [`Pool::status`].
-    #[must_use]
-    pub fn status(&self) -> PoolStatus {
-        self.cells.status()
-    }
-
-    /// See [`Pool::stats`].
-    #[must_use]
-    pub fn stats(&self) -> PoolStats {
-        self.cells.stats()
-    }
-
-    /// See [`Pool::holders`].
-    #[must_use]
-    pub fn holders(&self) -> Vec<Holder> {
-        self.cells.holders()
-    }
-
-    /// See [`Pool::is_closed`].
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.cells.is_closed()
-    }
-
-    /// See [`Pool::close`].
-    pub(crate) fn close(&self) {
-        self.cells.close();
-    }
-}
-
-impl fmt::Debug for PoolView {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PoolView")
             .field("name", self.name())
             .field("status", &self.status())
             .finish_non_exhaustive()

@@ -1,7 +1,7 @@
 //! Which worker may I borrow? Checkout and checkin.
 //!
 //! A pool lends supervised worker actors: `size` of them are started up front, up to `max_overflow` more
-//! on demand. deadpool bounds and queues the borrowers under it; this is the only crate that sees it.
+//! on demand. Under it deadpool hands workers over to those who wait; this is the only crate that sees it.
 //!
 //! ```
 //! use perennial_lifecycle::ExitReason;
@@ -79,19 +79,23 @@
 //! - Borrowers are served first come, first served; the strategy only says which idle worker is lent.
 //! - A pool outlives its actors. Its workers, its keeper and its supervisor may be killed at any moment:
 //!   whoever waits goes on waiting, within its deadline, and is served by their successors.
-//! - A worker that dies on loan ends the holder's call with [`WorkerError::Died`]; it is never lent again.
+//! - A worker that dies on loan ends the holder's call with [`WorkerError::Died`]. Its place is free from then
+//!   on, while the holder still has what is left of it.
 //! - A worker whose holder gave up in the middle of a call is killed and started anew, not lent while it
 //!   is busy.
-//! - There are never more than `max_overflow` overflow workers, those that are still ending included.
-//!   Only those that a killed supervisor left behind end beside their successors.
+//! - There are never more than `size` and `max_overflow` workers together, those that are still ending
+//!   included. Only those that a killed supervisor left behind end beside their successors.
+//! - Starts that fail are repeated after a pause that grows, and nobody waits for one that would come too late.
 //!
 //! # What it does not do
 //!
-//! It does not look into workers: a worker that is alive is taken to be in order. It resets nothing between
+//! It does not look into workers: one that is alive is taken to be in order, unless [`Worker::check`] says
+//! otherwise and [`check_after`](PoolConfig::check_after) has it asked. It resets nothing between
 //! two holders; what a client leaves in a worker's state, the next one finds. Messages that were cast and
 //! not yet handled when a worker is checked in are handled before those of the next holder.
 
 mod actor;
+mod borrow;
 mod cells;
 mod checkout;
 mod config;
@@ -101,15 +105,17 @@ mod handle;
 mod machine;
 mod name;
 mod pools;
-mod seat;
+mod queue;
 mod status;
+mod view;
 mod worker;
 
 pub use checkout::Checkout;
-pub use config::{PoolConfig, PoolConfigError, PoolField, PoolStrategy};
+pub use config::{Dismissal, PoolConfig, PoolConfigError, PoolField, PoolStrategy, Timeout};
 pub use error::{CheckoutError, WorkerError};
-pub use handle::{Pool, PoolView};
+pub use handle::Pool;
 pub use name::PoolName;
 pub use pools::{DuplicatePool, Pools};
-pub use status::{Holder, PoolStats, PoolStatus};
+pub use status::{Holder, PoolStats, PoolStatus, PoolWorker, PoolWorkerState};
+pub use view::PoolView;
 pub use worker::{Worker, WorkerRef};

@@ -1,216 +1,355 @@
-//! Decisions: which worker is lent next, and what becomes of one that comes back.
+//! Decisions: which worker is lent next, who gets one that comes back, and which are started and ended.
 //!
-//! No clock, no actors: time comes in as an argument, and whether a worker is alive as a function.
+//! No clock, no actors: time comes in as an argument, and whether a worker is alive as a function. What is to
+//! be done outside is left in [`Effects`].
+//!
+//! The rules are those of poolboy, `src/poolboy.erl`: a worker that becomes free goes to who has waited for
+//! longest; when nobody waits and more workers live than the pool keeps, one is ended; else it is idle. A
+//! worker that dies on loan frees its place at its death.
 
-use std::collections::VecDeque;
+mod places;
+mod waiting;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::{PoolStats, PoolStatus, PoolStrategy};
+use tokio::time::Instant;
 
-/// The places of a pool: the first `size` are for the workers it keeps, the others for overflow.
-///
-/// `N` describes where a worker lives, `H` who holds it.
+use crate::{Dismissal, PoolConfig, PoolStats, PoolStatus, PoolStrategy};
+
+/// The books of a pool. `D` stands for one run of a worker, `H` for who holds it.
 #[derive(Debug)]
-pub(crate) struct Machine<N, H> {
+pub(crate) struct Machine<D, H> {
     size: usize,
+    max_overflow: usize,
     strategy: PoolStrategy,
-    places: Vec<Place<N, H>>,
+    dismissal: Dismissal,
+    /// How long a worker beyond the size may be idle; `None`: it is ended at once.
+    overflow_ttl: Option<Duration>,
+    idle_timeout: Option<Duration>,
+    places: Vec<Place<D, H>>,
+    /// Places in state `Vacant`, within the limit.
+    vacant: BTreeSet<usize>,
     /// Places in state `Idle`, each once; the longest idle in front.
     idle: VecDeque<usize>,
-    /// Places in state `Vacant`.
-    vacant: Vec<usize>,
+    /// Places given to who waits and not fetched yet: the first to the first in the queue, and so on.
+    handed: VecDeque<usize>,
+    /// Who waits, in order of arrival: growing numbers.
+    queue: VecDeque<u64>,
+    tickets: u64,
+    /// The last number given to a life or a loan.
+    serial: u64,
+    /// Places with a worker, or with one that is being started.
+    live: usize,
     down: usize,
     out: usize,
-    waiting: usize,
     stats: PoolStats,
+    effects: Effects<D>,
 }
 
 #[derive(Debug)]
-struct Place<N, H> {
-    node: Option<N>,
+struct Place<D, H> {
+    /// Tells what was begun here last from what was before: a late notice of an earlier life is ignored.
+    life: u64,
+    loan: u64,
+    desk: Option<D>,
+    idle_since: Option<Instant>,
+    expires: Option<Instant>,
     state: State<H>,
 }
 
 #[derive(Debug)]
 enum State<H> {
-    /// A kept worker that is not up: it comes back through [`Machine::up`].
-    Down,
-    Idle,
-    Out(H),
-    /// An overflow place without a worker.
+    /// No worker.
     Vacant,
-    /// An overflow place whose worker is being started.
+    /// Its worker is ended by the pool (`stopping`), or was given up by the supervisor.
+    Leaving {
+        stopping: bool,
+    },
+    /// The supervisor is bringing its worker up, or about to.
+    Down,
+    /// A borrower starts a worker here, or was given the right to.
     Starting,
+    Idle,
+    /// Idle, and meant for somebody in the queue.
+    Handed,
+    Out(H),
 }
 
-/// What a borrower with a seat is given.
+/// What is to be done outside.
+#[derive(Debug)]
+pub(crate) struct Effects<D> {
+    /// How many in the queue have been given something.
+    pub(crate) grants: usize,
+    /// How many of these gifts were taken back.
+    pub(crate) revokes: usize,
+    pub(crate) endings: Vec<Ending<D>>,
+}
+
+impl<D> Default for Effects<D> {
+    fn default() -> Self {
+        Self {
+            grants: 0,
+            revokes: 0,
+            endings: Vec::new(),
+        }
+    }
+}
+
+/// A worker that the pool ends.
+#[derive(Debug)]
+pub(crate) struct Ending<D> {
+    pub(crate) place: usize,
+    pub(crate) life: u64,
+    pub(crate) desk: D,
+    pub(crate) how: How,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// For good: there are more than the pool keeps.
+    Dismiss,
+    /// For a successor: it is too old, or was idle for too long.
+    Renew,
+    /// Killed, for a successor: it is still busy, or failed its check.
+    Retire,
+}
+
+/// What a borrower is given.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Take<N, R> {
+pub(crate) enum Take<D> {
     /// This worker.
-    Worker { place: usize, node: N, run: R },
-    /// The right to start an overflow worker at this place.
-    Start { place: usize },
-    /// Nothing yet: a kept worker is down and will be back.
+    Worker(Lent<D>),
+    /// The right to start a worker at this place.
+    Start { place: usize, life: u64 },
+    /// Nothing yet.
     Wait,
+}
+
+/// A worker that was just lent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Lent<D> {
+    pub(crate) place: usize,
+    pub(crate) loan: u64,
+    pub(crate) desk: D,
+    /// Since when it was idle; `None` when it was not.
+    pub(crate) idle_since: Option<Instant>,
 }
 
 /// What is known of a worker at the moment it comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
-    /// It can be lent: the same run, or a later one.
+    /// It can be lent.
     Fit,
-    /// The same run, still busy with what its holder gave up.
-    Busy,
+    /// Still busy with what its holder gave up, or not in order.
+    Unfit,
     /// It is not alive.
     Dead,
 }
 
-/// What is to be done with a worker that came back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// Nothing: it is idle, or dead.
-    Stays,
-    /// Kill it.
-    Retire,
-    /// Stop it: an overflow worker that nobody waits for.
-    Dismiss,
+/// A worker as a list shows it.
+pub(crate) enum Standing<'a, H> {
+    Idle,
+    Handed,
+    Out(&'a H),
 }
 
-impl<N: Clone, H> Machine<N, H> {
-    pub(crate) fn new(size: usize, max_overflow: usize, strategy: PoolStrategy) -> Self {
-        let place = |state| Place { node: None, state };
-        let kept = (0..size).map(|_| place(State::Down));
-        let overflow = (0..max_overflow).map(|_| place(State::Vacant));
-        Self {
-            size,
-            strategy,
-            places: kept.chain(overflow).collect(),
-            idle: VecDeque::with_capacity(size),
-            vacant: (size..size + max_overflow).rev().collect(),
-            down: size,
+impl<D: Clone, H> Machine<D, H> {
+    pub(crate) fn new(config: &PoolConfig) -> Self {
+        let mut machine = Self {
+            size: config.size,
+            max_overflow: config.max_overflow,
+            strategy: config.strategy,
+            dismissal: config.dismissal,
+            overflow_ttl: config.overflow_ttl,
+            idle_timeout: config.idle_timeout,
+            places: Vec::new(),
+            vacant: BTreeSet::new(),
+            idle: VecDeque::with_capacity(config.size),
+            handed: VecDeque::new(),
+            queue: VecDeque::new(),
+            tickets: 0,
+            serial: 0,
+            live: 0,
+            down: 0,
             out: 0,
-            waiting: 0,
             stats: PoolStats::default(),
-        }
+            effects: Effects::default(),
+        };
+        machine.make_room();
+        machine
     }
 
-    /// Gives a borrower a worker; `alive` returns the run at a node, if there is one that can be lent.
-    pub(crate) fn take<R>(
+    /// Gives a worker to somebody who comes, or the right to start one if that is possible now.
+    pub(crate) fn take(
         &mut self,
-        holder: impl FnOnce(&R) -> H,
-        alive: impl Fn(&N) -> Option<R>,
-    ) -> Take<N, R> {
-        while let Some(place) = match self.strategy {
-            PoolStrategy::Lifo => self.idle.pop_back(),
-            PoolStrategy::Fifo => self.idle.pop_front(),
-        } {
-            if let Some(node) = &self.places[place].node
-                && let Some(run) = alive(node)
-            {
-                let node = node.clone();
-                self.lend(place, holder(&run));
-                return Take::Worker { place, node, run };
+        holder: impl FnOnce() -> H,
+        alive: impl Fn(&D) -> bool,
+        startable: bool,
+    ) -> Take<D> {
+        while let Some(place) = self.next_idle() {
+            if let Some(desk) = self.places[place].desk.as_ref().filter(|desk| alive(desk)) {
+                let desk = desk.clone();
+                return Take::Worker(self.lend(place, desk, holder()));
             }
-            self.lose(place);
+            self.go_down(place);
         }
-        // A kept worker that is down is on its way back: no need for one more.
-        if self.down == 0
-            && let Some(place) = self.vacant.pop()
+        // A worker that is down is on its way back to somebody: no need for one more.
+        if startable
+            && self.live < self.limit()
+            && self.unserved() >= self.down
+            && let Some(place) = self.vacant.pop_first()
         {
-            self.places[place].state = State::Starting;
-            return Take::Start { place };
+            let life = self.begin_life(place, State::Starting);
+            return Take::Start { place, life };
         }
         Take::Wait
     }
 
-    /// Puts a worker that was started at an overflow place into the hands of who started it.
-    pub(crate) fn started(&mut self, place: usize, node: N, holder: H) {
-        debug_assert!(matches!(self.places[place].state, State::Starting));
-        self.stats.created += 1;
-        self.places[place].node = Some(node);
-        self.lend(place, holder);
+    /// Takes the idle worker whose turn it is out of their list.
+    fn next_idle(&mut self) -> Option<usize> {
+        match self.strategy {
+            PoolStrategy::Lifo => self.idle.pop_back(),
+            PoolStrategy::Fifo => self.idle.pop_front(),
+        }
     }
 
-    /// Gives up the right to start an overflow worker.
-    pub(crate) fn cancel_start(&mut self, place: usize) {
-        debug_assert!(matches!(self.places[place].state, State::Starting));
-        self.lose(place);
-    }
-
-    /// Takes a worker back.
+    /// Takes a worker back. One that was replaced meanwhile is no longer the holder's to give back.
     pub(crate) fn give_back(
         &mut self,
         place: usize,
-        condition: impl FnOnce(&N) -> Condition,
-    ) -> Fate {
-        debug_assert!(matches!(self.places[place].state, State::Out(_)));
+        loan: u64,
+        now: Instant,
+        condition: impl FnOnce(&D) -> Condition,
+    ) {
+        let Some(it) = self.places.get(place) else {
+            return;
+        };
+        if it.loan != loan || !matches!(it.state, State::Out(_)) {
+            return;
+        }
         self.out -= 1;
-        let condition = self.places[place]
-            .node
-            .as_ref()
-            .map_or(Condition::Dead, condition);
-        match condition {
-            Condition::Dead => {
-                self.lose(place);
-                Fate::Stays
-            }
-            Condition::Busy => {
-                self.lose(place);
+        match it.desk.as_ref().map_or(Condition::Dead, condition) {
+            Condition::Dead => self.go_down(place),
+            Condition::Unfit => {
                 self.stats.retired += 1;
-                Fate::Retire
+                self.go_down(place);
+                self.end(place, How::Retire);
             }
-            Condition::Fit if place >= self.size && self.waiting == 0 => {
-                self.lose(place);
-                self.stats.dismissed += 1;
-                Fate::Dismiss
-            }
-            Condition::Fit => {
-                self.places[place].state = State::Idle;
+            Condition::Fit => self.free(place, now),
+        }
+    }
+
+    /// Finds what is to become of a worker that can be lent.
+    fn free(&mut self, place: usize, now: Instant) {
+        if place >= self.limit() {
+            self.dismiss(place);
+        } else if self.places[place].expires.is_some_and(|at| at <= now) {
+            self.renew(place);
+        } else if self.unserved() > 0 {
+            self.places[place].state = State::Handed;
+            self.handed.push_back(place);
+            self.effects.grants += 1;
+        } else if self.overflow_ttl.is_none() && self.is_surplus(place) {
+            self.dismiss(place);
+        } else {
+            let it = &mut self.places[place];
+            it.state = State::Idle;
+            it.idle_since = Some(now);
+            self.idle.push_back(place);
+        }
+    }
+
+    /// Ends the idle workers whose time is over.
+    pub(crate) fn sweep(&mut self, now: Instant) {
+        let over = |since: Option<Instant>, limit: Option<Duration>| {
+            since
+                .zip(limit)
+                .is_some_and(|(since, limit)| now.saturating_duration_since(since) >= limit)
+        };
+        for place in std::mem::take(&mut self.idle) {
+            let it = &self.places[place];
+            if self.is_surplus(place) && over(it.idle_since, self.overflow_ttl) {
+                self.dismiss(place);
+            } else if it.expires.is_some_and(|at| at <= now)
+                || over(it.idle_since, self.idle_timeout)
+            {
+                self.renew(place);
+            } else {
                 self.idle.push_back(place);
-                Fate::Stays
             }
         }
     }
 
-    /// Notes that a kept worker was started at `node`. It goes behind the idle ones, as a new one would.
-    pub(crate) fn up(&mut self, place: usize, node: N) {
-        self.stats.created += 1;
-        self.places[place].node = Some(node);
-        match self.places[place].state {
-            State::Down => self.down -= 1,
-            State::Idle => self.idle.retain(|it| *it != place),
-            // Its holder has the run before this one; it comes back when that is dropped.
-            _ => return,
+    /// Changes the size. Surplus workers are ended: the idle ones now, the others when they come back.
+    pub(crate) fn resize(&mut self, size: usize, max_overflow: usize) {
+        (self.size, self.max_overflow) = (size, max_overflow);
+        self.make_room();
+        for place in std::mem::take(&mut self.idle).into_iter().rev() {
+            if place >= self.limit() || self.overflow_ttl.is_none() && self.is_surplus(place) {
+                self.dismiss(place);
+            } else {
+                self.idle.push_front(place);
+            }
         }
-        self.places[place].state = State::Idle;
-        self.idle.push_back(place);
     }
 
-    /// Joins the queue, unless `limit` wait already.
-    pub(crate) fn join(&mut self, limit: Option<usize>) -> bool {
-        if limit.is_some_and(|limit| self.waiting >= limit) {
-            return false;
-        }
-        self.waiting += 1;
-        true
+    /// Says whether a worker is one too many when nobody waits.
+    fn is_surplus(&self, place: usize) -> bool {
+        self.live > self.size && (self.dismissal == Dismissal::Returned || place >= self.size)
     }
 
-    /// Leaves the queue. Returns the overflow workers that are idle although nobody waits any more.
-    pub(crate) fn leave(&mut self) -> Vec<N> {
-        self.waiting -= 1;
-        let mut surplus = Vec::new();
-        if self.waiting > 0 || self.idle.iter().all(|place| *place < self.size) {
-            return surplus;
+    fn dismiss(&mut self, place: usize) {
+        self.stats.dismissed += 1;
+        self.live -= 1;
+        self.places[place].state = State::Leaving { stopping: true };
+        self.end(place, How::Dismiss);
+    }
+
+    fn renew(&mut self, place: usize) {
+        if self.is_surplus(place) {
+            return self.dismiss(place);
         }
-        let (kept, overflow): (VecDeque<_>, VecDeque<_>) =
-            self.idle.drain(..).partition(|place| *place < self.size);
-        self.idle = kept;
-        for place in overflow {
-            surplus.extend(self.places[place].node.clone());
-            self.stats.dismissed += 1;
-            self.lose(place);
+        self.stats.renewed += 1;
+        self.go_down(place);
+        self.end(place, How::Renew);
+    }
+
+    fn end(&mut self, place: usize, how: How) {
+        let it = &self.places[place];
+        if let Some(desk) = it.desk.clone() {
+            let life = it.life;
+            self.effects.endings.push(Ending {
+                place,
+                life,
+                desk,
+                how,
+            });
         }
-        surplus
+    }
+
+    fn lend(&mut self, place: usize, desk: D, holder: H) -> Lent<D> {
+        self.serial += 1;
+        let loan = self.serial;
+        let it = &mut self.places[place];
+        it.loan = loan;
+        it.state = State::Out(holder);
+        let idle_since = it.idle_since.take();
+        self.out += 1;
+        self.stats.checkouts += 1;
+        self.stats.peak_in_use = self.stats.peak_in_use.max(self.out);
+        Lent {
+            place,
+            loan,
+            desk,
+            idle_since,
+        }
+    }
+
+    /// Notes that a worker, which is in no queue any more, is not up.
+    fn go_down(&mut self, place: usize) {
+        self.places[place].state = State::Down;
+        self.down += 1;
     }
 
     pub(crate) fn note_wait(&mut self, waited: Duration) {
@@ -227,32 +366,52 @@ impl<N: Clone, H> Machine<N, H> {
         self.stats.refused += 1;
     }
 
-    /// Counts; an idle worker that has died, and was not missed yet, is down.
-    pub(crate) fn status(&self, alive: impl Fn(&N) -> bool) -> PoolStatus {
-        let (mut idle, mut dead) = (0, 0);
-        let mut overflow = self.places.len() - self.size - self.vacant.len();
-        for place in &self.idle {
-            if self.places[*place].node.as_ref().is_some_and(&alive) {
-                idle += 1;
-            } else if *place < self.size {
-                dead += 1;
-            } else {
-                overflow -= 1;
-            }
+    /// Takes what is to be done outside.
+    pub(crate) fn effects(&mut self) -> Option<Effects<D>> {
+        let Effects {
+            grants,
+            revokes,
+            endings,
+        } = &self.effects;
+        if *grants == 0 && *revokes == 0 && endings.is_empty() {
+            return None;
         }
+        Some(std::mem::take(&mut self.effects))
+    }
+
+    /// Counts; an idle worker that has died, and was not missed yet, is down.
+    pub(crate) fn status(&self, alive: impl Fn(&D) -> bool) -> PoolStatus {
+        let lives = |place: &&usize| self.places[**place].desk.as_ref().is_some_and(&alive);
+        let idle = self.idle.iter().filter(lives).count();
+        let dead = self.idle.len() - idle;
+        let is_starting = |it: &Place<D, H>| matches!(it.state, State::Starting);
+        let starting = self.places.iter().filter(|it| is_starting(it)).count();
+        let granted = self.handed.iter();
+        let granted = granted
+            .filter(|place| is_starting(&self.places[**place]))
+            .count();
         PoolStatus {
             size: self.size,
-            max_overflow: self.places.len() - self.size,
-            idle,
+            max_overflow: self.max_overflow,
+            idle: idle + self.handed.len() - granted,
             in_use: self.out,
-            overflow,
-            down: self.down + dead,
-            waiting: self.waiting,
+            overflow: self.live.saturating_sub(self.size),
+            down: self.down + dead + self.size.saturating_sub(self.live),
+            waiting: self.queue.len() + starting - granted,
         }
     }
 
+    /// Says whether a life is the last one that was begun at its place.
+    pub(crate) fn is_current(&self, place: usize, life: u64) -> bool {
+        self.places.get(place).is_some_and(|it| it.life == life)
+    }
+
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.size, self.max_overflow)
+    }
+
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting
+        self.queue.len()
     }
 
     pub(crate) fn in_use(&self) -> usize {
@@ -264,38 +423,46 @@ impl<N: Clone, H> Machine<N, H> {
         self.idle.len()
     }
 
+    /// Says whether one that comes may start a worker as soon as one that is ending has left its place.
+    pub(crate) fn has_room_soon(&self) -> bool {
+        self.live < self.limit() && self.vacant.is_empty() && self.queue.len() + self.down == 0
+    }
+
+    /// Says whether no worker is up or being started by a borrower: only a restart can help who waits.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.live == self.down
+    }
+
     pub(crate) fn stats(&self) -> PoolStats {
         self.stats
     }
 
-    pub(crate) fn holders(&self) -> impl Iterator<Item = (&N, &H)> {
+    /// Lists the workers that are up: the idle ones in their order, then those given to who waits, then
+    /// those on loan.
+    pub(crate) fn workers(&self) -> Vec<(&D, Standing<'_, H>)> {
+        let desk = |place: &usize| self.places[*place].desk.as_ref();
+        let idle = self.idle.iter().filter_map(desk);
+        let mut list: Vec<_> = idle.map(|desk| (desk, Standing::Idle)).collect();
+        for place in &self.handed {
+            if let (State::Handed, Some(desk)) = (&self.places[*place].state, desk(place)) {
+                list.push((desk, Standing::Handed));
+            }
+        }
+        for it in &self.places {
+            if let (State::Out(holder), Some(desk)) = (&it.state, &it.desk) {
+                list.push((desk, Standing::Out(holder)));
+            }
+        }
+        list
+    }
+
+    pub(crate) fn holders_mut(&mut self) -> impl Iterator<Item = (&D, &mut H)> {
         self.places
-            .iter()
-            .filter_map(|place| match (&place.node, &place.state) {
-                (Some(node), State::Out(holder)) => Some((node, holder)),
+            .iter_mut()
+            .filter_map(|it| match (&it.desk, &mut it.state) {
+                (Some(desk), State::Out(holder)) => Some((desk, holder)),
                 _ => None,
             })
-    }
-
-    fn lend(&mut self, place: usize, holder: H) {
-        self.places[place].state = State::Out(holder);
-        self.out += 1;
-        self.stats.checkouts += 1;
-        self.stats.peak_in_use = self.stats.peak_in_use.max(self.out);
-    }
-
-    /// Takes a worker, which is in no queue any more, off the books.
-    fn lose(&mut self, place: usize) {
-        let overflow = place >= self.size;
-        let entry = &mut self.places[place];
-        if overflow {
-            entry.node = None;
-            entry.state = State::Vacant;
-            self.vacant.push(place);
-        } else {
-            entry.state = State::Down;
-            self.down += 1;
-        }
     }
 }
 

@@ -2,6 +2,8 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
+use perennial_lifecycle::{ActorPath, Incarnation};
+
 /// How a pool stands at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -10,14 +12,13 @@ pub struct PoolStatus {
     pub size: usize,
     /// Workers that it may start beyond them.
     pub max_overflow: usize,
-    /// Workers that are alive and not on loan.
+    /// Workers that are alive and not on loan, those included that are on their way to who waits.
     pub idle: usize,
     /// Workers on loan.
     pub in_use: usize,
-    /// Overflow workers: on loan, idle, or being started.
+    /// How many more there are than the pool keeps: on loan, idle, or being started.
     pub overflow: usize,
-    /// Of the `size` workers, those that are neither on loan nor alive: not started yet, or between an
-    /// end and the restart.
+    /// Workers that are missing: not started yet, or between an end and the restart.
     pub down: usize,
     /// Checkouts that wait: for their turn, for a worker to come back up, or for one to start.
     pub waiting: usize,
@@ -43,8 +44,10 @@ pub struct PoolStats {
     pub created: u64,
     /// Overflow workers sent home because nobody waited.
     pub dismissed: u64,
-    /// Workers killed because their holder gave up in the middle of a call.
+    /// Workers killed because their holder gave up in the middle of a call, or because they were not in order.
     pub retired: u64,
+    /// Workers replaced because they were too old, or idle for too long.
+    pub renewed: u64,
     /// The most workers that were on loan at once.
     pub peak_in_use: usize,
 }
@@ -61,4 +64,31 @@ pub struct Holder {
     pub held_for: Duration,
     /// Where it was checked out.
     pub location: &'static Location<'static>,
+    /// The actor on whose behalf, see [`Pool::on_behalf_of`](crate::Pool::on_behalf_of).
+    pub actor: Option<ActorPath>,
+    /// The span in which it was checked out; disabled when nobody records spans.
+    pub span: tracing::Span,
+}
+
+/// A worker that is up.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PoolWorker {
+    /// Its id within the pool, such as `worker-3`.
+    pub id: Arc<str>,
+    /// Which run.
+    pub incarnation: Arc<Incarnation>,
+    /// What it is doing.
+    pub state: PoolWorkerState,
+}
+
+/// What a worker that is up is doing, as the pool sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PoolWorkerState {
+    /// It can be lent.
+    Idle,
+    /// It is on its way to who waits.
+    Reserved,
+    /// It is on loan.
+    Lent,
 }

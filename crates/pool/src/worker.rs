@@ -1,16 +1,20 @@
+use std::any::TypeId;
+use std::error::Error;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicU64,
+    AtomicU64,
     Ordering::{Acquire, Release},
 };
 use std::time::Duration;
 
 use perennial_lifecycle::{ActorPath, Incarnation, Node};
-use ractor::{Actor, ActorRef, Message, RpcReplyPort};
+use ractor::{Actor, Message, RpcReplyPort};
 use tokio::sync::oneshot;
 
 use crate::WorkerError;
+use crate::cells::Cells;
 
 /// How long a worker that dropped a reply may take to end before it is taken to live on.
 const LAST_BREATH: Duration = Duration::from_millis(50);
@@ -30,22 +34,42 @@ pub trait Worker: Send + Sync + 'static {
 
     /// Wraps the reference to one worker in what holders use; called at every checkout.
     fn client(&self, worker: WorkerRef<<Self::Actor as Actor>::Msg>) -> Self::Client;
+
+    /// Says whether an idle worker is in order, before it is lent; asked when the pool's
+    /// [`check_after`](crate::PoolConfig::check_after) says so. One that is not, or does not answer within the
+    /// pool's `check_timeout`, is killed and started anew.
+    ///
+    /// By default every worker that is alive is in order.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong; it is logged.
+    fn check(
+        &self,
+        client: &Self::Client,
+    ) -> impl Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send {
+        let _ = client;
+        std::future::ready(Ok(()))
+    }
 }
 
 /// A reference to a borrowed worker: to the one run of it that was alive at the checkout.
 ///
 /// It is good until the worker is checked in, and never reaches a later run or a later loan.
 pub struct WorkerRef<M> {
-    actor: ActorRef<M>,
-    loan: Arc<Loan>,
+    desk: Arc<Desk>,
+    loan: u64,
+    message: PhantomData<fn(M)>,
 }
 
 impl<M: Message> WorkerRef<M> {
     /// Fails when the actor takes another type of message, which a pool's own workers never do.
-    pub(crate) fn new(loan: &Arc<Loan>) -> Option<Self> {
-        Some(Self {
-            actor: loan.incarnation.actor_ref()?,
-            loan: Arc::clone(loan),
+    pub(crate) fn new(desk: &Arc<Desk>, loan: u64) -> Option<Self> {
+        let takes = desk.incarnation.message_type().id;
+        (takes == TypeId::of::<M>()).then(|| Self {
+            desk: Arc::clone(desk),
+            loan,
+            message: PhantomData,
         })
     }
 
@@ -68,24 +92,24 @@ impl<M: Message> WorkerRef<M> {
         &self,
         message: impl FnOnce(RpcReplyPort<T>) -> M,
     ) -> Result<T, WorkerError> {
-        self.loan.check()?;
+        self.desk.check(self.loan)?;
         let (reply, answer) = oneshot::channel();
         let mut call = Call {
-            loan: &self.loan,
-            number: self.loan.begin(),
+            desk: &self.desk,
+            number: self.desk.begin(),
             answer,
             settled: false,
         };
         if !self.send(message(reply.into())) {
             call.settle();
-            return Err(self.loan.end_or_silence().await);
+            return Err(self.desk.end_or_silence().await);
         }
         // A port that was handed on may outlive the worker; nobody waits for that.
-        let answer = self.loan.incarnation.answer(&mut call.answer).await;
+        let answer = self.desk.incarnation.answer(&mut call.answer).await;
         call.settle();
         match answer {
             Some(answer) => Ok(answer),
-            None => Err(self.loan.end_or_silence().await),
+            None => Err(self.desk.end_or_silence().await),
         }
     }
 
@@ -99,30 +123,30 @@ impl<M: Message> WorkerRef<M> {
     /// - [`WorkerError::NoReply`] when it is ending and takes no more messages.
     /// - [`WorkerError::CheckedIn`] when the worker was given back.
     pub fn cast(&self, message: M) -> Result<(), WorkerError> {
-        self.loan.check()?;
+        self.desk.check(self.loan)?;
         if self.send(message) {
             return Ok(());
         }
-        let ended = self.loan.incarnation.exit_reason().cloned();
+        let ended = self.desk.incarnation.exit_reason().cloned();
         Err(ended.map_or(WorkerError::NoReply, |reason| WorkerError::Died { reason }))
     }
 
     /// Returns where the worker lives.
     #[must_use]
     pub fn path(&self) -> &ActorPath {
-        self.loan.node.path()
+        self.desk.node.path()
     }
 
     /// Returns the run that this reference reaches.
     #[must_use]
     pub fn incarnation(&self) -> &Arc<Incarnation> {
-        &self.loan.incarnation
+        &self.desk.incarnation
     }
 
     fn send(&self, message: M) -> bool {
-        let incarnation = &self.loan.incarnation;
+        let incarnation = &self.desk.incarnation;
         incarnation.count_sent();
-        let sent = self.actor.send_message(message).is_ok();
+        let sent = incarnation.cell().send_message(message).is_ok();
         if !sent {
             incarnation.uncount_sent();
         }
@@ -133,8 +157,9 @@ impl<M: Message> WorkerRef<M> {
 impl<M> Clone for WorkerRef<M> {
     fn clone(&self) -> Self {
         Self {
-            actor: self.actor.clone(),
-            loan: Arc::clone(&self.loan),
+            desk: Arc::clone(&self.desk),
+            loan: self.loan,
+            message: PhantomData,
         }
     }
 }
@@ -142,38 +167,60 @@ impl<M> Clone for WorkerRef<M> {
 impl<M> fmt::Debug for WorkerRef<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkerRef")
-            .field("path", self.loan.node.path())
-            .field("incarnation", &self.loan.incarnation.number())
+            .field("path", self.desk.node.path())
+            .field("incarnation", &self.desk.incarnation.number())
             .finish_non_exhaustive()
     }
 }
 
-/// One worker in one holder's hands.
-#[derive(Debug)]
-pub(crate) struct Loan {
+/// One run of a worker, with what its holders have asked of it. Made once per run: a checkout allocates nothing.
+pub(crate) struct Desk {
+    /// A loan leads back to its pool through its worker, not by a count of its own that all borrowers write.
+    /// The books forget the worker, and so end the circle, when its supervisor does.
+    pub(crate) cells: Arc<Cells>,
     pub(crate) node: Arc<Node>,
     pub(crate) incarnation: Arc<Incarnation>,
-    over: AtomicBool,
+    /// The number of the loan under way; 0 when there is none.
+    loan: AtomicU64,
     /// How many calls were begun; also the number of the latest.
     calls: AtomicU64,
     /// The latest call that was answered. A mailbox is worked off in order, so all before it were too.
     answered: AtomicU64,
 }
 
-impl Loan {
-    pub(crate) fn new(node: Arc<Node>, incarnation: Arc<Incarnation>) -> Self {
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk")
+            .field("path", self.node.path())
+            .field("incarnation", &self.incarnation.number())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Desk {
+    pub(crate) fn new(cells: Arc<Cells>, node: Arc<Node>, incarnation: Arc<Incarnation>) -> Self {
         Self {
+            cells,
             node,
             incarnation,
-            over: AtomicBool::new(false),
+            loan: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             answered: AtomicU64::new(0),
         }
     }
 
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.incarnation.is_ending()
+    }
+
+    /// Begins a loan: references of this number are good from now on, and no others.
+    pub(crate) fn begin_loan(&self, loan: u64) {
+        self.loan.store(loan, Release);
+    }
+
     /// Ends the loan: references that are still about fail from now on.
-    pub(crate) fn end(&self) {
-        self.over.store(true, Release);
+    pub(crate) fn end_loan(&self) {
+        self.loan.store(0, Release);
     }
 
     /// Says whether the worker may still be busy with a call: given up, or awaited by somebody else.
@@ -182,8 +229,8 @@ impl Loan {
             && self.incarnation.exit_reason().is_none()
     }
 
-    fn check(&self) -> Result<(), WorkerError> {
-        if self.over.load(Acquire) {
+    fn check(&self, loan: u64) -> Result<(), WorkerError> {
+        if self.loan.load(Acquire) != loan {
             return Err(WorkerError::CheckedIn);
         }
         Ok(())
@@ -210,7 +257,7 @@ impl Loan {
 
 /// A call under way; dropped unanswered, it stays open on the loan.
 struct Call<'a, T> {
-    loan: &'a Loan,
+    desk: &'a Desk,
     number: u64,
     answer: oneshot::Receiver<T>,
     settled: bool,
@@ -219,7 +266,7 @@ struct Call<'a, T> {
 impl<T> Call<'_, T> {
     fn settle(&mut self) {
         self.settled = true;
-        self.loan.answered.fetch_max(self.number, Release);
+        self.desk.answered.fetch_max(self.number, Release);
     }
 }
 

@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn settings_that_could_never_start_are_found_in_the_file() {
         let found = errors(
-            "[pools.analyzer]\nsize = 0\n[config]\nupdate_deadline = \"0s\"\n[supervision]\nwithin = \"0s\"\n[rate_gate]\nsweep_interval = \"0s\"\n",
+            "[pools.analyzer]\nsize = 9999999\n[config]\nupdate_deadline = \"0s\"\n[supervision]\nwithin = \"0s\"\n[rate_gate]\nsweep_interval = \"0s\"\n",
         );
         let places: Vec<_> = found.iter().map(|(l, k, _)| (*l, k.as_str())).collect();
         assert_eq!(

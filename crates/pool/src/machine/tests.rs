@@ -2,204 +2,652 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
+use proptest::sample::Index;
+use tokio::time::Instant;
 
 use super::*;
 
-/// Where a worker lives, and which of its runs is meant.
-type Node = usize;
+/// One run of a worker.
+type Run = usize;
+type Books = Machine<Run, ()>;
 
-/// What the test knows of a pool: a plain list of idle workers, and who is out.
-#[derive(Default)]
-struct Model {
-    alive: RefCell<BTreeSet<Node>>,
-    idle: VecDeque<usize>,
-    out: BTreeMap<usize, Node>,
-    down: BTreeSet<usize>,
-    starting: BTreeSet<usize>,
-    waiting: usize,
-    next: Node,
+fn config(size: usize, max_overflow: usize, fifo: bool, returned: bool) -> PoolConfig {
+    PoolConfig::new(size)
+        .max_overflow(max_overflow)
+        .strategy(if fifo {
+            PoolStrategy::Fifo
+        } else {
+            PoolStrategy::Lifo
+        })
+        .dismissal(if returned {
+            Dismissal::Returned
+        } else {
+            Dismissal::Overflow
+        })
 }
 
-impl Model {
-    fn node(&mut self) -> Node {
-        self.next += 1;
-        self.alive.borrow_mut().insert(self.next);
-        self.next
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Take,
-    Started(prop::sample::Index),
-    CancelStart(prop::sample::Index),
-    GiveBack(prop::sample::Index, bool),
-    Kill(prop::sample::Index),
-    Up(prop::sample::Index),
-    Join,
-    Leave,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let index = any::<prop::sample::Index>;
-    prop_oneof![
-        4 => Just(Step::Take),
-        2 => index().prop_map(Step::Started),
-        1 => index().prop_map(Step::CancelStart),
-        4 => (index(), prop::bool::weighted(0.2)).prop_map(|(at, busy)| Step::GiveBack(at, busy)),
-        1 => index().prop_map(Step::Kill),
-        2 => index().prop_map(Step::Up),
-        1 => Just(Step::Join),
-        1 => Just(Step::Leave),
-    ]
-}
-
-fn pick<T: Copy>(at: &prop::sample::Index, from: impl Iterator<Item = T>) -> Option<T> {
+fn pick<T: Copy>(at: &Index, from: impl Iterator<Item = T>) -> Option<T> {
     let all: Vec<T> = from.collect();
     (!all.is_empty()).then(|| all[at.index(all.len())])
 }
 
+/// poolboy, as FORMAT-infra.md tells it: everything happens at once.
+#[derive(Default)]
+struct Poolboy {
+    fifo: bool,
+    max_overflow: usize,
+    overflow: usize,
+    idle: VecDeque<Run>,
+    /// Who holds what: by borrower.
+    out: BTreeMap<usize, Run>,
+    waiting: VecDeque<usize>,
+    started: usize,
+}
+
+impl Poolboy {
+    fn start(&mut self) -> Run {
+        self.started += 1;
+        self.started
+    }
+
+    fn checkout(&mut self, borrower: usize) {
+        let idle = if self.fifo {
+            self.idle.pop_front()
+        } else {
+            self.idle.pop_back()
+        };
+        if let Some(run) = idle {
+            self.out.insert(borrower, run);
+        } else if self.overflow < self.max_overflow {
+            self.overflow += 1;
+            let run = self.start();
+            self.out.insert(borrower, run);
+        } else {
+            self.waiting.push_back(borrower);
+        }
+    }
+
+    fn free(&mut self, run: Run) {
+        if let Some(first) = self.waiting.pop_front() {
+            self.out.insert(first, run);
+        } else if self.overflow > 0 {
+            self.overflow -= 1;
+        } else {
+            self.idle.push_back(run);
+        }
+    }
+
+    fn dies(&mut self, run: Run) {
+        if let Some(position) = self.idle.iter().position(|it| *it == run) {
+            self.idle.remove(position);
+            let run = self.start();
+            self.idle.push_back(run);
+            return;
+        }
+        self.out.retain(|_, it| *it != run);
+        if let Some(first) = self.waiting.pop_front() {
+            let run = self.start();
+            self.out.insert(first, run);
+        } else if self.overflow > 0 {
+            self.overflow -= 1;
+        } else {
+            let run = self.start();
+            self.idle.push_back(run);
+        }
+    }
+}
+
+/// The machine, with an outside that does everything at once.
+struct Prompt {
+    books: Books,
+    started: usize,
+    now: Instant,
+    /// By borrower: place, loan, run.
+    out: BTreeMap<usize, (usize, u64, Run)>,
+    /// Borrowers by ticket.
+    tickets: BTreeMap<u64, usize>,
+}
+
+impl Prompt {
+    fn new(config: &PoolConfig) -> Self {
+        let mut it = Self {
+            books: Machine::new(config),
+            started: 0,
+            now: Instant::now(),
+            out: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+        };
+        it.settle();
+        it
+    }
+
+    fn run(&mut self) -> Run {
+        self.started += 1;
+        self.started
+    }
+
+    fn bring_up(&mut self, place: usize, life: u64) {
+        assert!(self.books.begin(place, life));
+        let run = self.run();
+        assert!(self.books.up(place, life, run, None, self.now));
+    }
+
+    /// Does what the machine has asked for, until it asks for nothing.
+    fn settle(&mut self) {
+        loop {
+            self.books.pump();
+            let wanted = self.books.want();
+            if let Some((place, life)) = wanted {
+                self.bring_up(place, life);
+            }
+            let effects = self.books.effects();
+            if wanted.is_none() && effects.is_none() {
+                return;
+            }
+            let effects = effects.unwrap_or_default();
+            for ending in effects.endings {
+                assert_eq!(ending.how, How::Dismiss);
+                self.books.left(ending.place, ending.life);
+            }
+            let served: Vec<_> = self.tickets.iter().map(|(at, who)| (*at, *who)).collect();
+            for (ticket, borrower) in served.into_iter().take(effects.grants) {
+                let take = self.books.serve(ticket, || (), |_| true);
+                if self.take(borrower, take) {
+                    self.tickets.remove(&ticket);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, borrower: usize, take: Take<Run>) -> bool {
+        match take {
+            Take::Worker(lent) => {
+                let held = (lent.place, lent.loan, lent.desk);
+                assert!(self.out.insert(borrower, held).is_none());
+                true
+            }
+            Take::Start { place, life } => {
+                self.bring_up(place, life);
+                let take = self.books.redeem(place, life, || (), |_| true);
+                self.take(borrower, take)
+            }
+            Take::Wait => false,
+        }
+    }
+
+    fn checkout(&mut self, borrower: usize) {
+        let take = self.books.take(|| (), |_| true, true);
+        if !self.take(borrower, take) {
+            let ticket = self.books.join(None).unwrap();
+            self.tickets.insert(ticket, borrower);
+        }
+        self.settle();
+    }
+
+    fn checkin(&mut self, borrower: usize) {
+        let (place, loan, _) = self.out.remove(&borrower).unwrap();
+        self.books
+            .give_back(place, loan, self.now, |_| Condition::Fit);
+        self.settle();
+    }
+
+    fn dies(&mut self, run: Run) {
+        let place = self.books.places.iter().position(|it| {
+            it.desk == Some(run) && matches!(it.state, State::Idle | State::Out(()))
+        });
+        let place = place.unwrap();
+        let life = self.books.places[place].life;
+        self.out.retain(|_, (_, _, it)| *it != run);
+        if self.books.begin(place, life) {
+            let run = self.run();
+            assert!(self.books.up(place, life, run, None, self.now));
+        } else {
+            self.books.gone(place, life);
+        }
+        self.settle();
+    }
+
+    fn leaves(&mut self, borrower: usize) {
+        let ticket = self.tickets.iter().find(|(_, it)| **it == borrower);
+        let ticket = *ticket.unwrap().0;
+        self.tickets.remove(&ticket);
+        self.books.leave(ticket, self.now);
+        self.settle();
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Deed {
+    Checkout,
+    Checkin(Index),
+    Dies(Index),
+    Leaves(Index),
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let index = any::<Index>;
+    prop_oneof![
+        4 => Just(Deed::Checkout),
+        3 => index().prop_map(Deed::Checkin),
+        1 => index().prop_map(Deed::Dies),
+        1 => index().prop_map(Deed::Leaves),
+    ]
+}
+
+/// What happens outside, in any order and as late as it likes.
+#[derive(Clone, Debug)]
+enum Step {
+    Take(bool),
+    Join,
+    Leave(Index),
+    Serve(Index),
+    Start(Index),
+    FailStart(Index),
+    CancelStart(Index),
+    Redeem(Index),
+    GiveBack(Index, bool),
+    Kill(Index),
+    Restart(Index),
+    Left(Index),
+    Want,
+    Pump,
+    Resize(usize, usize),
+    Sweep,
+    Settle,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let index = any::<Index>;
+    prop_oneof![
+        4 => any::<bool>().prop_map(Step::Take),
+        3 => Just(Step::Join),
+        1 => index().prop_map(Step::Leave),
+        3 => index().prop_map(Step::Serve),
+        4 => index().prop_map(Step::Start),
+        1 => index().prop_map(Step::FailStart),
+        1 => index().prop_map(Step::CancelStart),
+        3 => index().prop_map(Step::Redeem),
+        4 => (index(), prop::bool::weighted(0.2)).prop_map(|(at, unfit)| Step::GiveBack(at, unfit)),
+        1 => index().prop_map(Step::Kill),
+        3 => index().prop_map(Step::Restart),
+        2 => index().prop_map(Step::Left),
+        2 => Just(Step::Want),
+        2 => Just(Step::Pump),
+        1 => (0_usize..4, 0_usize..3).prop_map(|(size, more)| Step::Resize(size, more)),
+        1 => Just(Step::Sweep),
+        1 => Just(Step::Settle),
+    ]
+}
+
+/// The outside of a machine, as slow as it may be.
+struct Slow {
+    books: Books,
+    alive: RefCell<BTreeSet<Run>>,
+    runs: usize,
+    now: Instant,
+    tickets: Vec<u64>,
+    /// Rights to start, in the hands of borrowers.
+    claims: Vec<(usize, u64)>,
+    /// Lives that the supervisor knows, and the run of each.
+    lives: BTreeMap<(usize, u64), Option<Run>>,
+    leaving: Vec<(usize, u64)>,
+    out: Vec<(usize, u64, Run)>,
+}
+
+impl Slow {
+    fn alive(&self) -> impl Fn(&Run) -> bool + use<> {
+        let alive = self.alive.borrow().clone();
+        move |run| alive.contains(run)
+    }
+
+    fn take(&mut self, take: Take<Run>) -> bool {
+        match take {
+            Take::Worker(lent) => {
+                assert!(
+                    self.alive.borrow().contains(&lent.desk),
+                    "a dead worker was lent"
+                );
+                let twice = self.out.iter().any(|(_, _, run)| *run == lent.desk);
+                assert!(!twice, "a worker was lent twice");
+                self.out.push((lent.place, lent.loan, lent.desk));
+                true
+            }
+            Take::Start { place, life } => {
+                self.claims.push((place, life));
+                self.lives.insert((place, life), None);
+                true
+            }
+            Take::Wait => false,
+        }
+    }
+
+    /// Starts or restarts the worker of a life.
+    fn bring_up(&mut self, place: usize, life: u64) {
+        if !self.books.begin(place, life) {
+            self.forget(place, life);
+            return;
+        }
+        self.runs += 1;
+        self.alive.borrow_mut().insert(self.runs);
+        if self.books.up(place, life, self.runs, None, self.now) {
+            self.lives.insert((place, life), Some(self.runs));
+        } else {
+            self.alive.borrow_mut().remove(&self.runs);
+            self.forget(place, life);
+        }
+    }
+
+    fn forget(&mut self, place: usize, life: u64) {
+        if let Some(Some(run)) = self.lives.remove(&(place, life)) {
+            self.alive.borrow_mut().remove(&run);
+        }
+        self.books.gone(place, life);
+    }
+
+    fn do_effects(&mut self) {
+        let Some(effects) = self.books.effects() else {
+            return;
+        };
+        for Ending {
+            place,
+            life,
+            desk,
+            how,
+        } in effects.endings
+        {
+            self.alive.borrow_mut().remove(&desk);
+            if how == How::Dismiss {
+                self.lives.remove(&(place, life));
+                self.leaving.push((place, life));
+            }
+        }
+    }
+
+    fn is_down(&self, run: Option<Run>) -> bool {
+        run.is_none_or(|run| !self.alive.borrow().contains(&run))
+    }
+
+    fn step(&mut self, step: &Step) {
+        let now = self.now;
+        match step {
+            Step::Take(startable) => {
+                let take = self.books.take(|| (), self.alive(), *startable);
+                self.take(take);
+            }
+            Step::Join => {
+                let take = self.books.take(|| (), self.alive(), false);
+                if !self.take(take) {
+                    self.tickets.extend(self.books.join(Some(4)));
+                }
+            }
+            Step::Leave(at) => {
+                if let Some(at) = pick(at, 0..self.tickets.len()) {
+                    self.books.leave(self.tickets.remove(at), now);
+                }
+            }
+            Step::Serve(at) => {
+                if let Some(at) = pick(at, 0..self.tickets.len()) {
+                    let take = self.books.serve(self.tickets[at], || (), self.alive());
+                    if self.take(take) {
+                        self.tickets.remove(at);
+                    }
+                }
+            }
+            Step::Start(at) | Step::Restart(at) => {
+                let down = self.lives.iter().filter(|(_, run)| self.is_down(**run));
+                let life = pick(at, down.map(|(life, _)| *life));
+                if let Some((place, life)) = life {
+                    self.bring_up(place, life);
+                }
+            }
+            Step::FailStart(at) => {
+                let fresh = self.lives.iter().filter(|(_, run)| run.is_none());
+                let life = pick(at, fresh.map(|(life, _)| *life));
+                if let Some((place, life)) = life {
+                    self.forget(place, life);
+                }
+            }
+            Step::CancelStart(at) => {
+                if let Some(at) = pick(at, 0..self.claims.len()) {
+                    let (place, life) = self.claims.remove(at);
+                    let asked = self.lives.contains_key(&(place, life));
+                    self.books.cancel_start(place, life, asked, now);
+                }
+            }
+            Step::Redeem(at) => {
+                let up = |(_, claim): &(usize, &(usize, u64))| {
+                    self.lives.get(claim).is_none_or(Option::is_some)
+                };
+                let up = self.claims.iter().enumerate().filter(up).map(|(at, _)| at);
+                if let Some(at) = pick(at, up) {
+                    let (place, life) = self.claims.remove(at);
+                    let take = self.books.redeem(place, life, || (), self.alive());
+                    self.take(take);
+                }
+            }
+            Step::GiveBack(at, unfit) => {
+                if let Some(at) = pick(at, 0..self.out.len()) {
+                    let (place, loan, run) = self.out.remove(at);
+                    let condition = match (self.alive.borrow().contains(&run), unfit) {
+                        (false, _) => Condition::Dead,
+                        (true, true) => Condition::Unfit,
+                        (true, false) => Condition::Fit,
+                    };
+                    self.books.give_back(place, loan, now, |_| condition);
+                }
+            }
+            Step::Kill(at) => {
+                let run = pick(at, self.alive.borrow().iter().copied());
+                if let Some(run) = run {
+                    self.alive.borrow_mut().remove(&run);
+                }
+            }
+            Step::Left(at) => {
+                if let Some(at) = pick(at, 0..self.leaving.len()) {
+                    let (place, life) = self.leaving.remove(at);
+                    self.books.left(place, life);
+                }
+            }
+            Step::Want => {
+                if let Some(life) = self.books.want() {
+                    self.lives.insert(life, None);
+                }
+            }
+            Step::Pump => self.books.pump(),
+            Step::Resize(size, more) => self.books.resize(*size, *more),
+            Step::Sweep => {
+                self.now += Duration::from_secs(4);
+                self.books.sweep(self.now);
+            }
+            Step::Settle => {
+                self.books.settle();
+                self.alive.borrow_mut().clear();
+                self.leaving.clear();
+                for (place, life) in std::mem::take(&mut self.lives).into_keys() {
+                    self.books.gone(place, life);
+                }
+            }
+        }
+        self.do_effects();
+    }
+
+    fn check(&self) {
+        let books = &self.books;
+        let count =
+            |is: fn(&State<()>) -> bool| books.places.iter().filter(|it| is(&it.state)).count();
+        let down = count(|it| matches!(it, State::Down));
+        let empty = count(|it| matches!(it, State::Vacant | State::Leaving { .. }));
+        assert_eq!(books.down, down);
+        assert_eq!(books.out, count(|it| matches!(it, State::Out(()))));
+        assert_eq!(books.idle.len(), count(|it| matches!(it, State::Idle)));
+        assert_eq!(books.live, books.places.len() - empty);
+        assert!(
+            books.idle.is_empty() || books.unserved() == 0,
+            "somebody waits beside an idle worker"
+        );
+        assert!(
+            books.handed.len() <= books.queue.len(),
+            "something is kept for nobody"
+        );
+    }
+
+    /// Lets everything outside come to its end, and everybody give back and go.
+    fn wind_up(&mut self) {
+        for _ in 0..100 {
+            for (place, life) in std::mem::take(&mut self.claims) {
+                let asked = self.lives.contains_key(&(place, life));
+                self.books.cancel_start(place, life, asked, self.now);
+            }
+            for (place, life) in std::mem::take(&mut self.leaving) {
+                self.books.left(place, life);
+            }
+            for ticket in std::mem::take(&mut self.tickets) {
+                self.books.leave(ticket, self.now);
+            }
+            for (place, loan, run) in std::mem::take(&mut self.out) {
+                let alive = self.alive.borrow().contains(&run);
+                self.books
+                    .give_back(place, loan, self.now, |_| match alive {
+                        true => Condition::Fit,
+                        false => Condition::Dead,
+                    });
+            }
+            let down = self.lives.iter().filter(|(_, run)| self.is_down(**run));
+            for (place, life) in down.map(|(life, _)| *life).collect::<Vec<_>>() {
+                self.bring_up(place, life);
+            }
+            while let Some(life) = self.books.want() {
+                self.lives.insert(life, None);
+            }
+            self.now += Duration::from_secs(60);
+            self.books.sweep(self.now);
+            self.do_effects();
+            self.check();
+        }
+    }
+}
+
+#[test]
+fn what_was_meant_for_one_that_leaves_goes_to_the_first_who_has_nothing() {
+    let mut books: Books = Machine::new(&config(2, 0, true, true));
+    let now = Instant::now();
+    while let Some((place, life)) = books.want() {
+        assert!(books.up(place, life, place, None, now));
+    }
+    let mut lent = Vec::new();
+    while let Take::Worker(worker) = books.take(|| (), |_| true, true) {
+        lent.push(worker);
+    }
+    let tickets: Vec<u64> = (0..3).map(|_| books.join(None).unwrap()).collect();
+    for worker in &lent {
+        books.give_back(worker.place, worker.loan, now, |_| Condition::Fit);
+    }
+    books.leave(tickets[0], now);
+    let mut serve = |ticket| match books.serve(ticket, || (), |_| true) {
+        Take::Worker(worker) => Some(worker.desk),
+        _ => None,
+    };
+    assert_eq!(serve(tickets[1]), Some(1), "its own stays its own");
+    assert_eq!(serve(tickets[2]), Some(0));
+}
+
 proptest! {
-    /// Whatever happens, no worker is lent twice or lost, the order is the strategy's, and the counts agree.
+    /// With an outside that does everything at once the machine is poolboy.
     #[test]
     fn books_agree_with_a_plain_model(
         size in 0_usize..4,
         max_overflow in 0_usize..3,
         fifo in any::<bool>(),
-        steps in prop::collection::vec(step(), 1..120),
+        deeds in prop::collection::vec(deed(), 1..80),
     ) {
-        let strategy = if fifo { PoolStrategy::Fifo } else { PoolStrategy::Lifo };
-        let mut machine: Machine<Node, ()> = Machine::new(size, max_overflow, strategy);
-        let mut model = Model { down: (0..size).collect(), ..Model::default() };
-        let mut nodes: BTreeMap<usize, Node> = BTreeMap::new();
-        for step in steps {
-            match step {
-                Step::Take => {
-                    // A seat bounds who may ask.
-                    if model.out.len() + model.starting.len() == size + max_overflow {
-                        continue;
-                    }
-                    let alive = model.alive.borrow().clone();
-                    let taken = machine.take(|_: &()| (), |node| alive.contains(node).then_some(()));
-                    let expected = loop {
-                        let next = if fifo { model.idle.pop_front() } else { model.idle.pop_back() };
-                        match next {
-                            Some(place) if alive.contains(&nodes[&place]) => break Some(place),
-                            Some(place) if place < size => { model.down.insert(place); }
-                            Some(_) => {}
-                            None => break None,
-                        }
-                    };
-                    match (taken, expected) {
-                        (Take::Worker { place, node, .. }, Some(expected)) => {
-                            prop_assert_eq!(place, expected);
-                            prop_assert_eq!(node, nodes[&place]);
-                            prop_assert!(model.out.insert(place, node).is_none());
-                        }
-                        (Take::Start { place }, None) => {
-                            prop_assert!(place >= size && model.down.is_empty());
-                            prop_assert!(!model.out.contains_key(&place));
-                            prop_assert!(model.starting.insert(place));
-                        }
-                        (Take::Wait, None) => prop_assert!(!model.down.is_empty()),
-                        (taken, expected) => prop_assert!(false, "{taken:?} for {expected:?}"),
+        let mut machine = Prompt::new(&config(size, max_overflow, fifo, true));
+        let mut model = Poolboy { fifo, max_overflow, ..Poolboy::default() };
+        for _ in 0..size {
+            let run = model.start();
+            model.idle.push_back(run);
+        }
+        let mut borrowers = 0;
+        for deed in deeds {
+            match deed {
+                Deed::Checkout => {
+                    borrowers += 1;
+                    machine.checkout(borrowers);
+                    model.checkout(borrowers);
+                }
+                Deed::Checkin(at) => {
+                    if let Some(borrower) = pick(&at, model.out.keys().copied()) {
+                        machine.checkin(borrower);
+                        let run = model.out.remove(&borrower).unwrap();
+                        model.free(run);
                     }
                 }
-                Step::Started(at) => {
-                    if let Some(place) = pick(&at, model.starting.iter().copied()) {
-                        model.starting.remove(&place);
-                        let node = model.node();
-                        nodes.insert(place, node);
-                        model.out.insert(place, node);
-                        machine.started(place, node, ());
+                Deed::Dies(at) => {
+                    let all = model.idle.iter().chain(model.out.values()).copied();
+                    if let Some(run) = pick(&at, all) {
+                        machine.dies(run);
+                        model.dies(run);
                     }
                 }
-                Step::CancelStart(at) => {
-                    if let Some(place) = pick(&at, model.starting.iter().copied()) {
-                        model.starting.remove(&place);
-                        machine.cancel_start(place);
-                    }
-                }
-                Step::GiveBack(at, busy) => {
-                    if let Some(place) = pick(&at, model.out.keys().copied()) {
-                        let held = model.out.remove(&place).unwrap();
-                        let alive = model.alive.borrow().contains(&nodes[&place]);
-                        let busy = busy && nodes[&place] == held;
-                        let fate = machine.give_back(place, |_| match (alive, busy) {
-                            (false, _) => Condition::Dead,
-                            (true, true) => Condition::Busy,
-                            (true, false) => Condition::Fit,
-                        });
-                        let expected = match (alive, busy) {
-                            (true, true) => Fate::Retire,
-                            (true, false) if place >= size && model.waiting == 0 => Fate::Dismiss,
-                            _ => Fate::Stays,
-                        };
-                        prop_assert_eq!(fate, expected);
-                        if alive && fate == Fate::Stays {
-                            model.idle.push_back(place);
-                        } else {
-                            model.alive.borrow_mut().remove(&nodes[&place]);
-                            if place < size {
-                                model.down.insert(place);
-                            }
-                        }
-                    }
-                }
-                Step::Kill(at) => {
-                    let node = pick(&at, model.alive.borrow().iter().copied());
-                    if let Some(node) = node {
-                        model.alive.borrow_mut().remove(&node);
-                    }
-                }
-                Step::Up(at) => {
-                    // Any kept worker that is not alive, missed already or not.
-                    let dead = (0..size).filter(|place| {
-                        nodes.get(place).is_none_or(|node| !model.alive.borrow().contains(node))
-                    });
-                    if let Some(place) = pick(&at, dead) {
-                        let node = model.node();
-                        nodes.insert(place, node);
-                        machine.up(place, node);
-                        if !model.out.contains_key(&place) {
-                            model.down.remove(&place);
-                            model.idle.retain(|it| *it != place);
-                            model.idle.push_back(place);
-                        }
-                    }
-                }
-                Step::Join => {
-                    if machine.join(Some(3)) {
-                        model.waiting += 1;
-                    }
-                }
-                Step::Leave => {
-                    if model.waiting > 0 {
-                        model.waiting -= 1;
-                        let surplus = machine.leave();
-                        if model.waiting == 0 {
-                            let gone: Vec<_> =
-                                model.idle.iter().filter(|it| **it >= size).map(|it| nodes[it]).collect();
-                            prop_assert_eq!(&surplus, &gone);
-                            model.idle.retain(|it| *it < size);
-                        } else {
-                            prop_assert!(surplus.is_empty());
-                        }
+                Deed::Leaves(at) => {
+                    if let Some(borrower) = pick(&at, model.waiting.iter().copied()) {
+                        machine.leaves(borrower);
+                        model.waiting.retain(|it| *it != borrower);
                     }
                 }
             }
-            let alive = model.alive.borrow();
-            let status = machine.status(|node| alive.contains(node));
-            let idle = model.idle.iter().filter(|place| alive.contains(&nodes[place])).count();
-            let dead = model.idle.iter().filter(|place| **place < size && !alive.contains(&nodes[place])).count();
-            prop_assert_eq!(status.idle, idle);
-            prop_assert_eq!(status.in_use, model.out.len());
-            prop_assert_eq!(status.down, model.down.len() + dead);
-            prop_assert_eq!(status.waiting, model.waiting);
-            prop_assert!(status.overflow <= max_overflow);
-            let kept_out = model.out.keys().filter(|place| **place < size).count();
-            let kept_idle = model.idle.iter().filter(|place| **place < size).count();
-            prop_assert_eq!(kept_out + kept_idle + model.down.len(), size, "a kept worker was lost");
+            let books = &machine.books;
+            let idle: Vec<Run> = books.idle.iter().filter_map(|it| books.places[*it].desk).collect();
+            prop_assert_eq!(idle, Vec::from(model.idle.clone()));
+            let out: BTreeMap<usize, Run> = machine.out.iter().map(|(who, it)| (*who, it.2)).collect();
+            prop_assert_eq!(&out, &model.out);
+            let waiting: Vec<usize> = machine.tickets.values().copied().collect();
+            prop_assert_eq!(waiting, Vec::from(model.waiting.clone()));
+            let status = books.status(|_| true);
+            prop_assert_eq!(status.overflow, model.overflow);
+            prop_assert_eq!((status.in_use, status.idle), (model.out.len(), model.idle.len()));
+            prop_assert_eq!((status.down, status.waiting), (0, model.waiting.len()));
         }
+    }
+
+    /// Whatever happens outside, in any order, nothing is lent twice or lost, and nobody waits in vain.
+    #[test]
+    fn books_stay_right_with_a_slow_outside(
+        size in 0_usize..4,
+        max_overflow in 0_usize..3,
+        fifo in any::<bool>(),
+        returned in any::<bool>(),
+        ttl in any::<bool>(),
+        steps in prop::collection::vec(step(), 1..150),
+    ) {
+        let mut config = config(size, max_overflow, fifo, returned);
+        if ttl {
+            config = config.overflow_ttl(Duration::from_secs(7));
+        }
+        let mut it = Slow {
+            books: Machine::new(&config),
+            alive: RefCell::default(),
+            runs: 0,
+            now: Instant::now(),
+            tickets: Vec::new(),
+            claims: Vec::new(),
+            lives: BTreeMap::new(),
+            leaving: Vec::new(),
+            out: Vec::new(),
+        };
+        for step in &steps {
+            it.step(step);
+            it.check();
+        }
+        it.wind_up();
+        let status = it.books.status(it.alive());
+        prop_assert_eq!((status.idle, status.in_use), (status.size, 0), "{:?}", status);
+        prop_assert_eq!((status.down, status.overflow, status.waiting), (0, 0, 0));
+        prop_assert_eq!(it.alive.borrow().len(), status.size, "a worker was left over");
+        // And it still lends all it has, and no more.
+        let mut lent = 0;
+        while let Take::Worker(_) | Take::Start { .. } = it.books.take(|| (), it.alive(), true) {
+            lent += 1;
+        }
+        prop_assert_eq!(lent, status.size + status.max_overflow);
     }
 }

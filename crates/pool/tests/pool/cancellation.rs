@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use perennial_pool::Pool;
+use perennial_pool::{Checkout, Dismissal, Pool, Timeout};
 use tokio::sync::Notify;
 
 use crate::support::{Fixture, ProbeWorker, config, let_others_run, poll};
@@ -77,7 +77,7 @@ async fn with_an_overflow_worker_that_starts_slowly() {
         drop(held);
         it.lends_all().await;
         let_others_run().await;
-        assert_eq!(it.supervisor().count_children().await.unwrap().specs, 2);
+        assert_eq!(it.supervisor().count_children().await.unwrap().workers, 2);
     }
 }
 
@@ -165,4 +165,80 @@ async fn with_a_deadline_around_everything() {
     }
     it.lends_all().await;
     assert_eq!(it.pool.stats().retired, 10);
+}
+
+/// All the ways to wait that the tests above do not take.
+#[tokio::test(start_paused = true)]
+async fn every_other_way_to_wait() {
+    fn try_it(pool: Pool<ProbeWorker>) -> Job {
+        Box::pin(async move {
+            let held = pool.try_checkout().await.unwrap();
+            held.echo(1).await.unwrap();
+            held.discard();
+        })
+    }
+    fn within(pool: Pool<ProbeWorker>) -> Job {
+        Box::pin(async move {
+            let held = pool.checkout_within(Timeout::Never).await.unwrap();
+            let other = pool.checkout_within(Duration::from_secs(1)).await.unwrap();
+            other.echo(2).await.unwrap();
+            drop(held);
+        })
+    }
+    fn transact(pool: Pool<ProbeWorker>) -> Job {
+        Box::pin(async move {
+            let work = async |held: Checkout<ProbeWorker>| held.echo(3).await.unwrap();
+            let limit = Timeout::After(Duration::from_secs(1));
+            assert_eq!(pool.transaction_within(limit, work).await.unwrap(), 3);
+            assert_eq!(pool.transaction(work).await.unwrap(), 3);
+        })
+    }
+    fn drain(pool: Pool<ProbeWorker>) -> Job {
+        Box::pin(async move {
+            let held = pool.checkout().await.unwrap();
+            let release = async {
+                tokio::task::yield_now().await;
+                drop(held);
+            };
+            tokio::join!(pool.drain(), release);
+        })
+    }
+    for dismissal in [Dismissal::Overflow, Dismissal::Returned] {
+        for (size, more) in [(2, 0), (1, 1), (0, 2)] {
+            for job in [try_it, within, transact, drain] {
+                // Every checkout of a worker that was idle asks it whether it is in order.
+                for check in [false, true] {
+                    let mut config = config(size, more).dismissal(dismissal);
+                    if check {
+                        config = config.check_after(Duration::from_nanos(1));
+                    }
+                    let mut it = Fixture::start(config).await;
+                    let resume = async |it: &Fixture, number: usize| {
+                        if number == 0 {
+                            it.pool.resume();
+                        }
+                    };
+                    let job = |pool: Pool<ProbeWorker>| {
+                        let resumed = Resumed(pool.clone());
+                        let job = job(pool);
+                        Box::pin(async move {
+                            let _resumed = resumed;
+                            job.await;
+                        }) as Job
+                    };
+                    let polls = drop_at_every_poll(&mut it, job, resume).await;
+                    assert!(polls > 1);
+                }
+            }
+        }
+    }
+}
+
+/// Has a pool lend again when a drain was given up.
+struct Resumed(Pool<ProbeWorker>);
+
+impl Drop for Resumed {
+    fn drop(&mut self) {
+        self.0.resume();
+    }
 }

@@ -21,8 +21,12 @@ fn public_types_can_be_sent_and_shown() {
 
 #[test]
 fn a_bad_config_makes_no_pool() {
-    let error = Pool::new(PROBES, ProbeWorker::default(), PoolConfig::new(0)).unwrap_err();
-    assert_eq!((&*error.pool, error.field), ("probes", PoolField::Size));
+    let config = PoolConfig::new(1).max_lifetime(std::time::Duration::ZERO);
+    let error = Pool::new(PROBES, ProbeWorker::default(), config).unwrap_err();
+    assert_eq!(
+        (&*error.pool, error.field),
+        ("probes", PoolField::MaxLifetime)
+    );
 }
 
 #[test]

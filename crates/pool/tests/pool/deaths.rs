@@ -109,14 +109,19 @@ async fn a_worker_that_lives_on_without_an_answer_is_told_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_was_replaced_while_on_loan_is_fit_when_it_comes_back() {
+async fn a_worker_that_dies_on_loan_frees_its_place_at_its_death() {
     let mut it = Fixture::start(config(1, 0)).await;
     let held = it.pool.checkout().await.unwrap();
     held.incarnation().kill();
     it.until(|it| it.node("worker-1").restarts() == 1).await;
-    assert_eq!(it.pool.status(), status(&it.pool, 0, 1, 0, 0));
-    drop(held);
+    // Its successor can be lent while the holder still has what is left of it.
     assert_eq!(it.pool.status(), status(&it.pool, 1, 0, 0, 0));
+    let next = it.pool.checkout().await.unwrap();
+    assert_eq!(next.incarnation().number(), 2);
+    drop(held);
+    assert_eq!(it.pool.status(), status(&it.pool, 0, 1, 0, 0));
+    assert_eq!(next.echo(1).await.unwrap(), 1);
+    drop(next);
     it.lends_all().await;
 }
 
@@ -262,10 +267,15 @@ async fn a_worker_that_does_not_come_back_does_not_take_the_tree_with_it() {
         .checkout_within(Duration::from_secs(60))
         .await
         .unwrap_err();
+    // As soon as it is clear that the next attempt comes too late.
+    let CheckoutError::Start { waited, source, .. } = &error else {
+        panic!("{error:?}");
+    };
+    assert!(*waited > Duration::from_secs(59) && *waited < Duration::from_secs(60));
+    assert_eq!(source.to_string(), "start failed: failed: no connection");
     assert_eq!(
         error.to_string(),
-        "pool `db`: no worker within 60s: 0 in use of 1 + 0, 0 waiting; \
-         a worker did not start: failed: no connection"
+        "pool `db`: a worker did not start: 0 in use of 1 + 0, 0 waiting"
     );
     assert!(it.worker.made.load(SeqCst) < 200, "it spins");
     it.worker.failing.store(false, SeqCst);

@@ -34,7 +34,7 @@ async fn nothing_leaks_and_the_counts_add_up() {
                             refused.fetch_add(1, SeqCst);
                             continue;
                         }
-                        Err(other) => panic!("{other}"),
+                        Err(other) => panic!("{other:?}"),
                     };
                     lent.fetch_add(1, SeqCst);
                     // An error says that the worker was killed: nothing else is wrong here.

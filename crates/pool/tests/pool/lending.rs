@@ -23,8 +23,8 @@ async fn overflow_is_started_on_demand_and_dismissed_when_nobody_waits() {
     let second = it.pool.checkout().await.unwrap();
     let third = it.pool.try_checkout().await.unwrap();
     assert_eq!(it.pool.status(), status(&it.pool, 0, 3, 2, 0));
-    assert_eq!(second.worker().as_str(), "test/db/overflow-1");
-    assert_eq!(third.worker().as_str(), "test/db/overflow-2");
+    assert_eq!(second.worker().as_str(), "test/db/worker-2");
+    assert_eq!(third.worker().as_str(), "test/db/worker-3");
 
     drop(first);
     assert_eq!(it.pool.status(), status(&it.pool, 1, 2, 2, 0));
@@ -306,10 +306,11 @@ async fn who_waits_is_refused_when_the_tree_shuts_down() {
     let began = tokio::time::Instant::now();
     let pool = it.pool.clone();
     let stopping = tokio::spawn(async move { it.stop().await });
-    assert!(matches!(
-        waiting.await.unwrap(),
-        Err(CheckoutError::Closed { .. })
-    ));
+    let refused = waiting.await.unwrap();
+    assert!(
+        matches!(refused, Err(CheckoutError::Closed { .. })),
+        "{refused:?}"
+    );
     assert!(
         began.elapsed() < Duration::from_secs(1),
         "not by its deadline"

@@ -5,5 +5,6 @@ mod cancellation;
 mod config;
 mod deaths;
 mod hammer;
+mod keeping;
 mod lending;
 mod support;

@@ -1,5 +1,6 @@
 //! A worker that does what it is told, and a tree with one pool of them.
 
+use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -122,6 +123,9 @@ pub(crate) struct ProbeWorker {
     pub(crate) failing: Arc<AtomicBool>,
     pub(crate) start: Arc<Gate>,
     pub(crate) made: Arc<AtomicUsize>,
+    /// What a check finds; it asks the worker as well.
+    pub(crate) unfit: Arc<AtomicBool>,
+    pub(crate) checks: Arc<AtomicUsize>,
 }
 
 impl Worker for ProbeWorker {
@@ -140,6 +144,16 @@ impl Worker for ProbeWorker {
     fn client(&self, worker: WorkerRef<Msg>) -> Client {
         Client(worker)
     }
+
+    async fn check(&self, client: &Client) -> Result<(), Box<dyn Error + Send + Sync>> {
+        self.checks.fetch_add(1, SeqCst);
+        client.echo(1).await?;
+        // The one that finds it is the last that does.
+        if self.unfit.swap(false, SeqCst) {
+            return Err("the connection is stale".into());
+        }
+        Ok(())
+    }
 }
 
 pub(crate) struct Fixture {
@@ -147,7 +161,7 @@ pub(crate) struct Fixture {
     pub(crate) root: Supervisor,
     pub(crate) pool: Pool<ProbeWorker>,
     pub(crate) worker: ProbeWorker,
-    events: Events,
+    pub(crate) events: Events,
 }
 
 pub(crate) fn config(size: usize, max_overflow: usize) -> PoolConfig {

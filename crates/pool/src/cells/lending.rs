@@ -1,0 +1,241 @@
+//! Lending, queueing, taking back.
+
+use std::panic::Location;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Acquire;
+use std::time::Duration;
+
+use perennial_lifecycle::ActorPath;
+use tokio::time::Instant;
+
+use super::{Cells, Held, More, lock};
+use crate::checkout::Lease;
+use crate::event;
+use crate::machine::{Condition, Lent, Take};
+use crate::worker::Desk;
+
+/// Who asks for a worker.
+#[derive(Clone, Copy)]
+pub(crate) struct Borrower<'a> {
+    pub(crate) location: &'static Location<'static>,
+    pub(crate) actor: Option<&'a ActorPath>,
+}
+
+impl Borrower<'_> {
+    fn held(self, since: Instant) -> Held {
+        let span = tracing::Span::current();
+        let more = self.actor.is_some() || !span.is_none();
+        Held {
+            since,
+            location: self.location,
+            warned: false,
+            more: more.then(|| {
+                Box::new(More {
+                    actor: self.actor.cloned(),
+                    span,
+                })
+            }),
+        }
+    }
+}
+
+/// A worker in somebody's hands.
+pub(crate) struct Taken {
+    pub(crate) lent: Lent<Arc<Desk>>,
+    pub(crate) since: Instant,
+}
+
+/// What a borrower is given.
+pub(crate) enum Offer {
+    Worker(Taken),
+    Start(Claim),
+    Wait,
+}
+
+impl Cells {
+    /// Gives a worker, or the right to start one, to somebody who comes.
+    pub(crate) fn take(self: &Arc<Self>, borrower: Borrower<'_>) -> Offer {
+        let since = Instant::now();
+        let startable = self.is_startable(since);
+        let held = borrower.held(since);
+        let mut books = self.books();
+        let take = books.take(|| held, |desk| desk.is_alive(), startable);
+        let counts = (books.idle(), books.in_use());
+        drop(books);
+        self.offer(take, since, counts)
+    }
+
+    /// As [`take`](Self::take); whoever is given nothing joins the queue, if it is not full. Nobody comes in
+    /// between.
+    pub(crate) fn take_or_join(
+        self: &Arc<Self>,
+        borrower: Borrower<'_>,
+    ) -> Option<Result<Offer, Waiter>> {
+        let since = Instant::now();
+        let startable = self.is_startable(since);
+        let held = borrower.held(since);
+        let mut books = self.books();
+        let take = books.take(|| held, |desk| desk.is_alive(), startable);
+        if !matches!(take, Take::Wait) {
+            let counts = (books.idle(), books.in_use());
+            drop(books);
+            return Some(Ok(self.offer(take, since, counts)));
+        }
+        let ticket = books.join(self.config.max_waiting);
+        let waiting = books.waiting();
+        drop(books);
+        event::pending(self.meters(), waiting);
+        let waiter = Waiter {
+            cells: Arc::clone(self),
+            ticket: Some(ticket?),
+        };
+        // It may be the first that waits for a start that was put off.
+        self.mend();
+        Some(Err(waiter))
+    }
+
+    /// Gives what was reserved for who waits.
+    pub(crate) fn serve(self: &Arc<Self>, waiter: &mut Waiter, borrower: Borrower<'_>) -> Offer {
+        let Some(ticket) = waiter.ticket else {
+            return Offer::Wait;
+        };
+        let since = Instant::now();
+        let held = borrower.held(since);
+        let mut books = self.books();
+        let take = books.serve(ticket, || held, |desk| desk.is_alive());
+        let counts = (books.idle(), books.in_use());
+        let waiting = books.waiting();
+        drop(books);
+        if !matches!(take, Take::Wait) {
+            waiter.ticket = None;
+            event::pending(self.meters(), waiting);
+        }
+        self.offer(take, since, counts)
+    }
+
+    fn offer(
+        self: &Arc<Self>,
+        take: Take<Arc<Desk>>,
+        since: Instant,
+        (idle, used): (usize, usize),
+    ) -> Offer {
+        match take {
+            Take::Worker(lent) => {
+                lent.desk.begin_loan(lent.loan);
+                event::counted(self.meters(), idle, used);
+                Offer::Worker(Taken { lent, since })
+            }
+            Take::Start { place, life } => Offer::Start(Claim {
+                cells: Arc::clone(self),
+                place,
+                life,
+                asked: false,
+            }),
+            Take::Wait => Offer::Wait,
+        }
+    }
+
+    /// Says whether a worker can be started for one that comes, as soon as one that is ending has ended.
+    pub(crate) fn has_room_soon(self: &Arc<Self>) -> bool {
+        self.is_startable(Instant::now()) && self.books().has_room_soon()
+    }
+
+    /// Says whether a worker can be started now.
+    fn is_startable(&self, now: Instant) -> bool {
+        self.ready.load(Acquire)
+            && !(self.failing.load(Acquire)
+                && lock(&self.failures).retry_at.is_some_and(|at| at > now))
+    }
+
+    pub(crate) fn check_in(self: &Arc<Self>, lease: &Lease) {
+        let Lent {
+            place, loan, desk, ..
+        } = &lease.lent;
+        desk.end_loan();
+        let unfit = lease.unfit || desk.has_open_call();
+        let now = Instant::now();
+        let mut books = self.books();
+        books.give_back(*place, *loan, now, |desk| match (desk.is_alive(), unfit) {
+            (false, _) => Condition::Dead,
+            (true, true) => Condition::Unfit,
+            (true, false) => Condition::Fit,
+        });
+        let (idle, used) = (books.idle(), books.in_use());
+        drop(books);
+        event::counted(self.meters(), idle, used);
+        event::checked_in(self.meters(), now - lease.since);
+        if self.is_drained() {
+            self.news.notify_waiters();
+        }
+    }
+
+    pub(crate) fn note_wait(self: &Arc<Self>, waited: Duration) {
+        self.books().note_wait(waited);
+        event::checked_out(self.meters(), waited);
+    }
+
+    pub(crate) fn note_no_wait(&self) {
+        event::checked_out(self.meters(), Duration::ZERO);
+    }
+}
+
+/// A place in the queue; left when it is dropped.
+pub(crate) struct Waiter {
+    cells: Arc<Cells>,
+    /// `None` once it was served.
+    ticket: Option<u64>,
+}
+
+impl Waiter {
+    pub(crate) fn is_served(&self) -> bool {
+        self.ticket.is_none()
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket.take() else {
+            return;
+        };
+        let mut books = self.cells.books();
+        books.leave(ticket, Instant::now());
+        let waiting = books.waiting();
+        drop(books);
+        event::pending(self.cells.meters(), waiting);
+    }
+}
+
+/// The right to start one worker.
+pub(crate) struct Claim {
+    cells: Arc<Cells>,
+    pub(crate) place: usize,
+    pub(crate) life: u64,
+    /// The supervisor may be carrying it out.
+    pub(crate) asked: bool,
+}
+
+impl Claim {
+    /// Turns the claim into the worker that was started; `None` when it has ended already.
+    pub(crate) fn redeem(self, borrower: Borrower<'_>) -> Option<Taken> {
+        let since = Instant::now();
+        let cells = &self.cells;
+        let held = borrower.held(since);
+        let mut books = cells.books();
+        let take = books.redeem(self.place, self.life, || held, |desk| desk.is_alive());
+        let counts = (books.idle(), books.in_use());
+        drop(books);
+        match cells.offer(take, since, counts) {
+            Offer::Worker(taken) => Some(taken),
+            _ => None,
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut books = self.cells.books();
+        books.cancel_start(self.place, self.life, self.asked, Instant::now());
+        drop(books);
+        self.cells.mend();
+    }
+}
