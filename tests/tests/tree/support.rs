@@ -52,6 +52,15 @@ pub(crate) async fn places(tree: &Tree) -> Vec<String> {
     snapshot.nodes().map(|it| it.path.to_string()).collect()
 }
 
+/// The same places, with the workers of a pool in the order of their names: they stop side by side.
+pub(crate) fn workers_by_name(mut places: Vec<String>) -> Vec<String> {
+    let is_worker = |place: &String| place.contains("/worker-");
+    for siblings in places.chunk_by_mut(|one, next| is_worker(one) && is_worker(next)) {
+        siblings.sort();
+    }
+    places
+}
+
 /// Waits until an actor runs at each of these places.
 pub(crate) async fn healed(tree: &Tree, places: &[String]) {
     let mut events = tree.debug().events();
