@@ -7,9 +7,8 @@ use perennial_breaker::{Breaker, Outcome};
 use perennial_rate_limit::{Quota, RateGate};
 
 use crate::environment::Service;
-use crate::event::Meter;
 use crate::stage::{ChoosePool, Lend, NoPool};
-use crate::{Environment, Guard, GuardConfigError, GuardError};
+use crate::{Bulkhead, Environment, Guard, GuardConfigError, GuardError};
 
 /// The quota of a rate key that names none: 100 calls a minute.
 const DEFAULT_QUOTA: Quota = Quota::per_minute(100);
@@ -19,9 +18,12 @@ const DEFAULT_QUOTA: Quota = Quota::per_minute(100);
 /// | stage | default |
 /// | --- | --- |
 /// | rate limit | none; with a `rate_key` and no `quota`: 100 a minute |
+/// | spend | [`Spend::AtGate`]: a cell stays spent when a later stage refuses |
 /// | breaker | in a tree: the one named as the service; alone: none |
+/// | bulkhead | none |
 /// | pool | none: the operation is given `()` |
 /// | deadline | none: a checkout waits as the pool's settings say, the operation as it likes |
+/// | slow_after | none: nothing counts as slow |
 #[must_use]
 pub struct GuardBuilder<P = NoPool, K = ()> {
     service: Arc<str>,
@@ -29,9 +31,27 @@ pub struct GuardBuilder<P = NoPool, K = ()> {
     gate: Option<RateGate>,
     key: Option<K>,
     quota: Option<Quota>,
+    spend: Spend,
     breaker: BreakerChoice,
+    bulkhead: Option<Bulkhead>,
     pool: P,
     deadline: Option<Duration>,
+    slow_after: Option<Duration>,
+}
+
+/// When a call spends its cell of the quota.
+///
+/// Never more cells are spent than the quota has, either way, and critical memory pressure refuses before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Spend {
+    /// At the gate: a cell stays spent when the breaker, the bulkhead or the pool refuses, or the caller goes away.
+    /// Callers that hammer an open circuit use up their quota.
+    #[default]
+    AtGate,
+    /// When the operation is begun: who is refused by a later stage keeps his cell. A caller without quota is still
+    /// refused first, before it costs anything. The gate is asked twice, and of several callers that wait
+    /// for workers at once, those for whom no cell is left are refused when they get one.
+    WhenBegun,
 }
 
 enum BreakerChoice {
@@ -63,9 +83,12 @@ impl GuardBuilder<NoPool, ()> {
             gate: None,
             key: None,
             quota: None,
+            spend: Spend::default(),
             breaker: BreakerChoice::ByService,
+            bulkhead: None,
             pool: NoPool,
             deadline: None,
+            slow_after: None,
         }
     }
 }
@@ -85,15 +108,24 @@ impl<P, K> GuardBuilder<P, K> {
             gate: self.gate,
             key: Some(key),
             quota: self.quota,
+            spend: self.spend,
             breaker: self.breaker,
+            bulkhead: self.bulkhead,
             pool: self.pool,
             deadline: self.deadline,
+            slow_after: self.slow_after,
         }
     }
 
     /// Sets the quota of each key; without a key all callers share one.
     pub fn quota(mut self, quota: Quota) -> Self {
         self.quota = Some(quota);
+        self
+    }
+
+    /// Sets when a call spends its cell.
+    pub fn spend(mut self, spend: Spend) -> Self {
+        self.spend = spend;
         self
     }
 
@@ -109,6 +141,12 @@ impl<P, K> GuardBuilder<P, K> {
         self
     }
 
+    /// Bounds how many operations run at once.
+    pub fn bulkhead(mut self, bulkhead: Bulkhead) -> Self {
+        self.bulkhead = Some(bulkhead);
+        self
+    }
+
     /// Sets the pool that lends a worker to the operation, by handle or by name.
     pub fn pool<P2: ChoosePool>(self, pool: P2) -> GuardBuilder<P2, K> {
         GuardBuilder {
@@ -117,15 +155,24 @@ impl<P, K> GuardBuilder<P, K> {
             gate: self.gate,
             key: self.key,
             quota: self.quota,
+            spend: self.spend,
             breaker: self.breaker,
+            bulkhead: self.bulkhead,
             pool,
             deadline: self.deadline,
+            slow_after: self.slow_after,
         }
     }
 
-    /// Bounds the whole call: the wait for a worker and the operation.
+    /// Bounds the whole call: the wait for a place and for a worker, and the operation.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// Counts an operation that took at least so long, waiting included, as slow, whatever its outcome.
+    pub fn slow_after(mut self, slow_after: Duration) -> Self {
+        self.slow_after = Some(slow_after);
         self
     }
 }
@@ -141,14 +188,12 @@ impl<P: ChoosePool, K: Hash + Eq + Send + Sync + 'static> GuardBuilder<P, K> {
         if self.deadline == Some(Duration::ZERO) {
             return Err(GuardConfigError::ZeroDeadline { service });
         }
+        if self.slow_after == Some(Duration::ZERO) {
+            return Err(GuardConfigError::ZeroSlowAfter { service });
+        }
         let known = match &self.environment {
             Some(environment) => environment.service(&service),
-            None => Arc::new(Service {
-                name: Arc::clone(&service),
-                breaker: None,
-                meter: Meter::new(&service),
-                recorder: None,
-            }),
+            None => Arc::new(Service::new(Arc::clone(&service), None, None)),
         };
         let parts = self.environment.as_ref().map(Environment::parts);
         let breaker = match self.breaker {
@@ -176,10 +221,13 @@ impl<P: ChoosePool, K: Hash + Eq + Send + Sync + 'static> GuardBuilder<P, K> {
             service: known,
             critical: parts.and_then(|parts| parts.critical.clone()),
             limiter,
+            spend: self.spend,
             key: self.key,
             breaker,
+            bulkhead: self.bulkhead,
             pool,
             deadline: self.deadline,
+            slow_after: self.slow_after,
         })
     }
 

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use perennial_breaker::{Breaker, Breakers};
@@ -8,13 +8,15 @@ use perennial_pool::Pools;
 use perennial_rate_limit::RateGate;
 
 use crate::event::Meter;
-use crate::{GuardBuilder, NoPool, OperationOutcome};
+use crate::ledger::Ledger;
+use crate::stopwatch::Stopwatch;
+use crate::{GuardBuilder, GuardStatus, NoPool, OperationOutcome};
 
 /// Learns the outcome of each operation of one service, once.
 ///
-/// Called in the caller's task after each operation, so it must not wait.
+/// Called in the caller's task at each end, so it must not wait.
 pub trait Recorder: Send + Sync + 'static {
-    /// Records an operation that was begun, or a refusal (with the time until it).
+    /// Records an operation that was begun, or one that was not (with the time until then).
     fn record(&self, outcome: OperationOutcome, took: Duration);
 }
 
@@ -34,8 +36,54 @@ struct Inner {
 pub(crate) struct Service {
     pub(crate) name: Arc<str>,
     pub(crate) breaker: Option<Breaker>,
-    pub(crate) meter: Meter,
-    pub(crate) recorder: Option<Arc<dyn Recorder>>,
+    recorder: Option<Arc<dyn Recorder>>,
+    ledger: Ledger,
+    meter: OnceLock<Meter>,
+    pub(crate) stopwatch: Stopwatch,
+}
+
+impl Service {
+    pub(crate) fn new(
+        name: Arc<str>,
+        breaker: Option<Breaker>,
+        recorder: Option<Arc<dyn Recorder>>,
+    ) -> Self {
+        Self {
+            name,
+            breaker,
+            recorder,
+            ledger: Ledger::new(),
+            meter: OnceLock::new(),
+            stopwatch: Stopwatch::new(),
+        }
+    }
+
+    /// The one place where the end of a call is recorded.
+    pub(crate) fn record(&self, outcome: OperationOutcome, took: Duration, slow: bool) {
+        self.ledger.record(outcome, took, slow);
+        let meter = self.meter();
+        meter.ended(&self.name, outcome, took);
+        if slow {
+            meter.slow(&self.name, took);
+        }
+        if let Some(recorder) = &self.recorder {
+            recorder.record(outcome, took);
+        }
+    }
+
+    pub(crate) fn retried(&self, attempt: u32, outcome: OperationOutcome, pause: Duration) {
+        let error = outcome.error_type();
+        self.meter().retried(&self.name, attempt, error, pause);
+    }
+
+    pub(crate) fn status(&self) -> GuardStatus {
+        GuardStatus::new(Arc::clone(&self.name), self.ledger.sums())
+    }
+
+    fn meter(&self) -> &Meter {
+        // Made at first use, by when a host has installed its recorder.
+        self.meter.get_or_init(|| Meter::new(&self.name))
+    }
 }
 
 /// Collects the parts of an [`Environment`].
@@ -104,17 +152,21 @@ impl Environment {
         GuardBuilder::in_environment(service, self.clone())
     }
 
+    /// Returns how the operations of every service that was guarded here have ended so far, by name.
+    #[must_use]
+    pub fn status(&self) -> Vec<GuardStatus> {
+        let mut all: Vec<_> = self.services().values().map(|it| it.status()).collect();
+        all.sort_by(|a, b| a.service.cmp(&b.service));
+        all
+    }
+
     pub(crate) fn parts(&self) -> &EnvironmentBuilder {
         &self.0.parts
     }
 
     /// Returns what is known of a service; made at its first use.
     pub(crate) fn service(&self, name: &str) -> Arc<Service> {
-        let mut services = self
-            .0
-            .services
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut services = self.services();
         let breaker = || self.0.parts.breakers.as_ref()?.get(name);
         if let Some(service) = services.get(name) {
             // A breaker that was registered after the first use must not stay unseen.
@@ -123,14 +175,18 @@ impl Environment {
             }
         }
         let name: Arc<str> = name.into();
-        let service = Arc::new(Service {
-            breaker: breaker(),
-            meter: Meter::new(&name),
-            recorder: self.0.parts.recorders.as_ref().map(|make| make(&name)),
-            name: Arc::clone(&name),
-        });
+        let service = Arc::new(Service::new(
+            Arc::clone(&name),
+            breaker(),
+            self.0.parts.recorders.as_ref().map(|make| make(&name)),
+        ));
         services.insert(name, Arc::clone(&service));
         service
+    }
+
+    fn services(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Service>>> {
+        let services = self.0.services.lock();
+        services.unwrap_or_else(PoisonError::into_inner)
     }
 }
 

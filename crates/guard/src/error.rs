@@ -4,7 +4,20 @@ use std::time::Duration;
 use perennial_breaker::CircuitOpen;
 use perennial_pool::CheckoutError;
 
+use crate::OperationOutcome;
+
 /// Why a protected operation has no value to return: who refused, or what went wrong.
+///
+/// | | refused by | begun? | `retry_after` | `is_retryable` | `source` |
+/// | --- | --- | --- | --- | --- | --- |
+/// | `MemoryPressure` | memory | no | | yes | |
+/// | `RateLimited` | rate limit | no | exact | unless the quota is zero | |
+/// | `CircuitOpen` | breaker | no | where it is known | unless forced open | |
+/// | `BulkheadFull` | bulkhead | no | | yes | |
+/// | `Pool` | pool | no | | unless it is closed | why a worker did not start |
+/// | `DeadlineExceeded` | nobody | yes, and dropped | | yes | |
+/// | `Operation` | nobody | yes | | the caller's to judge: no | the operation's error's own |
+/// | `Config` | nobody | no | | no | |
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GuardError<E> {
@@ -25,6 +38,14 @@ pub enum GuardError<E> {
     /// The service's breaker is not closed.
     #[error(transparent)]
     CircuitOpen(CircuitOpen),
+    /// As many operations as the bulkhead allows are under way.
+    #[error("`{service}` has {max} operations under way, as many as its bulkhead allows")]
+    BulkheadFull {
+        /// The service.
+        service: Arc<str>,
+        /// How many may be under way.
+        max: u32,
+    },
     /// No worker was to be had.
     #[error(transparent)]
     Pool(CheckoutError),
@@ -36,12 +57,27 @@ pub enum GuardError<E> {
         /// The time that was given.
         deadline: Duration,
     },
-    /// The operation itself failed.
-    #[error("{0}")]
-    Operation(#[source] E),
+    /// The operation itself failed. It reads as its own error does, and has that error's source.
+    #[error(transparent)]
+    Operation(E),
     /// The guard was asked for something that the tree does not have.
     #[error(transparent)]
     Config(#[from] GuardConfigError),
+}
+
+/// A stage of a guard that can refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Memory pressure.
+    Memory,
+    /// The rate limit.
+    RateLimit,
+    /// The breaker.
+    Breaker,
+    /// The bulkhead.
+    Bulkhead,
+    /// The pool.
+    Pool,
 }
 
 fn after(retry_after: Option<Duration>) -> String {
@@ -49,6 +85,19 @@ fn after(retry_after: Option<Duration>) -> String {
 }
 
 impl<E> GuardError<E> {
+    /// Says which stage refused; `None` if the operation was begun or the guard could not be built.
+    #[must_use]
+    pub fn refused_by(&self) -> Option<Stage> {
+        match self {
+            Self::MemoryPressure { .. } => Some(Stage::Memory),
+            Self::RateLimited { .. } => Some(Stage::RateLimit),
+            Self::CircuitOpen(_) => Some(Stage::Breaker),
+            Self::BulkheadFull { .. } => Some(Stage::Bulkhead),
+            Self::Pool(_) => Some(Stage::Pool),
+            Self::DeadlineExceeded { .. } | Self::Operation(_) | Self::Config(_) => None,
+        }
+    }
+
     /// Says when to come back, where that is known.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
@@ -69,11 +118,35 @@ impl<E> GuardError<E> {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::MemoryPressure { .. } | Self::DeadlineExceeded { .. } => true,
+            Self::MemoryPressure { .. }
+            | Self::BulkheadFull { .. }
+            | Self::DeadlineExceeded { .. } => true,
             Self::RateLimited { retry_after, .. } => retry_after.is_some(),
             Self::CircuitOpen(open) => open.is_retryable(),
             Self::Pool(error) => error.is_retryable(),
             Self::Operation(_) | Self::Config(_) => false,
+        }
+    }
+
+    /// Returns the operation's own error, if it was begun and failed.
+    #[must_use]
+    pub fn into_operation(self) -> Option<E> {
+        match self {
+            Self::Operation(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Names it for logs, in the words of the metrics.
+    pub(crate) fn outcome(&self) -> OperationOutcome {
+        match self {
+            Self::MemoryPressure { .. } => OperationOutcome::MemoryPressure,
+            Self::RateLimited { .. } => OperationOutcome::RateLimited,
+            Self::CircuitOpen(_) => OperationOutcome::CircuitOpen,
+            Self::BulkheadFull { .. } => OperationOutcome::BulkheadFull,
+            Self::Pool(_) => OperationOutcome::NoWorker,
+            Self::DeadlineExceeded { .. } => OperationOutcome::DeadlineExceeded,
+            Self::Operation(_) | Self::Config(_) => OperationOutcome::Failure,
         }
     }
 }
@@ -105,6 +178,12 @@ pub enum GuardConfigError {
     /// A deadline of zero refuses everything.
     #[error("service `{service}`: deadline: must be longer than zero")]
     ZeroDeadline {
+        /// The service.
+        service: Arc<str>,
+    },
+    /// An operation that takes no time at all is not slow.
+    #[error("service `{service}`: slow_after: must be longer than zero")]
+    ZeroSlowAfter {
         /// The service.
         service: Arc<str>,
     },

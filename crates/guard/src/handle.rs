@@ -1,28 +1,31 @@
 use std::fmt;
+use std::future::poll_fn;
 use std::hash::Hash;
-use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use perennial_breaker::{Breaker, Outcome};
-use perennial_rate_limit::GateLimiter;
-use tokio::time::Instant;
+use perennial_rate_limit::{Decision, GateLimiter};
 use tracing::Instrument as _;
 
+use crate::call::{Call, OwnKey, Payer, ThisKey};
 use crate::environment::Service;
 use crate::stage::{Lend, NoPool};
-use crate::{GuardError, OperationOutcome, event};
+use crate::{Bulkhead, GuardError, GuardStatus, OperationOutcome, Retry, Retrying, Spend, event};
 
 /// A protected operation's stages, resolved once and used for any number of calls.
 pub struct Guard<P = NoPool, K = ()> {
     pub(crate) service: Arc<Service>,
     pub(crate) critical: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
     pub(crate) limiter: Option<GateLimiter>,
+    pub(crate) spend: Spend,
     pub(crate) key: Option<K>,
     pub(crate) breaker: Option<Breaker>,
+    pub(crate) bulkhead: Option<Bulkhead>,
     pub(crate) pool: P,
     pub(crate) deadline: Option<Duration>,
+    pub(crate) slow_after: Option<Duration>,
 }
 
 impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
@@ -38,18 +41,15 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
     ///
     /// # Cancel safety
     ///
-    /// As safe as the operation: dropping the future drops the operation, checks the worker in, and frees
-    /// the breaker's permit (counted as cancelled). What was spent at the gate stays spent.
-    pub async fn run<T, E, F, Fut>(&self, operation: F) -> Result<T, GuardError<E>>
+    /// As safe as the operation: dropping the future drops the operation, checks the worker in, leaves the bulkhead
+    /// and frees the breaker's permit (counted as cancelled). What was spent at the gate stays spent, unless the
+    /// guard [spends when the operation begins](Spend::WhenBegun) and it was not begun.
+    pub fn run<T, E, F, Fut>(&self, operation: F) -> impl Future<Output = Result<T, GuardError<E>>>
     where
         F: FnOnce(P::Item) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        self.run_with(operation, |result| match result {
-            Ok(_) => Outcome::Success,
-            Err(_) => Outcome::Failure,
-        })
-        .await
+        self.run_with(operation, failures_are_errors)
     }
 
     /// Runs an operation whose outcome `classify` judges for the breaker.
@@ -61,19 +61,16 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
     /// # Cancel safety
     ///
     /// As [`run`](Self::run).
-    pub async fn run_with<T, E, F, Fut>(
+    pub fn run_with<T, E, F, Fut>(
         &self,
         operation: F,
         classify: impl FnOnce(&Result<T, E>) -> Outcome,
-    ) -> Result<T, GuardError<E>>
+    ) -> impl Future<Output = Result<T, GuardError<E>>>
     where
         F: FnOnce(P::Item) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        match &self.key {
-            Some(key) => self.run_keyed(key, operation, classify).await,
-            None => self.run_keyed(&(), operation, classify).await,
-        }
+        self.attempt(OwnKey(&self.key), &self.deadline, operation, classify)
     }
 
     /// Runs an operation and spends the quota of `key`, which may differ from call to call.
@@ -85,121 +82,190 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
     /// # Cancel safety
     ///
     /// As [`run`](Self::run).
-    pub async fn run_keyed<K2, T, E, F, Fut>(
+    pub fn run_keyed<K2, T, E, F, Fut>(
         &self,
         key: &K2,
         operation: F,
         classify: impl FnOnce(&Result<T, E>) -> Outcome,
-    ) -> Result<T, GuardError<E>>
+    ) -> impl Future<Output = Result<T, GuardError<E>>>
     where
         K2: Hash + Eq + ?Sized + 'static,
         F: FnOnce(P::Item) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
+        self.attempt(ThisKey(key), &self.deadline, operation, classify)
+    }
+
+    /// Makes the guard try again what was refused or failed; see [`Retrying`].
+    ///
+    /// The operation may then run more than once.
+    pub fn retrying(self, retry: Retry) -> Retrying<P, K> {
+        Retrying::new(self, retry)
+    }
+
+    /// Runs an operation once, within a time that counts from the first poll.
+    pub(crate) async fn attempt<T, E, F, Fut>(
+        &self,
+        payer: impl Payer,
+        deadline: &Option<Duration>,
+        operation: F,
+        classify: impl FnOnce(&Result<T, E>) -> Outcome,
+    ) -> Result<T, GuardError<E>>
+    where
+        F: FnOnce(P::Item) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        // Pinned here, so that neither way moves it: it is as large as the operation.
+        let stages = pin!(self.stages(payer, deadline, operation, classify));
         let span = event::span(&self.service.name);
-        self.stages(key, operation, classify).instrument(span).await
+        // Where nobody listens, entering and leaving the span at each poll would cost for nothing.
+        if span.is_disabled() {
+            stages.await
+        } else {
+            stages.instrument(span).await
+        }
     }
 
-    async fn stages<K2, T, E, F, Fut>(
+    /// All in one: what a stage hands over, such as an item or a permit, is not carried from future to future.
+    async fn stages<T, E, F, Fut>(
         &self,
-        key: &K2,
+        payer: impl Payer,
+        deadline: &Option<Duration>,
         operation: F,
         classify: impl FnOnce(&Result<T, E>) -> Outcome,
     ) -> Result<T, GuardError<E>>
     where
-        K2: Hash + Eq + ?Sized + 'static,
         F: FnOnce(P::Item) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let began = Instant::now();
+        let mut call = Call::new(&self.service, &self.slow_after);
         if self.critical.as_ref().is_some_and(|critical| critical()) {
-            self.note(OperationOutcome::MemoryPressure, began);
-            return Err(GuardError::MemoryPressure {
-                service: Arc::clone(&self.service.name),
-            });
+            call.ends(OperationOutcome::MemoryPressure);
+            return Err(self.memory_pressure());
         }
+        let mut unpaid = None;
         if let Some(limiter) = &self.limiter {
-            let decision = limiter.check(key);
-            if !decision.is_allowed() {
-                self.note(OperationOutcome::RateLimited, began);
-                return Err(GuardError::RateLimited {
-                    service: Arc::clone(&self.service.name),
-                    retry_after: decision.retry_after(),
-                });
+            // Who is over quota is refused, and counted, by the check.
+            if self.spend == Spend::WhenBegun && payer.peek(limiter).is_allowed() {
+                unpaid = Some(limiter);
+            } else if let Some(refused) = self.over_quota(payer.check(limiter)) {
+                call.ends(OperationOutcome::RateLimited);
+                return Err(refused);
             }
         }
-        // Dropped on any way out without a result, it counts as cancelled and frees its place.
-        let permit = match self.breaker.as_ref().map(Breaker::try_acquire).transpose() {
-            Ok(permit) => permit,
-            Err(open) => {
-                self.note(OperationOutcome::CircuitOpen, began);
-                return Err(GuardError::CircuitOpen(open));
+        if let Some(breaker) = &self.breaker {
+            match breaker.try_acquire() {
+                Ok(permit) => call.permit = Some(permit),
+                Err(open) => {
+                    call.ends(OperationOutcome::CircuitOpen);
+                    return Err(GuardError::CircuitOpen(open));
+                }
             }
-        };
-        let left = self
-            .deadline
-            .map(|deadline| deadline.saturating_sub(began.elapsed()));
-        let item = match self.pool.lend(left).await {
+        }
+        let mut left = *deadline;
+        let mut has_waited = false;
+        let mut _place = None;
+        if let Some(bulkhead) = &self.bulkhead {
+            _place = bulkhead.try_enter();
+            if _place.is_none() {
+                has_waited = true;
+                _place = bulkhead.enter(left).await;
+                let waited = call.elapsed();
+                left = left.map(|left| left.saturating_sub(waited));
+                if _place.is_none() {
+                    call.ends(OperationOutcome::BulkheadFull);
+                    return Err(self.bulkhead_full(bulkhead));
+                }
+            }
+        }
+        let mut lending = pin!(self.pool.lend(left));
+        let lending = poll_fn(|context| {
+            let item = lending.as_mut().poll(context);
+            has_waited |= item.is_pending();
+            item
+        });
+        let item = match lending.await {
             Ok(item) => item,
-            Err(error) => {
-                self.note(OperationOutcome::NoWorker, began);
-                return Err(GuardError::Pool(error));
+            Err(refused) => {
+                call.ends(OperationOutcome::NoWorker);
+                return Err(GuardError::Pool(refused));
             }
         };
-        let work = AssertUnwindSafe(async { operation(item).await }).catch_unwind();
-        let result = match self.deadline {
-            Some(deadline) => match tokio::time::timeout_at(began + deadline, work).await {
-                Ok(result) => result,
-                Err(_) => {
-                    if let Some(permit) = permit {
-                        permit.failure();
-                    }
-                    self.note(OperationOutcome::DeadlineExceeded, began);
-                    return Err(GuardError::DeadlineExceeded {
-                        service: Arc::clone(&self.service.name),
-                        deadline,
-                    });
-                }
-            },
-            None => work.await,
-        };
-        let result = match result {
-            Ok(result) => result,
-            Err(panic) => {
-                if let Some(permit) = permit {
-                    permit.failure();
-                }
-                self.note(OperationOutcome::Panicked, began);
-                resume_unwind(panic)
-            }
-        };
-        let outcome = classify(&result);
-        if let Some(permit) = permit {
-            permit.record(outcome);
+        if let Some(limiter) = unpaid
+            && let Some(refused) = self.over_quota(payer.check(limiter))
+        {
+            call.ends(OperationOutcome::RateLimited);
+            return Err(refused);
         }
-        self.note(
-            match outcome {
-                Outcome::Failure => OperationOutcome::Failure,
-                _ => OperationOutcome::Success,
-            },
-            began,
-        );
-        result.map_err(GuardError::Operation)
+        if has_waited {
+            call.begins_late();
+        }
+        let work = pin!(call.operate(|| operation(item)));
+        match call.finish(work, deadline).await {
+            Some(result) => {
+                call.judged(classify(&result));
+                result.map_err(GuardError::Operation)
+            }
+            None => {
+                call.ends(OperationOutcome::DeadlineExceeded);
+                Err(self.deadline_exceeded(deadline))
+            }
+        }
+    }
+}
+
+impl<P, K> Guard<P, K> {
+    #[cold]
+    fn memory_pressure<E>(&self) -> GuardError<E> {
+        GuardError::MemoryPressure {
+            service: Arc::clone(&self.service.name),
+        }
     }
 
+    fn over_quota<E>(&self, decision: Decision) -> Option<GuardError<E>> {
+        (!decision.is_allowed()).then(|| GuardError::RateLimited {
+            service: Arc::clone(&self.service.name),
+            retry_after: decision.retry_after(),
+        })
+    }
+
+    #[cold]
+    fn bulkhead_full<E>(&self, bulkhead: &Bulkhead) -> GuardError<E> {
+        GuardError::BulkheadFull {
+            service: Arc::clone(&self.service.name),
+            max: bulkhead.max(),
+        }
+    }
+
+    #[cold]
+    fn deadline_exceeded<E>(&self, deadline: &Option<Duration>) -> GuardError<E> {
+        GuardError::DeadlineExceeded {
+            service: Arc::clone(&self.service.name),
+            deadline: deadline.unwrap_or_default(),
+        }
+    }
+}
+
+pub(crate) fn failures_are_errors<T, E>(result: &Result<T, E>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::Success,
+        Err(_) => Outcome::Failure,
+    }
+}
+
+impl<P, K> Guard<P, K> {
     /// Returns the service's name.
     #[must_use]
     pub fn service(&self) -> &str {
         &self.service.name
     }
 
-    /// The one place where an outcome is recorded.
-    fn note(&self, outcome: OperationOutcome, began: Instant) {
-        let took = began.elapsed();
-        self.service.meter.record(outcome, took);
-        if let Some(recorder) = &self.service.recorder {
-            recorder.record(outcome, took);
-        }
+    /// Returns how the operations of this service have ended so far, and how long they took.
+    ///
+    /// It sums up counts of many threads, and is meant for people and tests, not for every call.
+    #[must_use]
+    pub fn status(&self) -> GuardStatus {
+        self.service.status()
     }
 }
 
@@ -209,10 +275,13 @@ impl<P: Clone, K: Clone> Clone for Guard<P, K> {
             service: Arc::clone(&self.service),
             critical: self.critical.clone(),
             limiter: self.limiter.clone(),
+            spend: self.spend,
             key: self.key.clone(),
             breaker: self.breaker.clone(),
+            bulkhead: self.bulkhead.clone(),
             pool: self.pool.clone(),
             deadline: self.deadline,
+            slow_after: self.slow_after,
         }
     }
 }

@@ -1,13 +1,13 @@
 //! The protected operation: one call that goes through rate limit, breaker and pool, under one deadline.
 //!
 //! ```text
-//! memory pressure -> rate limit -> breaker -> pool -> operation
+//! memory pressure -> rate limit -> breaker -> bulkhead -> pool -> operation
 //! ```
 //!
-//! Each stage is optional. The breaker is asked before the pool, so an open circuit never waits for a
-//! worker. Only the operation's own outcome (an error, a panic, no answer by the deadline) counts for the
-//! breaker; a refusal by the gate or the pool does not. A cell that was spent at the gate stays spent when
-//! a later stage refuses.
+//! Each stage is optional. The breaker is asked before bulkhead and pool, so an open circuit never waits for
+//! a worker. Only the operation's own outcome (an error, a panic, no answer by the deadline) counts for the
+//! breaker; a refusal by another stage does not. A cell that was spent at the gate stays spent when a later
+//! stage refuses, unless the guard is told to spend it [when the operation begins](Spend::WhenBegun).
 //!
 //! ```
 //! use perennial_guard::{Guard, GuardError};
@@ -37,24 +37,38 @@
 //! # Guarantees
 //!
 //! - The operation runs in the caller's task. Dropping the call gives everything back: the breaker's
-//!   permit, the worker, the place in the queue.
-//! - Every way out is one [`GuardError`] that says who refused and when to come back.
-//! - A guard that was built does no look-up per call.
+//!   permit, the place in the bulkhead, the worker, the place in the queue.
+//! - Every way out is one [`GuardError`] that says who refused and when to come back, and is recorded once.
+//! - A guard that was built does no look-up and no allocation of its own per call that is let through. No
+//!   timer is made for an operation that does not have to wait.
 //!
 //! # What it does not do
 //!
-//! It never runs an operation twice: whether that is safe is the caller's to know.
+//! It never runs an operation twice, unless it was [made to](Guard::retrying): whether that is safe is the
+//! caller's to know.
 
 mod builder;
+mod bulkhead;
+mod call;
 mod environment;
 mod error;
 mod event;
 mod handle;
+mod ledger;
+mod outcome;
+mod retry;
 mod stage;
+mod status;
+mod stopwatch;
+#[cfg(feature = "tower")]
+pub mod tower;
 
-pub use builder::GuardBuilder;
+pub use builder::{GuardBuilder, Spend};
+pub use bulkhead::Bulkhead;
 pub use environment::{Environment, EnvironmentBuilder, Recorder};
-pub use error::{GuardConfigError, GuardError};
-pub use event::OperationOutcome;
+pub use error::{GuardConfigError, GuardError, Stage};
 pub use handle::Guard;
+pub use outcome::OperationOutcome;
+pub use retry::{Retry, RetryConfigError, Retrying};
 pub use stage::{ChoosePool, Lend, NoPool};
+pub use status::GuardStatus;

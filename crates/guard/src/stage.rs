@@ -3,18 +3,32 @@ use std::time::Duration;
 use perennial_pool::{Checkout, CheckoutError, Pool, PoolName, Pools, Worker};
 
 /// The stage of a guard that lends what the operation works with.
+///
+/// [`Pool`] is one. A pool of something else, of plain connections for example, becomes one by implementing this;
+/// its items must go back when they are dropped.
 pub trait Lend: Send + Sync {
     /// What the operation is given.
     type Item: Send;
 
     /// Lends an item within the time that is left; `None`: as the pool's own settings say.
+    ///
+    /// The time counts from the first poll. An item that is there at once should be lent without making a timer,
+    /// which costs more than all the rest of a guard.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckoutError`] says how the pool stood.
+    ///
+    /// # Cancel safety
+    ///
+    /// Must be cancel safe: the guard drops it when its own caller goes away.
     fn lend(
         &self,
         left: Option<Duration>,
     ) -> impl Future<Output = Result<Self::Item, CheckoutError>> + Send;
 }
 
-/// How a [`GuardBuilder`](crate::GuardBuilder) says which pool it wants: by handle, by name, or none.
+/// How a [`GuardBuilder`](crate::GuardBuilder) says which pool it wants: by itself ([`Lend`]) or by name.
 pub trait ChoosePool {
     /// What the built guard lends from.
     type Stage: Lend;
@@ -39,14 +53,6 @@ impl Lend for NoPool {
     }
 }
 
-impl ChoosePool for NoPool {
-    type Stage = Self;
-
-    fn choose(self, _: Option<&Pools>) -> Result<Self, String> {
-        Ok(self)
-    }
-}
-
 impl<W: Worker> Lend for Pool<W> {
     type Item = Checkout<W>;
 
@@ -58,10 +64,10 @@ impl<W: Worker> Lend for Pool<W> {
     }
 }
 
-impl<W: Worker> ChoosePool for Pool<W> {
-    type Stage = Self;
+impl<L: Lend> ChoosePool for L {
+    type Stage = L;
 
-    fn choose(self, _: Option<&Pools>) -> Result<Self, String> {
+    fn choose(self, _: Option<&Pools>) -> Result<L, String> {
         Ok(self)
     }
 }

@@ -85,7 +85,7 @@ pub use perennial_breaker::{
 };
 pub use perennial_config::{ConfigChange, ConfigKey, ConfigServer, Schema, UpdateError};
 pub use perennial_debug::{Debugger, Snapshot};
-pub use perennial_guard::{Guard, GuardError};
+pub use perennial_guard::{Bulkhead, Guard, GuardError, GuardStatus, Retry, Spend};
 pub use perennial_lifecycle::{
     ActorName, ActorPath, Backoff, ChildKind, ChildSpec, ChildState, Down, Ended, Event, EventKind,
     Events, Exit, ExitReason, Missed, Monitor, Node, Quarantine, Restart, Scope, Shutdown,

@@ -65,7 +65,7 @@ fn main() -> io::Result<()> {
                 samples.extend(round(*call, threads));
             }
         }
-        let case = format!("breaker closed, success recorded, {threads} threads");
+        let case = format!("1,000 calls of a closed breaker, {threads} threads");
         for ((name, _), samples) in contenders.iter().zip(samples) {
             all.push(Figure::of(&case, name, 1, samples));
         }

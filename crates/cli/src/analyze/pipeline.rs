@@ -277,7 +277,7 @@ where
 
 fn chain(error: &GuardError<DatabaseError>) -> String {
     let mut text = error.to_string();
-    let mut next = std::error::Error::source(error).and_then(std::error::Error::source);
+    let mut next = std::error::Error::source(error);
     while let Some(error) = next {
         text.push_str(": ");
         text.push_str(&error.to_string());

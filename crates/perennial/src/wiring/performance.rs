@@ -16,13 +16,13 @@ struct Recorded(perennial_monitor::Recorder);
 
 impl Recorder for Recorded {
     fn record(&self, outcome: OperationOutcome, took: Duration) {
-        // A refusal says nothing about how the service performs.
-        if outcome.was_begun() {
-            let outcome = match outcome {
-                OperationOutcome::Success => Outcome::Success,
-                _ => Outcome::Failure,
-            };
-            self.0.record(outcome, took);
-        }
+        let outcome = match outcome {
+            OperationOutcome::Success => Outcome::Success,
+            // Neither a refusal nor a caller that went away says how the service performs.
+            OperationOutcome::Cancelled => return,
+            begun if begun.was_begun() => Outcome::Failure,
+            _ => return,
+        };
+        self.0.record(outcome, took);
     }
 }

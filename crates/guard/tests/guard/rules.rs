@@ -1,89 +1,19 @@
-//! The guard's order and rules, with the real gate, breaker and pool.
-
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+//! The guard's order and rules.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use perennial_breaker::{Breaker, BreakerConfig, Breakers, Outcome, Trip};
+use perennial_breaker::{BreakerConfig, Breakers, Outcome, Trip};
 use perennial_guard::{
     Environment, Guard, GuardConfigError, GuardError, OperationOutcome, Recorder,
 };
 use perennial_lifecycle::ExitReason;
-use perennial_pool::{Pool, PoolConfig, PoolName, Pools, Worker, WorkerRef};
+use perennial_pool::{PoolConfig, Pools};
 use perennial_rate_limit::{Quota, RateGate};
-use perennial_supervisor::Supervisor;
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
-const ECHO: PoolName<EchoWorker> = PoolName::new("echo");
-
-struct Echo;
-
-impl Actor for Echo {
-    type Msg = RpcReplyPort<u32>;
-    type State = ();
-    type Arguments = ();
-    async fn pre_start(&self, _: ActorRef<Self::Msg>, _: ()) -> Result<(), ActorProcessingErr> {
-        Ok(())
-    }
-    async fn handle(
-        &self,
-        _: ActorRef<Self::Msg>,
-        reply: Self::Msg,
-        _: &mut (),
-    ) -> Result<(), ActorProcessingErr> {
-        Ok(reply.send(7)?)
-    }
-}
-
-struct EchoWorker;
-
-impl Worker for EchoWorker {
-    type Actor = Echo;
-    type Client = WorkerRef<RpcReplyPort<u32>>;
-    fn actor(&self) -> (Echo, ()) {
-        (Echo, ())
-    }
-    fn client(&self, worker: WorkerRef<RpcReplyPort<u32>>) -> Self::Client {
-        worker
-    }
-}
-
-#[derive(Default)]
-struct Seen(std::sync::Mutex<Vec<OperationOutcome>>);
-
-impl Recorder for Seen {
-    fn record(&self, outcome: OperationOutcome, _: Duration) {
-        self.0.lock().unwrap().push(outcome);
-    }
-}
-
-fn breaker() -> Breaker {
-    let trip = Trip::Consecutive(1);
-    Breaker::new("svc", BreakerConfig::builder().trip(trip).build().unwrap())
-}
-
-async fn ok() -> Result<u32, io::Error> {
-    Ok(1)
-}
-
-async fn fail() -> Result<u32, io::Error> {
-    Err(io::Error::other("broken"))
-}
-
-async fn pool(config: PoolConfig) -> (Supervisor, Pool<EchoWorker>) {
-    let pool = Pool::new(ECHO, EchoWorker, config).unwrap();
-    let supervisor = Supervisor::builder()
-        .child(pool.child_spec())
-        .build()
-        .unwrap()
-        .start("t")
-        .await
-        .unwrap();
-    (supervisor, pool)
-}
+use crate::support::{ECHO, Seen, breaker, fail, ok, pool};
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_is_lent_for_the_operation_and_comes_back() {
@@ -169,27 +99,6 @@ async fn a_rate_denial_costs_no_worker_and_no_breaker_count_and_says_when_to_com
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cell_spent_at_the_gate_stays_spent_when_the_breaker_refuses() {
-    let breaker = breaker();
-    breaker.force_open();
-    let guard = Guard::builder("svc")
-        .gate(RateGate::new())
-        .quota(Quota::per_minute(1))
-        .breaker(breaker.clone())
-        .build()
-        .unwrap();
-    assert!(matches!(
-        guard.run(|()| ok()).await,
-        Err(GuardError::CircuitOpen(_))
-    ));
-    breaker.reset();
-    assert!(matches!(
-        guard.run(|()| ok()).await,
-        Err(GuardError::RateLimited { .. })
-    ));
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_missed_deadline_drops_the_operation_and_counts_as_failure() {
     let breaker = breaker();
     let guard = Guard::builder("svc")
@@ -240,45 +149,6 @@ async fn a_panic_counts_as_failure_and_goes_on_unwinding() {
     assert!(task.await.unwrap_err().is_panic());
     assert_eq!(breaker.status().failures, 1);
     assert_eq!(pool.status().in_use, 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_call_dropped_at_any_poll_gives_everything_back() {
-    let (_supervisor, pool) = pool(PoolConfig::new(1)).await;
-    let breaker = Breaker::new("svc", BreakerConfig::default());
-    let guard = Guard::builder("svc")
-        .breaker(breaker.clone())
-        .pool(pool.clone())
-        .deadline(Duration::from_secs(5))
-        .build()
-        .unwrap();
-    let began = Arc::new(AtomicUsize::new(0));
-    for polls in 0..12 {
-        let mut call = Box::pin(guard.run(|echo| {
-            began.fetch_add(1, SeqCst);
-            async move {
-                tokio::task::yield_now().await;
-                echo.call(|reply| reply).await
-            }
-        }));
-        let mut done = false;
-        for _ in 0..polls {
-            done = futures_util::poll!(&mut call).is_ready();
-            if done {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
-        drop(call);
-        // Still lends its one worker, within the time that a worker needs to come back.
-        let worker = pool.checkout().await.unwrap();
-        assert_eq!(worker.call(|reply| reply).await.unwrap(), 7);
-        drop(worker);
-        assert_eq!(pool.status().in_use, 0, "after {polls} polls, done: {done}");
-    }
-    assert!(began.load(SeqCst) > 0);
-    let status = breaker.status();
-    assert_eq!(status.failures, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,185 @@
+//! One call on its way through a guard: whose cell it spends, and what is owed on every way out.
+
+use std::future::poll_fn;
+use std::hash::Hash;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use perennial_breaker::{Outcome, Permit};
+use perennial_rate_limit::{Decision, GateLimiter};
+use tokio::task::coop::unconstrained;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::OperationOutcome;
+use crate::environment::Service;
+use crate::stopwatch::Reading;
+
+/// Whose cell a call spends.
+pub(crate) trait Payer {
+    fn check(&self, limiter: &GateLimiter) -> Decision;
+    fn peek(&self, limiter: &GateLimiter) -> Decision;
+}
+
+/// The guard's own key; without one all callers pay together.
+pub(crate) struct OwnKey<'a, K>(pub(crate) &'a Option<K>);
+
+/// A key that came with the call.
+pub(crate) struct ThisKey<'a, K: ?Sized>(pub(crate) &'a K);
+
+impl<K: Hash + Eq + 'static> Payer for OwnKey<'_, K> {
+    fn check(&self, limiter: &GateLimiter) -> Decision {
+        match self.0 {
+            Some(key) => limiter.check(key),
+            None => limiter.check(&()),
+        }
+    }
+
+    fn peek(&self, limiter: &GateLimiter) -> Decision {
+        match self.0 {
+            Some(key) => limiter.peek(key),
+            None => limiter.peek(&()),
+        }
+    }
+}
+
+impl<K: Hash + Eq + ?Sized + 'static> Payer for ThisKey<'_, K> {
+    fn check(&self, limiter: &GateLimiter) -> Decision {
+        limiter.check(self.0)
+    }
+
+    fn peek(&self, limiter: &GateLimiter) -> Decision {
+        limiter.peek(self.0)
+    }
+}
+
+impl<T: Payer> Payer for &T {
+    fn check(&self, limiter: &GateLimiter) -> Decision {
+        T::check(self, limiter)
+    }
+
+    fn peek(&self, limiter: &GateLimiter) -> Decision {
+        T::peek(self, limiter)
+    }
+}
+
+/// What is owed when a call ends: a record, and a verdict for the breaker.
+///
+/// It is paid on drop, so on every way out once. Nothing here is moved after it was made: a copy of what was just
+/// written costs more than the writing.
+pub(crate) struct Call<'a> {
+    service: &'a Service,
+    slow_after: &'a Option<Duration>,
+    began: Reading,
+    /// When the operation began, where that was later: something was waited for.
+    begun_late: Option<Reading>,
+    /// Dropped without a result it counts as cancelled and frees its place.
+    pub(crate) permit: Option<Permit<'a>>,
+    /// What the call counts as if it is dropped now.
+    outcome: OperationOutcome,
+    /// How long it took, if that is known before it is dropped: one reading for the breaker and the record.
+    took: Option<Duration>,
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn new(service: &'a Service, slow_after: &'a Option<Duration>) -> Self {
+        Self {
+            service,
+            slow_after,
+            began: service.stopwatch.read(),
+            begun_late: None,
+            permit: None,
+            outcome: OperationOutcome::GivenUp,
+            took: None,
+        }
+    }
+
+    /// Returns how long the call has been under way.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.service.stopwatch.since(self.began)
+    }
+
+    /// The operation begins only now: the breaker judges how long it takes, and not what was waited for before.
+    pub(crate) fn begins_late(&mut self) {
+        self.begun_late = Some(self.service.stopwatch.read());
+    }
+
+    /// Tells the breaker of the operation, for which the whole call took so long.
+    fn report(&mut self, verdict: Outcome, took: Duration) {
+        if let Some(permit) = self.permit.take() {
+            let begun_late = self.begun_late;
+            let took = begun_late.map_or(took, |begun| self.service.stopwatch.since(begun));
+            permit.record_timed(verdict, took);
+        }
+    }
+
+    /// The call ends like this, as soon as it is dropped.
+    pub(crate) fn ends(&mut self, outcome: OperationOutcome) {
+        self.outcome = outcome;
+    }
+
+    /// The operation has returned, and this is what its result says of the service.
+    pub(crate) fn judged(&mut self, verdict: Outcome) {
+        let took = self.elapsed();
+        self.took = Some(took);
+        self.report(verdict, took);
+        self.outcome = match verdict {
+            Outcome::Failure => OperationOutcome::Failure,
+            _ => OperationOutcome::Success,
+        };
+    }
+
+    /// Runs code of the operation. A panic in it drops the call before the mark is taken back; one elsewhere in the
+    /// task that drops this call on its way finds no such mark.
+    pub(crate) fn operate<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        self.outcome = OperationOutcome::Panicked;
+        let result = work();
+        self.outcome = OperationOutcome::Cancelled;
+        result
+    }
+
+    /// Waits for the operation; `None` if the deadline passed first.
+    ///
+    /// The timer is made when the operation has to wait for the first time: it costs more than all the rest of a
+    /// guard, and most operations that end at once need none.
+    pub(crate) async fn finish<F: Future>(
+        &mut self,
+        mut work: Pin<&mut F>,
+        deadline: &Option<Duration>,
+    ) -> Option<F::Output> {
+        let mut timer = pin!(None::<Sleep>);
+        poll_fn(|context| {
+            if let Poll::Ready(output) = self.operate(|| work.as_mut().poll(context)) {
+                return Poll::Ready(Some(output));
+            }
+            if timer.is_none() {
+                let left = deadline.map(|given| given.saturating_sub(self.elapsed()));
+                // A deadline beyond the end of time is none.
+                let until = left.and_then(|left| Instant::now().checked_add(left));
+                let Some(until) = until else {
+                    return Poll::Pending;
+                };
+                timer.set(Some(sleep_until(until)));
+            }
+            let timer = timer.as_mut().as_pin_mut().expect("set above");
+            // An operation that uses up the task's budget at each poll must not outrun its deadline.
+            pin!(unconstrained(timer)).poll(context).map(|()| None)
+        })
+        .await
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let outcome = self.outcome;
+        let took = self.took.unwrap_or_else(|| self.elapsed());
+        if matches!(
+            outcome,
+            OperationOutcome::Panicked | OperationOutcome::DeadlineExceeded
+        ) {
+            self.report(Outcome::Failure, took);
+        }
+        let slow = self.slow_after.is_some_and(|limit| took >= limit) && outcome.was_begun();
+        self.service.record(outcome, took, slow);
+    }
+}

@@ -1,0 +1,113 @@
+//! One deadline over everything.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use perennial_guard::{Bulkhead, Guard, GuardError, Stage};
+use perennial_pool::PoolConfig;
+use tokio::task::coop::{consume_budget, has_budget_remaining};
+use tokio::time::{Instant, sleep};
+
+use crate::support::{ok, pool, slept};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn the_waits_for_a_place_and_a_worker_and_the_operation_share_one_deadline() {
+    let (_supervisor, pool) = pool(PoolConfig::new(1)).await;
+    let places = Bulkhead::new(1.try_into().unwrap()).wait_at_most(60 * SECOND);
+    let guard = Guard::builder("svc")
+        .bulkhead(places.clone())
+        .pool(pool.clone())
+        .deadline(3 * SECOND)
+        .build()
+        .unwrap();
+    // One second for the place, one for the worker, and one is left for the operation.
+    let holder = Guard::builder("other").bulkhead(places).build().unwrap();
+    tokio::spawn(async move { holder.run(|()| slept(SECOND)).await });
+    let worker = pool.checkout().await.unwrap();
+    tokio::spawn(async move {
+        sleep(2 * SECOND).await;
+        drop(worker);
+    });
+    tokio::task::yield_now().await;
+
+    let began = Instant::now();
+    let late = guard
+        .run(|_| async {
+            assert_eq!(began.elapsed(), 2 * SECOND);
+            slept(5 * SECOND).await
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(began.elapsed(), 3 * SECOND);
+    assert!(
+        matches!(late, GuardError::DeadlineExceeded { deadline, .. } if deadline == 3 * SECOND)
+    );
+    assert!(late.is_retryable() && !late.is_refusal());
+    assert_eq!(pool.status().in_use, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_passes_in_the_queue_is_a_refusal_by_the_pool() {
+    let (_supervisor, pool) = pool(PoolConfig::new(1)).await;
+    let _held = pool.checkout().await.unwrap();
+    let guard = Guard::builder("svc")
+        .pool(pool)
+        .deadline(SECOND)
+        .build()
+        .unwrap();
+    let began = Instant::now();
+    let refused = guard.run(|_| ok()).await.unwrap_err();
+    assert_eq!(
+        (began.elapsed(), refused.refused_by()),
+        (SECOND, Some(Stage::Pool))
+    );
+}
+
+// On the real clock: paused time stands still while anything is ready to run.
+#[tokio::test]
+async fn an_operation_that_uses_up_its_budget_at_each_poll_does_not_outrun_the_deadline() {
+    let deadline = Duration::from_millis(20);
+    let guard = Guard::builder("svc").deadline(deadline).build().unwrap();
+    let began = Instant::now();
+    let busy = || {
+        // Takes all of what tokio gives a task before it has to yield, and wants to go on at once.
+        poll_fn(move |context| {
+            while has_budget_remaining() && pin!(consume_budget()).poll(context).is_ready() {}
+            if began.elapsed() > 100 * deadline {
+                return Poll::Ready(Ok::<(), io::Error>(()));
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+    };
+    let late = guard.run(|()| busy()).await;
+    assert!(matches!(late, Err(GuardError::DeadlineExceeded { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_beyond_the_end_of_time_is_none() {
+    let guard = Guard::builder("svc")
+        .deadline(Duration::MAX)
+        .build()
+        .unwrap();
+    guard.run(|()| slept(SECOND)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_operation_that_does_not_wait_needs_no_timer() {
+    // A runtime without timers panics where one is made.
+    std::thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let guard = Guard::builder("svc").deadline(SECOND).build().unwrap();
+        runtime.block_on(guard.run(|()| ok())).unwrap();
+    })
+    .join()
+    .unwrap();
+}

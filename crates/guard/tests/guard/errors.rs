@@ -1,0 +1,93 @@
+//! One error that says who refused, why, and when to come back.
+
+use std::error::Error as _;
+use std::io;
+use std::time::Duration;
+
+use perennial_breaker::{BreakerState, CircuitOpen};
+use perennial_guard::{Bulkhead, Guard, GuardConfigError, GuardError, Stage};
+use perennial_pool::{CheckoutError, PoolConfig};
+use perennial_rate_limit::{Quota, RateGate};
+
+use crate::support::{breaker, fail, ok, pool};
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_of_zero_and_a_forced_breaker_and_a_closed_pool_are_final() {
+    let gate = RateGate::new();
+    let closed = Guard::builder("svc").gate(gate).quota(Quota::per_hour(0));
+    let error = closed.run(|()| ok()).await.unwrap_err();
+    assert_eq!(
+        (error.refused_by(), error.retry_after()),
+        (Some(Stage::RateLimit), None)
+    );
+    assert!(!error.is_retryable());
+    assert_eq!(error.to_string(), "`svc` is rate limited");
+
+    let breaker = breaker();
+    breaker.trip();
+    let guard = Guard::builder("svc")
+        .breaker(breaker.clone())
+        .build()
+        .unwrap();
+    let error = guard.run(|()| ok()).await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(30)));
+    assert!(error.is_retryable());
+    breaker.force_open();
+    let error = guard.run(|()| ok()).await.unwrap_err();
+    assert!(matches!(
+        &error,
+        GuardError::CircuitOpen(CircuitOpen {
+            state: BreakerState::ForcedOpen,
+            ..
+        })
+    ));
+    assert_eq!((error.is_retryable(), error.retry_after()), (false, None));
+
+    let (_supervisor, pool) = pool(PoolConfig::new(1)).await;
+    pool.close();
+    let error = Guard::builder("svc")
+        .pool(pool)
+        .run(|_| ok())
+        .await
+        .unwrap_err();
+    assert!(matches!(
+        &error,
+        GuardError::Pool(CheckoutError::Closed { .. })
+    ));
+    assert!(!error.is_retryable() && error.is_refusal());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_operations_own_error_is_read_through_and_handed_back() {
+    let guard = Guard::builder("svc").build().unwrap();
+    let error = guard.run(|()| fail()).await.unwrap_err();
+    assert_eq!(error.to_string(), "broken");
+    assert_eq!((error.refused_by(), error.is_retryable()), (None, false));
+    assert_eq!(error.into_operation().unwrap().to_string(), "broken");
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("order not stored")]
+    struct NotStored(#[source] io::Error);
+    let error = guard
+        .run(|()| async { Err::<(), _>(NotStored(io::Error::other("disk full"))) })
+        .await
+        .unwrap_err();
+    assert_eq!(error.to_string(), "order not stored");
+    assert_eq!(error.source().unwrap().to_string(), "disk full");
+}
+
+#[test]
+fn settings_that_cannot_be_meant_are_refused_by_name() {
+    let zero = Guard::builder("svc").deadline(Duration::ZERO).build();
+    assert!(matches!(zero, Err(GuardConfigError::ZeroDeadline { .. })));
+    let zero = Guard::builder("svc")
+        .slow_after(Duration::ZERO)
+        .build()
+        .unwrap_err();
+    assert_eq!(
+        zero.to_string(),
+        "service `svc`: slow_after: must be longer than zero"
+    );
+    let most = Bulkhead::new(u32::MAX.try_into().unwrap());
+    assert_eq!(most.in_use(), 0);
+}
