@@ -108,6 +108,30 @@ pub trait Directory: Send + Sync + 'static {
         node: &Arc<Node>,
         message: MessageType,
     ) -> Result<(), NameTaken>;
+
+    /// Makes every run at `node` a member of `group`, for as long as it lives.
+    ///
+    /// # Errors
+    ///
+    /// [`GroupMismatch`] when the members of the group take another type of message.
+    fn join(
+        &self,
+        group: &ActorName,
+        node: &Arc<Node>,
+        message: MessageType,
+    ) -> Result<(), GroupMismatch>;
+}
+
+/// A group whose members take another type of message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the members of the group `{group}` take {takes}, not {given}")]
+pub struct GroupMismatch {
+    /// The group.
+    pub group: ActorName,
+    /// What its members take.
+    pub takes: &'static str,
+    /// What the one that would join takes.
+    pub given: &'static str,
 }
 
 /// A name that another live actor holds.

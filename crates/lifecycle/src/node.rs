@@ -1,5 +1,6 @@
 mod ended;
 mod history;
+mod observe;
 mod places;
 
 use std::fmt;
@@ -15,6 +16,8 @@ use tokio::time::Instant;
 
 pub use self::ended::{Ended, Escalation};
 use self::history::History;
+use self::observe::Observers;
+pub use self::observe::RunObserver;
 use self::places::Places;
 use crate::bell::Bell;
 use crate::{
@@ -100,6 +103,7 @@ struct More {
     due: Option<Instant>,
     /// Why the run that is about to end does.
     because: Option<Arc<Escalation>>,
+    observers: Observers,
 }
 
 impl Detail {
@@ -212,6 +216,16 @@ impl Node {
     #[must_use]
     pub fn last_end(&self) -> Option<Ended> {
         self.detail().history.as_ref()?.last().cloned()
+    }
+
+    /// Returns since when nothing has run here: when the last run ended. `None` while one runs, and when none ever has.
+    ///
+    /// A start that failed is not a run, so it doesn't count.
+    #[must_use]
+    pub fn down_since(&self) -> Option<SystemTime> {
+        let detail = self.detail();
+        let history = detail.history.as_ref().filter(|_| detail.current.is_none());
+        history?.left
     }
 
     /// Returns when its supervisor will start it again, while that is put off: by a backoff or a quarantine.
@@ -329,11 +343,17 @@ impl Node {
 
     pub(crate) fn enter(&self, incarnation: Arc<Incarnation>) {
         let number = incarnation.number();
-        // In one critical section: who finds no run at an occupied place would take it for empty.
+        // Before the place is occupied: who finds no run at an occupied place would take it for empty, and whoever
+        // sees that it runs may rely on that all who observe it have been told.
         let mut detail = self.detail();
+        let observers = detail.observers();
+        let run = observers.as_ref().map(|_| Arc::clone(&incarnation));
         detail.current = Some(incarnation);
-        self.occupant.store(number, Release);
         drop(detail);
+        if let (Some(observers), Some(run)) = (observers, run) {
+            observers.tell(self, &run);
+        }
+        self.occupant.store(number, Release);
         self.state.swap(ChildState::Running as u8, SeqCst);
         self.changed.ring(&self.awaited);
     }
@@ -363,7 +383,12 @@ impl Node {
             .occupant
             .compare_exchange(number, 0, AcqRel, Relaxed)
             .is_ok();
-        let current = if left { detail.current.take() } else { None };
+        let current = if left {
+            detail.history.get_or_insert_default().left = Some(at);
+            detail.current.take()
+        } else {
+            None
+        };
         drop(detail);
         // Foreign code: an error has a destructor.
         drop((forgotten, current));

@@ -99,6 +99,7 @@ struct Inner {
 #[derive(Clone, Default)]
 struct More {
     name: Option<Arc<ActorName>>,
+    groups: Option<Arc<[ActorName]>>,
     care: Care,
 }
 
@@ -244,6 +245,14 @@ impl ChildSpec {
         self
     }
 
+    /// Makes each run of the child a member of this group in the tree's directory, beside those named before.
+    pub fn group(mut self, group: ActorName) -> Self {
+        let groups = &mut self.edit().more.get_or_insert_default().groups;
+        let known = groups.iter().flat_map(|all| all.iter().cloned());
+        *groups = Some(known.chain([group]).collect());
+        self
+    }
+
     /// Returns the id, unique among the children of one supervisor.
     #[must_use]
     pub fn id(&self) -> &Arc<str> {
@@ -280,6 +289,12 @@ impl ChildSpec {
         self.0.more.as_ref()?.name.as_ref()
     }
 
+    /// Returns the groups in the directory.
+    #[must_use]
+    pub fn groups(&self) -> Option<&Arc<[ActorName]>> {
+        self.0.more.as_ref()?.groups.as_ref()
+    }
+
     /// Returns what it waits before each restart.
     #[must_use]
     pub fn backoff_setting(&self) -> Option<Backoff> {
@@ -302,6 +317,14 @@ impl ChildSpec {
     #[must_use]
     pub fn watchdog_setting(&self) -> Option<Watchdog> {
         self.0.more.as_ref()?.care.watchdog
+    }
+
+    /// Takes over the groups of another spec.
+    pub fn grouped_as(mut self, other: &Self) -> Self {
+        if let Some(groups) = other.groups() {
+            self.edit().more.get_or_insert_default().groups = Some(Arc::clone(groups));
+        }
+        self
     }
 
     /// Takes over what the supervisor is to do beyond OTP's rules from another spec: a template's.
@@ -382,6 +405,7 @@ impl fmt::Debug for ChildSpec {
             .field("shutdown", &self.0.shutdown)
             .field("kind", &self.0.kind)
             .field("name", &self.actor_name())
+            .field("groups", &self.groups())
             .field("care", &self.0.more.as_ref().map(|more| more.care))
             .finish_non_exhaustive()
     }

@@ -38,6 +38,7 @@ pub struct StartContext {
     pub(crate) link: Arc<dyn ParentLink>,
     pub(crate) key: ChildKey,
     pub(crate) name: Option<Arc<ActorName>>,
+    pub(crate) groups: Option<Arc<[ActorName]>>,
     pub(crate) number: u64,
 }
 
@@ -56,8 +57,16 @@ impl StartContext {
             link,
             key,
             name,
+            groups: None,
             number,
         }
+    }
+
+    /// Makes what is started a member of these groups in the tree's directory.
+    #[must_use]
+    pub fn in_groups(mut self, groups: Option<Arc<[ActorName]>>) -> Self {
+        self.groups = groups;
+        self
     }
 
     /// Returns where the child lives.
@@ -88,7 +97,8 @@ impl StartContext {
     ///
     /// # Errors
     ///
-    /// [`StartError`] when the child's name is taken, or when `pre_start` fails or panics.
+    /// [`StartError`] when the child's name is taken, when a group of it takes other messages, or when `pre_start` fails
+    /// or panics.
     ///
     /// # Cancel safety
     ///
@@ -139,6 +149,7 @@ impl StartContext {
             link,
             key,
             name,
+            groups,
             number,
         } = self;
         let message = MessageType::of::<A::Msg>;
@@ -147,6 +158,13 @@ impl StartContext {
         {
             let error = StartError::new(ExitReason::failed(taken));
             return Either::Left(ready(Err(error)));
+        }
+        if let (Some(groups), Some(directory)) = (&groups, link.scope().directory()) {
+            let mut joins = groups.iter().map(|it| directory.join(it, &node, message()));
+            if let Some(mismatch) = joins.find_map(Result::err) {
+                let error = StartError::new(ExitReason::failed(mismatch));
+                return Either::Left(ready(Err(error)));
+            }
         }
         let incarnation = Arc::new(Incarnation::new(number, message, door));
         let arguments = SupervisedArguments {

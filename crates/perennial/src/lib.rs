@@ -98,7 +98,10 @@ pub use perennial_pool::{
     Checkout, CheckoutError, Pool, PoolConfig, PoolName, PoolStatus, Worker, WorkerError, WorkerRef,
 };
 pub use perennial_rate_limit::{Algorithm, Decision, Quota, RateGate};
-pub use perennial_registry::{Address, CallError, CastError, Name, Refusal, Registry};
+pub use perennial_registry::{
+    Address, CallError, CastError, Group, Name, NameEvent, NameWatch, Refusal, Registry, Route,
+    WhenDown,
+};
 pub use perennial_supervisor::{
     AutoShutdown, ChildTemplate, DynamicChild, DynamicSupervisor, PartitionedSupervisor,
     RestartIntensity, Strategy, Supervisor, SupervisorSpec,

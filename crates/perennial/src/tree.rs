@@ -10,7 +10,9 @@ use perennial_lifecycle::{ExitReason, Monitor, Scope};
 use perennial_monitor::{HealthAggregator, MemoryManager, PerformanceMonitor};
 use perennial_pool::{Pool, PoolName, PoolStatus, Pools, Worker};
 use perennial_rate_limit::{Quota, RateGate};
-use perennial_registry::{Address, CallError, CastError, Name, Registry, ResolveError};
+use perennial_registry::{
+    Address, CallError, CastError, Group, Name, NameWatch, Present, Registry, ResolveError,
+};
 use perennial_supervisor::Supervisor;
 use ractor::{Message, RpcReplyPort};
 use serde::Serialize;
@@ -62,7 +64,8 @@ impl Tree {
 
     /// Calls a named actor and waits for its reply, `timeout` at the longest.
     ///
-    /// While the actor is being restarted the message waits, within the timeout.
+    /// While the actor is being restarted the message waits, within the timeout, unless
+    /// [`WhenDown`](crate::WhenDown) says otherwise.
     ///
     /// # Errors
     ///
@@ -87,6 +90,39 @@ impl Tree {
     /// [`ResolveError`] when no actor was started under the name, or when it takes another type.
     pub fn resolve<M: Message>(&self, name: &Name<M>) -> Result<Address<M>, ResolveError> {
         self.0.registry.resolve(name)
+    }
+
+    /// Waits until a named actor is up and returns its run; forever, if it is never started.
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError`] when the actor takes another type, or when the name is one of another tree.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: waiting changes nothing.
+    pub async fn wait_for<M: Message>(&self, name: &Name<M>) -> Result<Present, ResolveError> {
+        self.0.registry.wait_for(name).await
+    }
+
+    /// Follows a name over all its runs: one up and one down for each, in order; see [`NameWatch`].
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_for`](Self::wait_for).
+    pub fn watch<M: Message>(&self, name: &Name<M>) -> Result<NameWatch, ResolveError> {
+        self.0.registry.watch(name)
+    }
+
+    /// Finds the group of this name; it need not have members yet.
+    ///
+    /// A child joins by its spec, see [`ChildSpec::group`](crate::ChildSpec::group).
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError`] when the members take another type, or when the name is one of another tree.
+    pub fn group<M: Message>(&self, name: &Name<M>) -> Result<Group<M>, ResolveError> {
+        self.0.registry.group(name)
     }
 
     /// Watches a named actor: the monitor gives one notice of the end of its present run.

@@ -3,31 +3,48 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use perennial_lifecycle::{ActorName, Incarnation, Monitor};
+use perennial_lifecycle::{ActorName, ActorPath, Incarnation, Monitor};
 use ractor::{Message, RpcReplyPort};
-use tokio::sync::oneshot;
-use tokio::time::Instant;
-use tracing::Instrument as _;
 
+use crate::dispatch::{self, Target};
 use crate::slot::Slot;
-use crate::{CallError, CastError, Refusal, ResolveError, event};
-
-/// How long a call waits to hear why its callee dropped the reply port: the end of an actor is recorded a
-/// moment after its messages are dropped.
-const END_GRACE: Duration = Duration::from_millis(20);
+use crate::watch::NameWatch;
+use crate::{CallError, CastError, Refusal, ResolveError, WhenDown};
 
 /// A resolved name: sending through it needs no look-up, and it stays right over restarts.
 pub struct Address<M> {
     slot: Arc<Slot>,
+    when_down: Option<WhenDown>,
     message: PhantomData<fn(M)>,
 }
 
+/// The run of an actor that a name leads to at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Present {
+    /// Counts the runs of the name: a later run has a higher one, also when the name has moved to another place in the
+    /// tree, or was forgotten in between. Starts that failed leave gaps.
+    pub epoch: u64,
+    /// Where it lives.
+    pub path: ActorPath,
+    /// The run.
+    pub incarnation: Arc<Incarnation>,
+}
+
 impl<M: Message> Address<M> {
-    pub(crate) fn new(slot: Arc<Slot>) -> Self {
+    pub(crate) fn new(slot: Arc<Slot>, when_down: Option<WhenDown>) -> Self {
         Self {
             slot,
+            when_down,
             message: PhantomData,
         }
+    }
+
+    /// Chooses what a message does whose actor is down, for all that is sent through this address.
+    #[must_use]
+    pub fn when_down(mut self, when_down: WhenDown) -> Self {
+        self.when_down = Some(when_down);
+        self
     }
 
     /// Returns the name.
@@ -40,6 +57,12 @@ impl<M: Message> Address<M> {
     #[must_use]
     pub fn incarnation(&self) -> Option<Arc<Incarnation>> {
         self.slot.node.load().as_ref()?.place.current()
+    }
+
+    /// Returns the run that is alive now with its epoch.
+    #[must_use]
+    pub fn present(&self) -> Option<Present> {
+        self.slot.node.load().as_ref()?.present()
     }
 
     /// Watches the actor of the name, as [`Node::monitor`](perennial_lifecycle::Node::monitor) does.
@@ -58,24 +81,22 @@ impl<M: Message> Address<M> {
         }
     }
 
+    /// Follows the name over all its runs; see [`Registry::watch`](crate::Registry::watch).
+    pub fn watch(&self) -> NameWatch {
+        NameWatch::new(Arc::clone(&self.slot))
+    }
+
     /// Sends a message and does not wait for anything.
     ///
     /// # Errors
     ///
     /// [`CastError`] hands the message back when the gate refuses or the actor is not running.
     pub fn cast(&self, message: M) -> Result<(), CastError<M>> {
-        let checked = self.slot.check_type::<M>();
-        let result = match checked.and_then(|()| self.slot.admit()) {
-            Err(refusal) => Err(CastError { message, refusal }),
-            Ok(()) => self.slot.deliver(message).map(drop),
-        };
-        if let Err(error) = &result {
-            event::refused(&error.refusal);
-        }
-        result
+        dispatch::cast(self, message)
     }
 
-    /// Sends a message; when the actor is down, waits for it to come back, `wait` at the longest.
+    /// Sends a message; when the actor is down, waits for it to come back, `wait` at the longest, unless
+    /// [`WhenDown`] says otherwise.
     ///
     /// # Errors
     ///
@@ -85,20 +106,13 @@ impl<M: Message> Address<M> {
     ///
     /// Cancel safe: when dropped before it is ready, the message was not sent.
     pub async fn send(&self, message: M, wait: Duration) -> Result<(), CastError<M>> {
-        let checked = self.slot.check_type::<M>();
-        if let Err(refusal) = checked.and_then(|()| self.slot.admit()) {
-            event::refused(&refusal);
-            return Err(CastError { message, refusal });
-        }
-        self.deliver_by(message, Instant::now() + wait)
-            .await
-            .map(drop)
-            .inspect_err(|error| event::refused(&error.refusal))
+        dispatch::send(self, message, wait).await
     }
 
     /// Sends a message that carries a reply port, and waits for the reply.
     ///
-    /// While the actor is being restarted the message waits here, within the timeout.
+    /// While the actor is being restarted the message waits here, within the timeout, unless [`WhenDown`] says
+    /// otherwise.
     ///
     /// # Errors
     ///
@@ -115,69 +129,30 @@ impl<M: Message> Address<M> {
         make: impl FnOnce(RpcReplyPort<T>) -> M,
         timeout: Duration,
     ) -> Result<T, CallError> {
-        let span = event::call_span(self.name());
-        let result = self.try_call(make, timeout).instrument(span).await;
-        if let Err(error) = &result {
-            event::call_failed(error);
-        }
-        result
+        dispatch::call(self, make, timeout).await
+    }
+}
+
+impl<M: Message> Target<M> for Address<M> {
+    fn name(&self) -> &ActorName {
+        &self.slot.name
     }
 
-    async fn try_call<T: Send + 'static>(
-        &self,
-        make: impl FnOnce(RpcReplyPort<T>) -> M,
-        timeout: Duration,
-    ) -> Result<T, CallError> {
-        let deadline = Instant::now() + timeout;
-        self.slot.check_type::<M>()?;
-        self.slot.admit()?;
-        let (reply, mut answer) = oneshot::channel();
-        let callee = self
-            .deliver_by(make(reply.into()), deadline)
-            .await
-            .map_err(|error| error.refusal)?;
-        match tokio::time::timeout_at(deadline, callee.answer(&mut answer)).await {
-            Ok(Some(value)) => Ok(value),
-            Ok(None) => Err(self.why_dropped(&callee).await),
-            Err(_) => Err(CallError::TimedOut {
-                name: self.name().clone(),
-                timeout,
-            }),
-        }
+    fn when_down(&self) -> WhenDown {
+        self.when_down
+            .unwrap_or_else(|| self.slot.common.when_down())
     }
 
-    async fn why_dropped(&self, callee: &Incarnation) -> CallError {
-        let name = self.name().clone();
-        match tokio::time::timeout(END_GRACE, callee.ended()).await {
-            Ok(reason) => CallError::CalleeFailed { name, reason },
-            Err(_) => CallError::NoReply { name },
-        }
+    fn admit(&self) -> Result<(), Refusal> {
+        self.slot.admit::<M>()
     }
 
-    async fn deliver_by(
-        &self,
-        mut message: M,
-        deadline: Instant,
-    ) -> Result<Arc<Incarnation>, CastError<M>> {
-        loop {
-            let error = match self.slot.deliver(message) {
-                Ok(incarnation) => return Ok(incarnation),
-                Err(error) => error,
-            };
-            let node = match (&error.refusal, &*self.slot.node.load()) {
-                (Refusal::NotRunning { .. }, Some(bound)) => Arc::clone(bound.node()),
-                _ => return Err(error),
-            };
-            // One that is ending still has its node: wait for the change, not only for an entry.
-            let changed = node.changed();
-            let alive = node
-                .current()
-                .is_some_and(|it| it.cell().get_status() < ractor::ActorStatus::Draining);
-            if !alive && tokio::time::timeout_at(deadline, changed).await.is_err() {
-                return Err(error);
-            }
-            message = error.message;
-        }
+    fn deliver(&self, message: M) -> Result<Arc<Incarnation>, CastError<M>> {
+        self.slot.deliver(message)
+    }
+
+    async fn back(&self) {
+        self.slot.back().await;
     }
 }
 
@@ -185,6 +160,7 @@ impl<M> Clone for Address<M> {
     fn clone(&self) -> Self {
         Self {
             slot: Arc::clone(&self.slot),
+            when_down: self.when_down,
             message: PhantomData,
         }
     }

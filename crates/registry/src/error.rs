@@ -1,5 +1,6 @@
 use std::fmt;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use perennial_lifecycle::{ActorName, ExitReason};
 use tokio::time::Instant;
@@ -15,10 +16,31 @@ pub enum Refusal {
         name: ActorName,
     },
     /// The actor is down now; its supervisor may bring it back.
-    #[error("`{name}` is not running")]
+    #[error("`{name}` is not running{}", attempt(*next_attempt))]
     NotRunning {
         /// The name.
         name: ActorName,
+        /// When its last run ended; `None` when none ever began, and while one is ending.
+        since: Option<SystemTime>,
+        /// When it will be started again, where a backoff puts that off; `None` when its start is under way, or
+        /// nobody will start it.
+        next_attempt: Option<Instant>,
+    },
+    /// The group has no member at this moment.
+    #[error("the group `{name}` has no member")]
+    NoMember {
+        /// The group.
+        name: ActorName,
+    },
+    /// The name is one of another tree.
+    #[error("`{name}` is a name of {namespace}, not of {tree}")]
+    OtherTree {
+        /// The name.
+        name: ActorName,
+        /// The namespace in the name.
+        namespace: Arc<str>,
+        /// The tree that was asked.
+        tree: Arc<str>,
     },
     /// The actor ended too often and is parked; a probe will start it again.
     #[error("`{name}` is unavailable, in quarantine for another {:?}", until.saturating_duration_since(Instant::now()))]
@@ -54,8 +76,16 @@ impl Refusal {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::NotRunning { .. } | Self::Unavailable { .. } | Self::RateLimited { .. }
+            Self::NotRunning { .. }
+                | Self::NoMember { .. }
+                | Self::Unavailable { .. }
+                | Self::RateLimited { .. }
         )
+    }
+
+    /// Says whether a message may wait for it to pass.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::NotRunning { .. } | Self::NoMember { .. })
     }
 
     /// Says when to come back, where that is known.
@@ -63,12 +93,19 @@ impl Refusal {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after, .. } => Some(*retry_after),
-            Self::Unavailable { until, .. } => {
-                Some(until.saturating_duration_since(Instant::now()))
-            }
+            Self::Unavailable { until, .. }
+            | Self::NotRunning {
+                next_attempt: Some(until),
+                ..
+            } => Some(until.saturating_duration_since(Instant::now())),
             _ => None,
         }
     }
+}
+
+fn attempt(next: Option<Instant>) -> String {
+    let left = next.map(|next| next.saturating_duration_since(Instant::now()));
+    left.map_or_else(String::new, |left| format!(", next attempt in {left:?}"))
 }
 
 /// A cast that was not delivered; the message comes back.

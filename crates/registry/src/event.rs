@@ -13,6 +13,8 @@ pub(crate) fn refused(refusal: &Refusal) {
     let kind = match refusal {
         Refusal::Unknown { .. } => "unknown",
         Refusal::NotRunning { .. } => "not_running",
+        Refusal::NoMember { .. } => "no_member",
+        Refusal::OtherTree { .. } => "other_tree",
         Refusal::Unavailable { .. } => "unavailable",
         Refusal::RateLimited { .. } => "rate_limited",
         Refusal::WrongType { .. } => "wrong_type",

@@ -1,16 +1,22 @@
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use perennial_lifecycle::{
-    ActorName, ActorPath, ChildSpec, ChildState, Directory, Incarnation, Latest, MessageType,
-    Monitor, NameTaken, Node, Scope,
+    ActorName, ActorPath, ChildSpec, ChildState, Directory, GroupMismatch, MessageType, Monitor,
+    NameTaken, Node, Scope,
 };
 use ractor::{Message, RpcReplyPort};
 
-use crate::slot::{Bound, Slot};
-use crate::{Address, CallError, CastError, Gate, Name, Refusal, ResolveError, actor, event};
+use crate::group::Members;
+use crate::slot::{Common, Slot};
+use crate::watch::NameWatch;
+use crate::{
+    Address, CallError, CastError, Gate, Group, Name, Present, Refusal, ResolveError, WhenDown,
+    actor, event,
+};
 
 /// The names of one tree; cheap to clone.
 ///
@@ -21,7 +27,19 @@ pub struct Registry(Arc<Names>);
 
 pub(crate) struct Names {
     slots: DashMap<ActorName, Arc<Slot>, foldhash::fast::RandomState>,
+    groups: DashMap<ActorName, Arc<Members>, foldhash::fast::RandomState>,
+    common: Arc<Common>,
+    /// No epoch of a name that was forgotten is above this.
+    forgotten: AtomicU64,
     scope: Scope,
+}
+
+impl Drop for Names {
+    fn drop(&mut self) {
+        for slot in &self.slots {
+            slot.close();
+        }
+    }
 }
 
 /// One name in the list of all.
@@ -44,6 +62,9 @@ impl Registry {
     pub fn new(scope: &Scope) -> Self {
         let names = Arc::new(Names {
             slots: DashMap::default(),
+            groups: DashMap::default(),
+            common: Arc::default(),
+            forgotten: AtomicU64::new(0),
             scope: scope.clone(),
         });
         scope.set_directory(Arc::new(Entrance(Arc::downgrade(&names))));
@@ -54,6 +75,11 @@ impl Registry {
     pub fn child_spec(&self) -> ChildSpec {
         let registry = self.clone();
         ChildSpec::worker("registry", move || (actor::RegistryActor, registry.clone()))
+    }
+
+    /// Chooses what a message does whose actor is down, where neither the name nor the address says so.
+    pub fn set_when_down(&self, when_down: WhenDown) {
+        self.0.common.set_when_down(when_down);
     }
 
     /// Sends a message to the named actor and does not wait for anything.
@@ -95,12 +121,14 @@ impl Registry {
         }
     }
 
-    /// Resolves a name once, for many messages.
+    /// Resolves a name once, for many messages; [`Address::present`] says which run is alive, and its epoch.
     ///
     /// # Errors
     ///
-    /// [`ResolveError`] when no actor was started under the name, or when it takes another type.
+    /// [`ResolveError`] when no actor was started under the name, when it takes another type, or when the name is one
+    /// of another tree.
     pub fn resolve<M: Message>(&self, name: &Name<M>) -> Result<Address<M>, ResolveError> {
+        self.check_tree(name)?;
         let unknown = || Refusal::Unknown {
             name: name.to_actor_name(),
         };
@@ -108,11 +136,13 @@ impl Registry {
             Some(slot) => Arc::clone(&slot),
             None => return Err(unknown().into()),
         };
-        if slot.node.load().is_none() {
-            return Err(unknown().into());
+        if !slot.surely_takes::<M>() {
+            if slot.node.load().is_none() {
+                return Err(unknown().into());
+            }
+            slot.check_type::<M>()?;
         }
-        slot.check_type::<M>()?;
-        Ok(Address::new(slot))
+        Ok(Address::new(slot, name.chosen()))
     }
 
     /// Watches the named actor, as [`Node::monitor`] does: one that runs, is gone, or failed to start.
@@ -124,21 +154,78 @@ impl Registry {
         self.resolve(name)?.monitor()
     }
 
-    /// Waits until the named actor runs and returns the run; forever, if it is never started.
+    /// Waits until the named actor is up and returns its run; forever, if it is never started.
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError`] when the actor takes another type, or when the name is one of another tree.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: waiting changes nothing.
-    pub async fn wait_for<M: Message>(&self, name: &Name<M>) -> Arc<Incarnation> {
+    pub async fn wait_for<M: Message>(&self, name: &Name<M>) -> Result<Present, ResolveError> {
+        self.check_tree(name)?;
         let slot = self.slot(name.as_actor_name());
+        let root = Arc::clone(self.0.scope.root());
         loop {
-            let entered = self.0.scope.root().changed();
-            if let Some(bound) = &*slot.node.load() {
-                let node = Arc::clone(bound.node());
-                return node.running().await;
+            // Those who wait for a name that leads nowhere wait at the root.
+            let entered = root.changed();
+            let Some(bound) = slot.node.load_full() else {
+                entered.await;
+                continue;
+            };
+            let changed = bound.node().changed();
+            slot.check_type::<M>()?;
+            if let Some(present) = bound.present()
+                && !present.incarnation.is_ending()
+            {
+                return Ok(present);
             }
-            entered.await;
+            // Another place may have taken the name, and there is nothing to wait for at this one.
+            if slot.leads_to(&bound) {
+                changed.await;
+            }
         }
+    }
+
+    /// Follows a name over all its runs, from the one that is up on; the actor need not have been started yet.
+    ///
+    /// Every run gives one [`NameEvent::Up`](crate::NameEvent::Up) and one
+    /// [`NameEvent::Down`](crate::NameEvent::Down), in order; see [`NameWatch`] for what a slow watcher is told.
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError`] when the actor takes another type, or when the name is one of another tree.
+    pub fn watch<M: Message>(&self, name: &Name<M>) -> Result<NameWatch, ResolveError> {
+        self.check_tree(name)?;
+        let slot = self.slot(name.as_actor_name());
+        slot.check_type::<M>()?;
+        Ok(NameWatch::new(slot))
+    }
+
+    /// Finds the group of this name; it need not have members yet.
+    ///
+    /// Groups and single actors have their names apart: a word may stand for one of each. A gate that is set before
+    /// the name stands before both.
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError`] when the members take another type, or when the name is one of another tree.
+    pub fn group<M: Message>(&self, name: &Name<M>) -> Result<Group<M>, ResolveError> {
+        self.check_tree(name)?;
+        let members = self.members(name.as_actor_name());
+        members.check_type::<M>()?;
+        Ok(Group::new(members, name.chosen()))
+    }
+
+    /// Lists the groups that have members, in order, each with their number.
+    #[must_use]
+    pub fn groups(&self) -> Vec<(ActorName, usize)> {
+        let all = self.0.groups.iter();
+        let all = all.map(|members| (members.key().clone(), members.count()));
+        let mut all: Vec<_> = all.filter(|(_, count)| *count > 0).collect();
+        all.sort();
+        all
     }
 
     /// Puts a gate before every cast and call to a name, in place of the one before.
@@ -180,14 +267,30 @@ impl Registry {
     pub fn sweep(&self) -> usize {
         let root = self.0.scope.root();
         let before = self.0.slots.len();
+        // A group that has a place, or that somebody sends to, is held there too. First, since each holds a slot.
+        self.0
+            .groups
+            .retain(|_, members| Arc::strong_count(members) > 1);
         self.0.slots.retain(|_, slot| {
-            let Some(bound) = slot.node.load_full() else {
+            // An address that somebody holds keeps its slot, so that a later actor of the name is found. Nobody can
+            // take another hold of it meanwhile: that needs the lock that this holds.
+            if Arc::strong_count(slot) > 1 {
                 return true;
-            };
-            // An address that somebody holds keeps its slot, so that a later actor of the name is found.
-            Arc::strong_count(slot) > 1
-                || bound.node().is_occupied()
-                || root.find(bound.node().path().as_str()).is_some()
+            }
+            if let Some(bound) = slot.node.load_full() {
+                let node = bound.node();
+                if node.is_occupied() || root.find(node.path().as_str()).is_some() {
+                    return true;
+                }
+                if slot.gate.load().is_some() {
+                    // Whoever set it may mean the next actor of the name as well.
+                    slot.unbind();
+                    return true;
+                }
+                self.0.forgotten.fetch_max(bound.last_epoch(), Relaxed);
+                return false;
+            }
+            slot.gate.load().is_some()
         });
         event::size(self.0.slots.len());
         before.saturating_sub(self.0.slots.len())
@@ -197,13 +300,40 @@ impl Registry {
         if let Some(slot) = self.0.slots.get(name) {
             return Arc::clone(&slot);
         }
+        Arc::clone(&self.0.slots.entry(name.clone()).or_insert_with(|| {
+            let before = self.0.forgotten.load(Relaxed);
+            let common = Arc::clone(&self.0.common);
+            Arc::new(Slot::new(name.clone(), common, before))
+        }))
+    }
+
+    fn members(&self, group: &ActorName) -> Arc<Members> {
+        if let Some(members) = self.0.groups.get(group) {
+            return Arc::clone(&members);
+        }
+        let slot = self.slot(group);
         Arc::clone(
             &self
                 .0
-                .slots
-                .entry(name.clone())
-                .or_insert_with(|| Arc::new(Slot::new(name.clone()))),
+                .groups
+                .entry(group.clone())
+                .or_insert_with(|| Arc::new(Members::new(slot))),
         )
+    }
+
+    fn check_tree<M>(&self, name: &Name<M>) -> Result<(), Refusal> {
+        let Some(namespace) = name.namespace() else {
+            return Ok(());
+        };
+        let tree = self.0.scope.root().path().as_str();
+        if tree == &**namespace {
+            return Ok(());
+        }
+        Err(Refusal::OtherTree {
+            name: name.to_actor_name(),
+            namespace: Arc::clone(namespace),
+            tree: tree.into(),
+        })
     }
 }
 
@@ -229,37 +359,22 @@ impl Directory for Entrance {
             return Ok(());
         };
         let registry = Registry(names);
-        let slot = registry.slot(name);
-        let mut taken = None;
-        let mut fresh = false;
-        slot.node.rcu(|old| {
-            taken = None;
-            fresh = old.is_none();
-            if let Some(bound) = old {
-                let same = bound.node().path() == node.path();
-                // The same place: a restart, also one by a supervisor that is itself new.
-                if !same && bound.node().is_occupied() {
-                    taken = Some(bound.node().path().clone());
-                    return Some(Arc::clone(bound));
-                }
-            }
-            Some(Arc::new(Bound {
-                place: Latest::new(Arc::clone(node)),
-                message,
-            }))
-        });
-        match taken {
-            Some(holder) => Err(NameTaken {
-                name: name.clone(),
-                holder,
-            }),
-            None => {
-                if fresh {
-                    // Those who wait for a name that was never bound wait at the root.
-                    registry.0.scope.root().announce();
-                }
-                Ok(())
-            }
+        if registry.slot(name).bind(node, message)? {
+            // Those who wait for a name that was never bound wait at the root.
+            registry.0.scope.root().announce();
+        }
+        Ok(())
+    }
+
+    fn join(
+        &self,
+        group: &ActorName,
+        node: &Arc<Node>,
+        message: MessageType,
+    ) -> Result<(), GroupMismatch> {
+        match self.0.upgrade() {
+            Some(names) => Registry(names).members(group).join(node, message),
+            None => Ok(()),
         }
     }
 }

@@ -40,10 +40,20 @@
 //! # }
 //! ```
 //!
+//! | to | use |
+//! | --- | --- |
+//! | send to one actor | [`cast`](Registry::cast), [`call`](Registry::call), [`Address`] |
+//! | choose what happens while it is down | [`WhenDown`] |
+//! | know which run is alive | [`Address::present`], [`wait_for`](Registry::wait_for) |
+//! | hear of each run | [`watch`](Registry::watch) |
+//! | send to one of many, or to all | [`Group`] |
+//!
 //! # Guarantees
 //!
 //! - Resolving a name takes no message and no contended lock, also while the registry actor is down.
 //! - A second live actor cannot take a name; the error names the holder.
+//! - Every run of a name that is watched gives one up and one down, in order.
+//! - A group has as members the runs that are alive.
 //! - A cast that is refused hands its message back. A call always ends by its deadline.
 //! - A gate attached to a name is asked before each cast and call to it.
 //!
@@ -54,15 +64,22 @@
 
 mod actor;
 mod address;
+mod dispatch;
 mod error;
 mod event;
 mod gate;
+mod group;
 mod handle;
 mod name;
+mod policy;
 mod slot;
+mod watch;
 
-pub use address::Address;
+pub use address::{Address, Present};
 pub use error::{CallError, CastError, Refusal, ResolveError};
 pub use gate::{Gate, GateRefused};
+pub use group::{Broadcast, Group, Member, Route};
 pub use handle::{Entry, Registry};
 pub use name::Name;
+pub use policy::WhenDown;
+pub use watch::{MissedRuns, NameEvent, NameWatch};

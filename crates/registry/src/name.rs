@@ -1,13 +1,19 @@
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use perennial_lifecycle::ActorName;
 
+use crate::WhenDown;
+
 /// The name of an actor that takes messages of type `M`.
 ///
-/// Usually a constant; [`Name::of_kind`] makes names at run time.
+/// Usually a constant; [`Name::of_kind`] and [`Name::in_namespace`] make names at run time, which are checked when they
+/// are resolved. It stands for one actor, or for a group where a group is asked for.
 pub struct Name<M> {
     name: ActorName,
+    namespace: Option<Arc<str>>,
+    when_down: Option<WhenDown>,
     message: PhantomData<fn(M)>,
 }
 
@@ -23,6 +29,8 @@ impl<M> Name<M> {
     pub const fn from_static(kind: &'static str, service: &'static str) -> Self {
         Self {
             name: ActorName::from_static(kind, service),
+            namespace: None,
+            when_down: None,
             message: PhantomData,
         }
     }
@@ -32,8 +40,41 @@ impl<M> Name<M> {
     pub fn of_kind(kind: impl Into<String>, service: impl Into<String>) -> Self {
         Self {
             name: ActorName::new(kind.into(), service.into()),
+            namespace: None,
+            when_down: None,
             message: PhantomData,
         }
+    }
+
+    /// Names an actor of one tree, from parts known at run time; in any other tree it leads nowhere.
+    #[must_use]
+    pub fn in_namespace(
+        namespace: impl Into<Arc<str>>,
+        kind: impl Into<String>,
+        service: impl Into<String>,
+    ) -> Self {
+        Self {
+            namespace: Some(namespace.into()),
+            ..Self::of_kind(kind, service)
+        }
+    }
+
+    /// Chooses what a message does whose actor is down: in a constant, for all that use it; at the place of a call, for
+    /// this one message.
+    #[must_use]
+    pub const fn when_down(mut self, when_down: WhenDown) -> Self {
+        self.when_down = Some(when_down);
+        self
+    }
+
+    pub(crate) fn chosen(&self) -> Option<WhenDown> {
+        self.when_down
+    }
+
+    /// Returns the tree that it is a name of; `None` when it may be used in any.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&Arc<str>> {
+        self.namespace.as_ref()
     }
 
     /// Returns the name without its type.
@@ -53,6 +94,8 @@ impl<M> Clone for Name<M> {
     fn clone(&self) -> Self {
         Self {
             name: self.name.clone(),
+            namespace: self.namespace.clone(),
+            when_down: self.when_down,
             message: PhantomData,
         }
     }
@@ -60,12 +103,15 @@ impl<M> Clone for Name<M> {
 
 impl<M> fmt::Display for Name<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(namespace) = &self.namespace {
+            write!(f, "{namespace}/")?;
+        }
         fmt::Display::fmt(&self.name, f)
     }
 }
 
 impl<M> fmt::Debug for Name<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Name<{}>({})", std::any::type_name::<M>(), self.name)
+        write!(f, "Name<{}>({self})", std::any::type_name::<M>())
     }
 }

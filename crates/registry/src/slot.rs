@@ -1,106 +1,355 @@
-use std::sync::Arc;
+use std::any::TypeId;
+use std::hash::BuildHasher as _;
+use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
-use perennial_lifecycle::{ActorName, ChildState, Incarnation, Latest, MessageType, Node};
-use ractor::Message;
+use perennial_lifecycle::{
+    ActorName, ActorPath, ChildState, Incarnation, Latest, MessageType, NameTaken, Node,
+};
+use ractor::{ActorStatus, Message};
 use tokio::time::Instant;
 
-use crate::{CastError, Gate, Refusal};
+use crate::watch::Hub;
+use crate::{CastError, Gate, Present, Refusal, WhenDown};
+
+/// What all names of a tree have in common.
+#[derive(Default)]
+pub(crate) struct Common {
+    when_down: Mutex<WhenDown>,
+}
+
+impl Common {
+    /// Asked only by messages whose actor is down.
+    pub(crate) fn when_down(&self) -> WhenDown {
+        *self.lock()
+    }
+
+    pub(crate) fn set_when_down(&self, when_down: WhenDown) {
+        *self.lock() = when_down;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, WhenDown> {
+        self.when_down
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// What stands behind one name: the place in the tree, and the gate before it.
 ///
 /// Both are read without a lock. A slot lives as long as the registry: an address held by a user stays
 /// right over restarts of the actor, of its supervisor, and of the registry actor.
+#[repr(C)]
 pub(crate) struct Slot {
-    pub(crate) name: ActorName,
+    /// A number for the type that the actor takes, 0 for none: enough to resolve a name that is used as before, without
+    /// a look at the place. A message is checked against the run itself when it is sent.
+    ///
+    /// First, so that it lies beside the count of the slot's handles, which resolving changes: one line of memory.
+    takes: AtomicU64,
     pub(crate) node: ArcSwapOption<Bound>,
     pub(crate) gate: ArcSwapOption<Box<dyn Gate>>,
+    pub(crate) name: ActorName,
+    pub(crate) common: Arc<Common>,
+    /// Made by the first who watches.
+    hub: Mutex<Option<Arc<Hub>>>,
+    /// How many runs the name had before it was first bound, as far as that was forgotten.
+    before: AtomicU64,
 }
 
 /// The actor's place, and what it takes.
 pub(crate) struct Bound {
     pub(crate) place: Latest,
     pub(crate) message: MessageType,
+    /// What the number of a run at this place is added to: the runs of the places before.
+    base: u64,
 }
 
 impl Bound {
     pub(crate) fn node(&self) -> &Arc<Node> {
         self.place.node()
     }
+
+    pub(crate) fn present(&self) -> Option<Present> {
+        let run = self.place.current()?;
+        Some(Present {
+            epoch: self.base + run.number(),
+            path: self.node().path().clone(),
+            incarnation: run,
+        })
+    }
+
+    /// Returns the epoch of the last run that was attempted.
+    pub(crate) fn last_epoch(&self) -> u64 {
+        self.base + self.node().incarnations()
+    }
 }
 
 impl Slot {
-    pub(crate) fn new(name: ActorName) -> Self {
+    pub(crate) fn new(name: ActorName, common: Arc<Common>, before: u64) -> Self {
         Self {
             name,
             node: ArcSwapOption::empty(),
+            takes: AtomicU64::new(0),
             gate: ArcSwapOption::empty(),
+            common,
+            hub: Mutex::new(None),
+            before: AtomicU64::new(before),
         }
+    }
+
+    /// Leads the name to a place, and says whether it led to none before.
+    pub(crate) fn bind(&self, node: &Arc<Node>, message: MessageType) -> Result<bool, NameTaken> {
+        if let Some(bound) = &*self.node.load()
+            && Arc::ptr_eq(bound.node(), node)
+            && bound.message == message
+        {
+            // A restart: all is as it was.
+            return Ok(false);
+        }
+        let mut taken = None;
+        let old = self.node.rcu(|old| {
+            taken = old.as_ref().and_then(|bound| holder(bound, node));
+            if taken.is_some() {
+                return old.clone();
+            }
+            let base = match old {
+                None => self.before.load(Relaxed),
+                Some(bound) if Arc::ptr_eq(bound.node(), node) => bound.base,
+                Some(bound) => bound.last_epoch(),
+            };
+            Some(Arc::new(Bound {
+                place: Latest::new(Arc::clone(node)),
+                message,
+                base,
+            }))
+        });
+        if let Some(holder) = taken {
+            return Err(NameTaken {
+                name: self.name.clone(),
+                holder,
+            });
+        }
+        self.note_type();
+        // After the place is entered, under a lock: a hub is told of it here, or it is made later and finds it.
+        let hub = self.lock_hub().clone();
+        if let Some(hub) = hub {
+            self.lead(&hub);
+        }
+        if let Some(old) = &old
+            && !Arc::ptr_eq(old.node(), node)
+        {
+            // Those who wait for the old place are to wait for this one.
+            old.node().announce();
+        }
+        Ok(old.is_none())
+    }
+
+    /// Leads the name nowhere; only while nobody else has the slot.
+    pub(crate) fn unbind(&self) {
+        if let Some(bound) = self.node.swap(None) {
+            self.note_type();
+            self.before.store(bound.last_epoch(), Relaxed);
+        }
+    }
+
+    /// Says at once that the name leads somewhere and takes this type; `false` when it takes a closer look to know.
+    pub(crate) fn surely_takes<M: Message>(&self) -> bool {
+        self.takes.load(Acquire) == number_of(TypeId::of::<M>())
+    }
+
+    /// Notes the type of the place that the name leads to.
+    fn note_type(&self) {
+        // Two that bind at once may come here in either order, and the type be noted that came first. So each looks
+        // again, until what it noted is what is there.
+        loop {
+            let number = |bound: &Option<Arc<Bound>>| {
+                bound.as_ref().map_or(0, |it| number_of(it.message.id))
+            };
+            let noted = number(&self.node.load());
+            self.takes.swap(noted, SeqCst);
+            if number(&self.node.load()) == noted {
+                return;
+            }
+        }
+    }
+
+    /// Says whether the name still leads to this place.
+    pub(crate) fn leads_to(&self, bound: &Arc<Bound>) -> bool {
+        self.node.load().as_ref().map(Arc::as_ptr) == Some(Arc::as_ptr(bound))
+    }
+
+    /// Returns the runs of the name as a watcher hears of them.
+    pub(crate) fn hub(&self) -> Arc<Hub> {
+        let hub = Arc::clone(self.lock_hub().get_or_insert_with(Hub::new));
+        self.lead(&hub);
+        hub
+    }
+
+    /// Ends all watches.
+    pub(crate) fn close(&self) {
+        if let Some(hub) = &*self.lock_hub() {
+            hub.close();
+        }
+    }
+
+    fn lead(&self, hub: &Arc<Hub>) {
+        // Looked up under the hub's own lock: of two that lead it, the later sees the later place.
+        hub.follow(|| {
+            let bound = self.node.load_full()?;
+            Some((Arc::clone(bound.node()), bound.base))
+        });
+    }
+
+    fn lock_hub(&self) -> MutexGuard<'_, Option<Arc<Hub>>> {
+        self.hub.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn check_type<M: Message>(&self) -> Result<(), Refusal> {
         match &*self.node.load() {
-            Some(bound) if bound.message != MessageType::of::<M>() => Err(Refusal::WrongType {
-                name: self.name.clone(),
-                takes: bound.message.name,
-                given: std::any::type_name::<M>(),
-            }),
+            Some(bound) if bound.message.id != TypeId::of::<M>() => {
+                Err(self.wrong_type::<M>(bound.message))
+            }
             _ => Ok(()),
         }
     }
 
-    /// Asks the gate, if there is one.
-    pub(crate) fn admit(&self) -> Result<(), Refusal> {
+    /// Asks the gate, if there is one. A message that the actor would not take does not count.
+    pub(crate) fn admit<M: Message>(&self) -> Result<(), Refusal> {
         match &*self.gate.load() {
             None => Ok(()),
-            Some(gate) => gate.admit().map_err(|refused| Refusal::RateLimited {
-                name: self.name.clone(),
-                retry_after: refused.retry_after,
-            }),
+            Some(gate) => {
+                self.check_type::<M>()?;
+                self.ask(gate.as_ref().as_ref())
+            }
         }
+    }
+
+    /// Asks the gate, if there is one, for whoever has looked at the type.
+    pub(crate) fn admit_any(&self) -> Result<(), Refusal> {
+        match &*self.gate.load() {
+            None => Ok(()),
+            Some(gate) => self.ask(gate.as_ref().as_ref()),
+        }
+    }
+
+    fn ask(&self, gate: &dyn Gate) -> Result<(), Refusal> {
+        gate.admit().map_err(|refused| Refusal::RateLimited {
+            name: self.name.clone(),
+            retry_after: refused.retry_after,
+        })
     }
 
     /// Hands the message to the actor that lives here now, without asking the gate.
     pub(crate) fn deliver<M: Message>(&self, message: M) -> Result<Arc<Incarnation>, CastError<M>> {
         let bound = self.node.load();
         let Some(bound) = &*bound else {
-            return Err(CastError {
-                message,
-                refusal: Refusal::Unknown {
-                    name: self.name.clone(),
-                },
-            });
+            let name = self.name.clone();
+            let refusal = Refusal::Unknown { name };
+            return Err(CastError { message, refusal });
         };
-        let Some(current) = bound.place.current() else {
-            return Err(self.not_running(bound.node(), message));
+        let current = bound.place.current();
+        // Of the run itself: the place may have got an actor of another type at this moment.
+        let takes = current
+            .as_ref()
+            .map_or(bound.message, |run| run.message_type());
+        if takes.id != TypeId::of::<M>() {
+            let refusal = self.wrong_type::<M>(takes);
+            return Err(CastError { message, refusal });
+        }
+        let refused = match current {
+            None => message,
+            Some(run) => match hand_over(&run, message) {
+                Ok(()) => return Ok(run),
+                Err(message) => message,
+            },
         };
-        current.count_sent();
-        match current.cell().send_message(message) {
-            Ok(()) => Ok(current),
-            Err(error) => {
-                current.uncount_sent();
-                match error {
-                    ractor::MessagingErr::SendErr(message) => {
-                        Err(self.not_running(bound.node(), message))
-                    }
-                    // The type was checked when the name was resolved, and the port of a live actor
-                    // takes every message: ractor has no other way to fail here.
-                    ractor::MessagingErr::ChannelClosed
-                    | ractor::MessagingErr::InvalidActorType => unreachable!("checked above"),
-                }
-            }
+        Err(CastError {
+            message: refused,
+            refusal: self.not_running(bound.node()),
+        })
+    }
+
+    /// Waits until another try makes sense: the place has changed, or another one has taken the name.
+    pub(crate) async fn back(&self) {
+        let Some(bound) = self.node.load_full() else {
+            return;
+        };
+        let node = bound.node();
+        // Made first, and all that is waited for looked at after.
+        let changed = node.changed();
+        let same = self.leads_to(&bound);
+        // One that is ending still has its node: wait for the change, not only for an entry.
+        let alive = node
+            .current()
+            .is_some_and(|it| it.cell().get_status() < ActorStatus::Draining);
+        if same && !alive {
+            changed.await;
+        } else {
+            // It refused a moment ago; on one thread it can only go on when this task lets it.
+            tokio::task::yield_now().await;
         }
     }
 
-    fn not_running<M>(&self, node: &Node, message: M) -> CastError<M> {
+    pub(crate) fn wrong_type<M>(&self, takes: MessageType) -> Refusal {
+        Refusal::WrongType {
+            name: self.name.clone(),
+            takes: takes.name,
+            given: std::any::type_name::<M>(),
+        }
+    }
+
+    fn not_running(&self, node: &Node) -> Refusal {
         let name = self.name.clone();
-        let refusal = match node.due() {
+        let due = node.due();
+        match due {
             // At that time it is about to be started: whoever can wait may.
             Some(until) if node.state() == ChildState::Quarantined && until > Instant::now() => {
                 Refusal::Unavailable { name, until }
             }
-            _ => Refusal::NotRunning { name },
-        };
-        CastError { message, refusal }
+            _ => Refusal::NotRunning {
+                name,
+                since: node.down_since(),
+                next_attempt: due,
+            },
+        }
     }
+}
+
+/// Returns a number that is never 0 for a type. Two types have the same one hardly ever, and then a name of the wrong
+/// type is refused by the first message instead.
+fn number_of(id: TypeId) -> u64 {
+    foldhash::fast::FixedState::default().hash_one(id) | 1
+}
+
+/// Returns who holds a name that `node` would take, if anybody does.
+fn holder(bound: &Bound, node: &Node) -> Option<ActorPath> {
+    let held = bound.node();
+    // The same place: a restart, also one by a supervisor that is itself new. One that is being started holds the
+    // name too, or of two that start at once both would have it.
+    let other = held.path() != node.path();
+    // In this order: one that comes up between the two looks is found by the second.
+    (other && (is_being_started(held) || held.is_occupied())).then(|| held.path().clone())
+}
+
+/// A start that was given up with its supervisor is noted as failed, and leaves the state as it was.
+fn is_being_started(node: &Node) -> bool {
+    let last = node.last_end().map_or(0, |end| end.incarnation);
+    node.state() == ChildState::Starting && last < node.incarnations()
+}
+
+/// Sends a message to a run that takes its type, or gives it back.
+pub(crate) fn hand_over<M: Message>(run: &Incarnation, message: M) -> Result<(), M> {
+    run.count_sent();
+    run.cell().send_message(message).map_err(|error| {
+        run.uncount_sent();
+        match error {
+            ractor::MessagingErr::SendErr(message) => message,
+            // The type was checked, and the port of a live actor takes every message: ractor has no other way to
+            // fail here.
+            ractor::MessagingErr::ChannelClosed | ractor::MessagingErr::InvalidActorType => {
+                unreachable!("checked before")
+            }
+        }
+    })
 }

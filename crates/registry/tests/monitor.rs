@@ -79,7 +79,7 @@ async fn life_7_a_name_is_watched_run_by_run_and_also_when_its_actor_is_gone() {
         assert_eq!(told, "t/ledger #1 is down: failed: broken");
     }
     // The name goes on to the next run, and so does a new monitor.
-    registry.wait_for(&LEDGER).await;
+    registry.wait_for(&LEDGER).await.unwrap();
     let second = address.monitor().unwrap();
     registry.cast(LEDGER, "stop").unwrap();
     assert_eq!(notice(second).await, "t/ledger #2 is down: normal");
@@ -149,7 +149,7 @@ impl Actor for Clerk {
             ClerkMsg::LedgerDown(down) => told.send(down.to_string()).await?,
         }
         // Its supervisor brings it back: on to the next run.
-        registry.wait_for(&LEDGER).await;
+        registry.wait_for(&LEDGER).await.unwrap();
         let monitor = registry.monitor(&LEDGER)?;
         monitor.send_to(&myself, ClerkMsg::LedgerDown);
         told.send("watches".to_owned()).await?;

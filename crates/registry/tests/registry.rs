@@ -190,7 +190,7 @@ async fn reg_3_a_gate_is_asked_before_each_cast_and_call() {
 #[tokio::test(start_paused = true)]
 async fn names_of_actors_that_are_gone_for_good_are_swept() {
     let (registry, supervisor) = tree([spec("a").temporary()]).await;
-    let waiting = registry.wait_for(&SUM).await;
+    let waiting = registry.wait_for(&SUM).await.unwrap().incarnation;
     waiting.stop(ExitReason::Shutdown);
     waiting.ended().await;
     // Answered behind the notice of the end.
@@ -204,7 +204,7 @@ async fn wait_for_completes_when_an_actor_is_first_started_under_the_name() {
     let (registry, supervisor) = tree([]).await;
     let waiting = tokio::spawn({
         let registry = registry.clone();
-        async move { registry.wait_for(&SUM).await.number() }
+        async move { registry.wait_for(&SUM).await.unwrap().epoch }
     });
     tokio::task::yield_now().await;
     supervisor.start_child(spec("a")).await.unwrap();

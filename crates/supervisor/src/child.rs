@@ -109,7 +109,8 @@ impl Parent {
             Arc::clone(&self.link),
             key,
             spec.actor_name().cloned(),
-        );
+        )
+        .in_groups(spec.groups().cloned());
         let number = context.incarnation();
         let open = OpenStart::new(Arc::clone(node), number);
         let function = spec.start_fn();

@@ -1,5 +1,7 @@
 //! The last ends of a place.
 
+use std::time::SystemTime;
+
 use arrayvec::ArrayVec;
 
 use super::Ended;
@@ -14,6 +16,8 @@ pub(super) struct History {
     ends: ArrayVec<Ended, KEPT>,
     /// Where the next end goes once all slots are taken.
     oldest: usize,
+    /// When the last run ended: a start that failed is an end, too, and none of a run.
+    pub(super) left: Option<SystemTime>,
 }
 
 impl History {

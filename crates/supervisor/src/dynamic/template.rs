@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use perennial_lifecycle::{
-    Backoff, ChildKind, ChildSpec, ExitReason, Quarantine, Restart, RestartIntensity, Shutdown,
-    StartContext, StartError, Started, Watchdog,
+    ActorName, Backoff, ChildKind, ChildSpec, ExitReason, Quarantine, Restart, RestartIntensity,
+    Shutdown, StartContext, StartError, Started, Watchdog,
 };
 use ractor::Actor;
 
@@ -128,6 +128,12 @@ impl<Args: Send + Sync + 'static> ChildTemplate<Args> {
         self
     }
 
+    /// Makes each child a member of this group, see [`ChildSpec::group`], beside those named before.
+    pub fn group(mut self, group: ActorName) -> Self {
+        self.erased.spec = self.erased.spec.group(group);
+        self
+    }
+
     pub(super) fn erase(self) -> Template {
         self.erased
     }
@@ -179,7 +185,8 @@ impl Template {
             .restart(self.spec.restart_type())
             .shutdown(self.spec.shutdown_type())
             .significant(self.spec.is_significant())
-            .cared_for_as(&self.spec);
+            .cared_for_as(&self.spec)
+            .grouped_as(&self.spec);
         Some(spec)
     }
 }

@@ -1,0 +1,256 @@
+//! A name that stands for many actors.
+
+mod members;
+mod route;
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use perennial_lifecycle::{ActorName, GroupMismatch, Incarnation, MessageType, Node};
+use ractor::{Message, RpcReplyPort};
+
+pub use self::members::Member;
+pub(crate) use self::members::Members;
+use self::members::Routed;
+pub use self::route::Route;
+use crate::dispatch::{self, Target};
+use crate::{CallError, CastError, Refusal, WhenDown, event};
+
+/// A name that stands for many actors, whose members join and leave with their lives; cheap to clone.
+///
+/// A child is made a member by its spec ([`ChildSpec::group`](perennial_lifecycle::ChildSpec::group)), and each of its
+/// runs is one from the moment it is up until it ends or is asked to. So a restart takes a member out and back in
+/// without anybody's help, and no message goes to one that is known to be on its way out.
+///
+/// One message goes to one member, chosen by the [`Route`]; a member that ends at that moment gives it back, and it
+/// goes to another. Without a member it waits or fails as [`WhenDown`] says, with [`Refusal::NoMember`].
+///
+/// ```
+/// # use perennial_lifecycle::{ChildSpec, Scope};
+/// # use perennial_supervisor::Supervisor;
+/// # use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+/// use perennial_registry::{Name, Registry, Route};
+/// use std::time::Duration;
+///
+/// # struct Clerk;
+/// # impl Actor for Clerk {
+/// #     type Msg = RpcReplyPort<u64>;
+/// #     type State = ();
+/// #     type Arguments = ();
+/// #     async fn pre_start(&self, _: ActorRef<Self::Msg>, _: ()) -> Result<(), ActorProcessingErr> { Ok(()) }
+/// #     async fn handle(&self, _: ActorRef<Self::Msg>, reply: Self::Msg, _: &mut ()) -> Result<(), ActorProcessingErr> {
+/// #         reply.send(42)?;
+/// #         Ok(())
+/// #     }
+/// # }
+/// const CLERKS: Name<RpcReplyPort<u64>> = Name::new("clerks");
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let scope = Scope::new("shop");
+/// # let registry = Registry::new(&scope);
+/// let clerk = |id| ChildSpec::worker(id, || (Clerk, ())).group(CLERKS.to_actor_name());
+/// # Supervisor::builder().child(clerk("ada")).child(clerk("bob")).build()?.start_in(&scope).await?;
+///
+/// let clerks = registry.group(&CLERKS)?;
+/// assert_eq!(clerks.len(), 2);
+/// let second = Duration::from_secs(1);
+/// assert_eq!(clerks.call(Route::key(&"customer 7"), |reply| reply, second).await?, 42);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Group<M> {
+    members: Arc<Members>,
+    when_down: Option<WhenDown>,
+    message: PhantomData<fn(M)>,
+}
+
+/// What came of a broadcast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Broadcast {
+    /// How many members the message was delivered to.
+    pub delivered: usize,
+    /// How many ended before they could be given theirs.
+    pub missed: usize,
+}
+
+impl<M: Message> Group<M> {
+    pub(crate) fn new(members: Arc<Members>, when_down: Option<WhenDown>) -> Self {
+        Self {
+            members,
+            when_down,
+            message: PhantomData,
+        }
+    }
+
+    /// Chooses what a message does that finds no member, for all that is sent through this handle.
+    #[must_use]
+    pub fn when_down(mut self, when_down: WhenDown) -> Self {
+        self.when_down = Some(when_down);
+        self
+    }
+
+    /// Returns the name.
+    #[must_use]
+    pub fn name(&self) -> &ActorName {
+        self.members.name()
+    }
+
+    /// Returns the members, in order of joining.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        self.members.list()
+    }
+
+    /// Returns how many members there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.members.count()
+    }
+
+    /// Says whether there is no member.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Makes the runs at a place members, from the one that lives there on, until [`leave`](Self::leave).
+    ///
+    /// For actors whose spec does not say so. A place that is a member already stays one.
+    ///
+    /// # Errors
+    ///
+    /// [`GroupMismatch`] when the members take another type than `M`.
+    pub fn join(&self, place: &Arc<Node>) -> Result<(), GroupMismatch> {
+        self.members.join(place, MessageType::of::<M>())
+    }
+
+    /// Takes the place out of the group: its present run, and those to come until something lets it join again.
+    ///
+    /// A spec does so at its next start.
+    pub fn leave(&self, place: &Arc<Node>) {
+        self.members.leave(place);
+    }
+
+    /// Sends a message to one member and does not wait for anything.
+    ///
+    /// # Errors
+    ///
+    /// [`CastError`] hands the message back when the gate refuses or there is no member.
+    pub fn cast(&self, route: Route, message: M) -> Result<(), CastError<M>> {
+        dispatch::cast(&self.to(route), message)
+    }
+
+    /// Sends a message to one member; when there is none, waits for one, `wait` at the longest, unless
+    /// [`WhenDown`] says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`CastError`] hands the message back when the gate refuses, or there is still no member.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: when dropped before it is ready, the message was not sent.
+    pub async fn send(&self, route: Route, message: M, wait: Duration) -> Result<(), CastError<M>> {
+        dispatch::send(&self.to(route), message, wait).await
+    }
+
+    /// Sends a message that carries a reply port to one member, and waits for the reply.
+    ///
+    /// # Errors
+    ///
+    /// As [`Address::call`](crate::Address::call). A member that ends while it holds the message is not replaced by
+    /// another one: it may have done the work.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the answer; a message that was delivered is handled all the same.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        route: Route,
+        make: impl FnOnce(RpcReplyPort<T>) -> M,
+        timeout: Duration,
+    ) -> Result<T, CallError> {
+        dispatch::call(&self.to(route), make, timeout).await
+    }
+
+    /// Sends a copy of the message to every member.
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast_with`](Self::broadcast_with).
+    pub fn broadcast(&self, message: &M) -> Result<Broadcast, Refusal>
+    where
+        M: Clone,
+    {
+        self.broadcast_with(|_| message.clone())
+    }
+
+    /// Sends every member the message that `make` makes for it.
+    ///
+    /// Every run that is a member from before the call until after it is given exactly one. The gate is asked once.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] when the gate refuses, or the members take another type. To have no member is none.
+    pub fn broadcast_with(&self, make: impl FnMut(&Member) -> M) -> Result<Broadcast, Refusal> {
+        let asked = self.members.check_type::<M>();
+        let asked = asked.and_then(|()| self.members.admit());
+        asked
+            .and_then(|()| self.members.broadcast(make))
+            .inspect_err(event::refused)
+    }
+
+    fn to(&self, route: Route) -> Routed<'_> {
+        Routed {
+            members: &self.members,
+            route,
+            when_down: self.when_down,
+        }
+    }
+}
+
+impl<M: Message> Target<M> for Routed<'_> {
+    fn name(&self) -> &ActorName {
+        self.members.name()
+    }
+
+    fn when_down(&self) -> WhenDown {
+        self.when_down.unwrap_or_else(|| self.members.when_down())
+    }
+
+    fn admit(&self) -> Result<(), Refusal> {
+        self.members.check_type::<M>()?;
+        self.members.admit()
+    }
+
+    fn deliver(&self, message: M) -> Result<Arc<Incarnation>, CastError<M>> {
+        self.members.deliver(self.route, message)
+    }
+
+    async fn back(&self) {
+        self.members.back().await;
+    }
+}
+
+impl<M> Clone for Group<M> {
+    fn clone(&self) -> Self {
+        Self {
+            members: Arc::clone(&self.members),
+            when_down: self.when_down,
+            message: PhantomData,
+        }
+    }
+}
+
+impl<M> fmt::Debug for Group<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group")
+            .field("name", self.members.name())
+            .field("members", &self.members.count())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,323 @@
+//! Who is in a group, as everybody who sends reads it.
+
+use std::any::TypeId;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{
+    AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use arc_swap::ArcSwap;
+use perennial_lifecycle::{
+    ActorName, ActorPath, GroupMismatch, Incarnation, MessageType, Node, RunObserver,
+};
+use ractor::Message;
+use tokio::sync::Notify;
+
+use super::Broadcast;
+use super::route::{self, Candidate, Route};
+use crate::slot::{Slot, hand_over};
+use crate::{CastError, Refusal, WhenDown};
+
+/// Among so many runs nobody looks for ended ones.
+const FEW: usize = 16;
+
+/// One run that is a member of a group.
+#[derive(Clone)]
+pub struct Member(Arc<Run>);
+
+struct Run {
+    path: ActorPath,
+    seed: u64,
+    /// Its place among the members, by the order of joining.
+    rank: u64,
+    incarnation: Arc<Incarnation>,
+}
+
+impl Member {
+    /// Returns where it lives.
+    #[must_use]
+    pub fn path(&self) -> &ActorPath {
+        &self.0.path
+    }
+
+    /// Returns the run.
+    #[must_use]
+    pub fn incarnation(&self) -> &Arc<Incarnation> {
+        &self.0.incarnation
+    }
+
+    fn is_alive(&self) -> bool {
+        !self.0.incarnation.is_ending()
+    }
+}
+
+impl Candidate for Member {
+    fn is_open(&self) -> bool {
+        self.is_alive()
+    }
+
+    fn load(&self) -> u64 {
+        let run = &self.0.incarnation;
+        run.mailbox_depth() + u64::from(run.in_hand_since().is_some())
+    }
+
+    fn seed(&self) -> u64 {
+        self.0.seed
+    }
+}
+
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member")
+            .field("path", &self.0.path)
+            .field("incarnation", &self.0.incarnation.number())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A group and the route of one message.
+pub(super) struct Routed<'a> {
+    pub(super) members: &'a Members,
+    pub(super) route: Route,
+    pub(super) when_down: Option<WhenDown>,
+}
+
+/// The members of one group.
+///
+/// They are entered under a lock. Who sends reads a list of them, which is made by the first who finds that they have
+/// changed since: many that join at once cost one list, and not one each.
+pub(crate) struct Members {
+    /// Has the name and the gate.
+    slot: Arc<Slot>,
+    /// What the members take, once there was one.
+    message: OnceLock<MessageType>,
+    joined: Mutex<Joined>,
+    /// Counts the changes; whoever changes what is joined counts under its lock.
+    version: AtomicU64,
+    view: ArcSwap<View>,
+    turn: AtomicUsize,
+    /// Rings when a member joins.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Joined {
+    /// By place: at each lives one run at a time, and the next one stands in for it.
+    runs: HashMap<ActorPath, Member, foldhash::fast::RandomState>,
+    next: u64,
+    /// At this number those that have ended are looked for.
+    full: usize,
+}
+
+impl Joined {
+    /// Forgets those that have ended, so that they are never more than those that live.
+    fn purge(&mut self) {
+        self.runs.retain(|_, member| member.is_alive());
+        self.full = self.runs.len() * 2;
+    }
+}
+
+/// The members at one version, in order.
+#[derive(Default)]
+struct View {
+    version: u64,
+    members: Vec<Member>,
+}
+
+impl Members {
+    pub(crate) fn new(slot: Arc<Slot>) -> Self {
+        Self {
+            slot,
+            message: OnceLock::new(),
+            joined: Mutex::default(),
+            version: AtomicU64::new(0),
+            view: ArcSwap::default(),
+            turn: AtomicUsize::new(0),
+            changed: Notify::new(),
+        }
+    }
+
+    pub(super) fn name(&self) -> &ActorName {
+        &self.slot.name
+    }
+
+    pub(super) fn when_down(&self) -> WhenDown {
+        self.slot.common.when_down()
+    }
+
+    pub(super) fn admit(&self) -> Result<(), Refusal> {
+        self.slot.admit_any()
+    }
+
+    pub(crate) fn check_type<M: Message>(&self) -> Result<(), Refusal> {
+        match self.message.get() {
+            Some(takes) if takes.id != TypeId::of::<M>() => Err(self.slot.wrong_type::<M>(*takes)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        message: MessageType,
+    ) -> Result<(), GroupMismatch> {
+        let takes = self.message.get_or_init(|| message);
+        let mismatch = |given: MessageType| GroupMismatch {
+            group: self.name().clone(),
+            takes: takes.name,
+            given: given.name,
+        };
+        if takes.id != message.id {
+            return Err(mismatch(message));
+        }
+        // Under the lock, so that a run which begins meanwhile is told after this one.
+        let mut joined = self.lock();
+        let present = node.observe(Arc::clone(self) as Arc<dyn RunObserver>);
+        let Some(run) = present else {
+            return Ok(());
+        };
+        if run.message_type().id != takes.id {
+            let mismatch = mismatch(run.message_type());
+            drop(joined);
+            node.unobserve(&**self);
+            return Err(mismatch);
+        }
+        self.enter(&mut joined, node, &run);
+        Ok(())
+    }
+
+    pub(super) fn leave(&self, node: &Arc<Node>) {
+        let mut joined = self.lock();
+        node.unobserve(self);
+        joined.runs.remove(node.path());
+        self.version.fetch_add(1, Release);
+    }
+
+    fn enter(&self, joined: &mut Joined, node: &Node, run: &Arc<Incarnation>) {
+        if joined.runs.len() >= joined.full.max(FEW) {
+            joined.purge();
+        }
+        let path = node.path();
+        let rank = joined.runs.get(path).map_or(joined.next, |it| it.0.rank);
+        joined.next += 1;
+        let member = Member(Arc::new(Run {
+            path: path.clone(),
+            seed: route::seed(path.as_str()),
+            rank,
+            incarnation: Arc::clone(run),
+        }));
+        joined.runs.insert(path.clone(), member);
+        self.version.fetch_add(1, Release);
+        self.changed.notify_waiters();
+    }
+
+    /// Returns the list as it is now.
+    fn view(&self) -> arc_swap::Guard<Arc<View>> {
+        let view = self.view.load();
+        if view.version == self.version.load(Acquire) {
+            return view;
+        }
+        drop(view);
+        let mut joined = self.lock();
+        joined.purge();
+        let mut members: Vec<Member> = joined.runs.values().cloned().collect();
+        members.sort_unstable_by_key(|it| it.0.rank);
+        let version = self.version.load(Relaxed);
+        self.view.store(Arc::new(View { version, members }));
+        drop(joined);
+        self.view.load()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        let view = self.view();
+        view.members.iter().filter(|it| it.is_alive()).count()
+    }
+
+    pub(super) fn list(&self) -> Vec<Member> {
+        let view = self.view();
+        let open = view.members.iter().filter(|it| it.is_alive());
+        open.cloned().collect()
+    }
+
+    /// Hands the message to the member that the route chooses; one that ends at this moment gives it back.
+    pub(super) fn deliver<M: Message>(
+        &self,
+        route: Route,
+        mut message: M,
+    ) -> Result<Arc<Incarnation>, CastError<M>> {
+        let view = self.view();
+        let turn = match route {
+            Route::Key(_) => 0,
+            Route::RoundRobin | Route::LeastQueued => self.turn.fetch_add(1, Relaxed),
+        };
+        // Whoever is in the list has settled what it takes.
+        if let Err(refusal) = self.check_type::<M>() {
+            return Err(CastError { message, refusal });
+        }
+        let mut tried = Vec::new();
+        loop {
+            let Some(index) = route.choose(turn, &view.members, &tried) else {
+                let name = self.name().clone();
+                let refusal = Refusal::NoMember { name };
+                return Err(CastError { message, refusal });
+            };
+            if route == Route::RoundRobin && index != turn % view.members.len() {
+                // One that has ended would leave all its turns to the one behind it.
+                self.version.fetch_add(1, Release);
+            }
+            let run = &view.members[index].0.incarnation;
+            match hand_over(run, message) {
+                Ok(()) => return Ok(Arc::clone(run)),
+                Err(back) => message = back,
+            }
+            tried.push(index);
+        }
+    }
+
+    pub(super) fn broadcast<M: Message>(
+        &self,
+        mut make: impl FnMut(&Member) -> M,
+    ) -> Result<Broadcast, Refusal> {
+        let view = self.view();
+        self.check_type::<M>()?;
+        let alive = view.members.iter().filter(|it| it.is_alive());
+        let (mut delivered, mut missed) = (0, 0);
+        for member in alive {
+            match hand_over(&member.0.incarnation, make(member)) {
+                Ok(()) => delivered += 1,
+                Err(_) => missed += 1,
+            }
+        }
+        Ok(Broadcast { delivered, missed })
+    }
+
+    /// Waits until there is a member.
+    pub(super) async fn back(&self) {
+        // Before the look, or one that joins between the look and the wait would be missed.
+        let changed = self.changed.notified();
+        if self.count() == 0 {
+            changed.await;
+        } else {
+            // It refused a moment ago; on one thread it can only go on when this task lets it.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Joined> {
+        // Nothing in a critical section panics; a poisoned lock still holds whole values.
+        self.joined.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RunObserver for Members {
+    fn run_began(&self, node: &Node, run: &Arc<Incarnation>) {
+        let mut joined = self.lock();
+        // It may have left at this moment, or have got an actor of another type, whose start has failed then.
+        let takes = self.message.get();
+        if takes.is_some_and(|it| it.id == run.message_type().id) && node.is_observed_by(self) {
+            self.enter(&mut joined, node, run);
+        }
+    }
+}

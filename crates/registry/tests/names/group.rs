@@ -1,0 +1,282 @@
+//! A name that stands for many actors.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use perennial_lifecycle::{ChildSpec, ExitReason};
+use perennial_registry::{CallError, Gate, GateRefused, Group, Name, Refusal, Route, WhenDown};
+use perennial_supervisor::{ChildTemplate, DynamicSupervisor};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::time::Instant;
+
+use crate::support::*;
+
+async fn clerks() -> (Fixture, Group<Msg>) {
+    let it = Fixture::start(["a", "b", "c"].map(member)).await;
+    let group = it.registry.group(&CLERKS).unwrap();
+    (it, group)
+}
+
+fn paths(group: &Group<Msg>) -> Vec<String> {
+    let members = group.members().into_iter();
+    members.map(|it| it.path().id().to_owned()).collect()
+}
+
+async fn who(group: &Group<Msg>, route: Route) -> String {
+    let answer = group.call(route, Msg::Who, SECOND).await;
+    answer.unwrap().0
+}
+
+/// Returns how much work each member has done.
+async fn work(group: &Group<Msg>) -> BTreeMap<String, u64> {
+    let mut work = BTreeMap::new();
+    for _ in 0..group.len() {
+        let answer = group.call(Route::RoundRobin, Msg::Who, SECOND).await;
+        work.extend([answer.unwrap()]);
+    }
+    work
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_16_members_join_and_leave_with_their_lives() {
+    let (it, group) = clerks().await;
+    assert_eq!(paths(&group), ["a", "b", "c"]);
+    it.stop("b").await;
+    assert_eq!(paths(&group), ["a", "c"]);
+    it.restart("b").await;
+    assert_eq!(group.len(), 3);
+    it.crash("a").await;
+    assert_eq!(group.len(), 3);
+    // One that was asked to stop takes no more: what comes behind that would be lost.
+    let node = it.supervisor.node().child("c").unwrap();
+    let run = node.current().unwrap();
+    run.stop(ExitReason::failed("asked"));
+    assert_eq!(group.len(), 2);
+    assert_eq!(paths(&group), ["a", "b"]);
+    run.ended().await;
+    within("the restart", node.running()).await;
+    let listed = it.registry.groups();
+    assert_eq!(listed, [(CLERKS.to_actor_name(), 3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_17_in_turn_each_member_has_as_much() {
+    let (it, group) = clerks().await;
+    for _ in 0..30 {
+        group.cast(Route::RoundRobin, Msg::Work).unwrap();
+    }
+    let even = |each: u64| BTreeMap::from(["a", "b", "c"].map(|id| (id.to_owned(), each)));
+    assert_eq!(work(&group).await, even(10));
+    // While one is away the others share its turns evenly.
+    it.stop("b").await;
+    for _ in 0..20 {
+        group.cast(Route::RoundRobin, Msg::Work).unwrap();
+    }
+    let done = work(&group).await;
+    assert!((19..=21).contains(&done["a"]), "{done:?}");
+    assert_eq!(done["a"] + done["c"], 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_17_the_least_queued_member_is_spared_what_waits_at_others() {
+    let (_it, group) = clerks().await;
+    // Two hang, and have messages behind that.
+    for key in [0_u64, 1] {
+        let busy = group.members()[usize::try_from(key).unwrap()].clone();
+        let cell: ActorRef<Msg> = busy.incarnation().actor_ref().unwrap();
+        cell.cast(Msg::Hang).unwrap();
+    }
+    let_others_run().await;
+    for _ in 0..50 {
+        let free = who(&group, Route::LeastQueued).await;
+        assert_eq!(free, "c");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_18_a_key_stays_with_its_member_while_others_come_and_go() {
+    let (it, group) = clerks().await;
+    let owner = async |key: u32| who(&group, Route::key(&key)).await;
+    let mut before = BTreeMap::new();
+    for key in 0..60 {
+        before.insert(key, owner(key).await);
+    }
+    it.crash("a").await;
+    it.stop("b").await;
+    for (key, was) in &before {
+        let is = owner(*key).await;
+        assert!(
+            is != "b" && (is == *was || was == "b"),
+            "{key}: {was}, {is}"
+        );
+    }
+    it.restart("b").await;
+    for (key, was) in &before {
+        assert_eq!(owner(*key).await, *was);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_19_a_broadcast_reaches_every_member_once() {
+    let (it, group) = clerks().await;
+    let mut made_for = Vec::new();
+    let make = |member: &perennial_registry::Member| {
+        made_for.push(member.path().id().to_owned());
+        Msg::Work
+    };
+    let sent = group.broadcast_with(make).unwrap();
+    assert_eq!((sent.delivered, sent.missed), (3, 0));
+    assert_eq!(made_for, ["a", "b", "c"]);
+    assert!(work(&group).await.values().all(|count| *count == 1));
+    for id in ["a", "b", "c"] {
+        it.stop(id).await;
+    }
+    let sent = group.broadcast_with(|_| Msg::Work).unwrap();
+    assert_eq!((sent.delivered, sent.missed), (0, 0));
+}
+
+/// Takes a message that is `Clone`.
+struct Listener;
+
+const LISTENERS: Name<&'static str> = Name::new("listeners");
+
+impl Actor for Listener {
+    type Msg = &'static str;
+    type State = ();
+    type Arguments = tokio::sync::mpsc::Sender<&'static str>;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Self::Msg>,
+        _: Self::Arguments,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_19_a_message_that_is_clone_is_broadcast_as_it_is() {
+    let (told, _heard) = tokio::sync::mpsc::channel(1);
+    let listener = |id: &str| {
+        let told = told.clone();
+        ChildSpec::worker(id, move || (Listener, told.clone())).group(LISTENERS.to_actor_name())
+    };
+    let it = Fixture::start([listener("a"), listener("b")]).await;
+    let group = it.registry.group(&LISTENERS).unwrap();
+    assert_eq!(group.broadcast(&"news").unwrap().delivered, 2);
+    let_others_run().await;
+    for member in group.members() {
+        assert_eq!(member.incarnation().handled(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_20_a_group_without_members_waits_or_fails_as_the_policy_says() {
+    let it = Fixture::start([]).await;
+    let group = it.registry.group(&CLERKS).unwrap();
+    let refused = group.cast(Route::RoundRobin, Msg::Work).unwrap_err();
+    assert!(matches!(refused.refusal, Refusal::NoMember { .. }));
+    assert!(refused.refusal.is_retryable());
+    let begin = Instant::now();
+    let failing = group.clone().when_down(WhenDown::Fail);
+    let error = failing.call(Route::LeastQueued, Msg::Who, SECOND).await;
+    let no_member = |error| matches!(error, CallError::Refused(Refusal::NoMember { .. }));
+    assert!(no_member(error.unwrap_err()));
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    let error = group.call(Route::LeastQueued, Msg::Who, SECOND).await;
+    assert!(no_member(error.unwrap_err()));
+    assert_eq!(begin.elapsed(), SECOND);
+    // One that joins is found by those who wait.
+    let waiting = {
+        let group = group.clone();
+        tokio::spawn(async move { who(&group, Route::key("k")).await })
+    };
+    let_others_run().await;
+    it.supervisor.start_child(member("late")).await.unwrap();
+    assert_eq!(within("the call", waiting).await.unwrap(), "late");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_stands_before_a_group_too() {
+    struct Shut;
+    impl Gate for Shut {
+        fn admit(&self) -> Result<(), GateRefused> {
+            Err(GateRefused {
+                retry_after: SECOND,
+            })
+        }
+    }
+    let (it, group) = clerks().await;
+    it.registry.set_gate(CLERKS.as_actor_name(), Box::new(Shut));
+    let refused = group.cast(Route::RoundRobin, Msg::Work).unwrap_err();
+    assert_eq!(refused.refusal.retry_after(), Some(SECOND));
+    let refused = group.broadcast_with(|_| Msg::Work).unwrap_err();
+    assert_eq!(refused.retry_after(), Some(SECOND));
+    it.registry.clear_gate(CLERKS.as_actor_name());
+    assert_eq!(work(&group).await["a"], 0);
+}
+
+struct Other;
+
+impl Actor for Other {
+    type Msg = u8;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<u8>, _: ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_takes_other_messages_than_the_members_does_not_start() {
+    let (it, group) = clerks().await;
+    let other = ChildSpec::worker("other", || (Other, ()));
+    let other = other.group(CLERKS.to_actor_name());
+    let error = it.supervisor.start_child(other).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("of the group `clerks` take "), "{text}");
+    let stray = ChildSpec::worker("stray", || (Other, ()));
+    it.supervisor.start_child(stray).await.unwrap();
+    let stray = it.supervisor.node().child("stray").unwrap();
+    group.join(&stray).unwrap_err();
+    assert_eq!(paths(&group), ["a", "b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_joins_and_leaves_a_group_at_run_time() {
+    let it = Fixture::start([clerk("x")]).await;
+    let group = it.registry.group(&CLERKS).unwrap();
+    let node = it.supervisor.node().child("x").unwrap();
+    group.join(&node).unwrap();
+    group.join(&node).unwrap();
+    assert_eq!(paths(&group), ["x"]);
+    it.crash("x").await;
+    assert_eq!(paths(&group), ["x"]);
+    group.leave(&node);
+    assert!(group.is_empty());
+    it.crash("x").await;
+    assert!(group.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_16_dynamic_children_are_members_by_their_template() {
+    let it = Fixture::start([]).await;
+    let template = ChildTemplate::worker("clerk", |id: &String| (Clerk, id.clone()));
+    let template = template.group(CLERKS.to_actor_name()).temporary();
+    let builder = DynamicSupervisor::builder(template);
+    let scope = perennial_lifecycle::Scope::new("d");
+    let registry = perennial_registry::Registry::new(&scope);
+    let dynamic = builder.build().unwrap().start_in(&scope).await.unwrap();
+    let group = registry.group(&CLERKS).unwrap();
+    for round in 0..100 {
+        let child = dynamic.start_child(format!("c{round}")).await.unwrap();
+        assert_eq!(group.len(), 1);
+        assert_eq!(who(&group, Route::RoundRobin).await, format!("c{round}"));
+        dynamic.terminate_child(&child).await.unwrap();
+        assert_eq!(group.len(), 0);
+    }
+    drop(group);
+    assert_eq!(registry.sweep(), 1);
+    drop(it);
+}
