@@ -121,7 +121,8 @@ async fn grd_14_only_the_operation_counts_as_slow_for_the_breaker_and_not_the_wa
         ok().await
     };
     let (held, waited) = tokio::join!(holder.run(ten_seconds), guard.run(|()| ok()));
-    (held.unwrap(), waited.unwrap());
+    held.unwrap();
+    waited.unwrap();
     assert_eq!(
         breaker.state(),
         BreakerState::Closed,
