@@ -61,20 +61,11 @@ pub(crate) fn workers_by_name(mut places: Vec<String>) -> Vec<String> {
     places
 }
 
-/// Waits until an actor runs at each of these places.
+/// Waits until an actor runs at each of these places, under the supervisor that is there now.
 pub(crate) async fn healed(tree: &Tree, places: &[String]) {
     let mut events = tree.debug().events();
     let healing = async {
-        loop {
-            let snapshot = tree.debug().snapshot().await.unwrap();
-            let runs = |path: &String| {
-                snapshot
-                    .find(path)
-                    .is_some_and(|it| it.incarnation.is_some())
-            };
-            if places.iter().all(runs) {
-                return;
-            }
+        while !places.iter().all(|path| runs(tree, path)) {
             // Every start is followed by an event.
             assert!(events.next().await.is_some());
         }
@@ -82,6 +73,22 @@ pub(crate) async fn healed(tree: &Tree, places: &[String]) {
     if tokio::time::timeout(DEADLINE, healing).await.is_err() {
         let snapshot = tree.debug().snapshot().await.unwrap();
         panic!("not healed within {DEADLINE:?}:\n{}", snapshot.render());
+    }
+}
+
+/// Says whether an actor runs at a place, and none that an earlier run of its supervisor has left behind: that one is
+/// about to be replaced.
+fn runs(tree: &Tree, path: &str) -> bool {
+    let root = tree.scope().root();
+    let current = |path: &str| root.find(path).and_then(|node| node.current());
+    let Some(run) = current(path) else {
+        return false;
+    };
+    // In this order: time passes between the two looks.
+    let uptime = run.uptime();
+    match path.rsplit_once('/') {
+        None => true,
+        Some((parent, _)) => current(parent).is_some_and(|parent| uptime <= parent.uptime()),
     }
 }
 
