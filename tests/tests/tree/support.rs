@@ -86,10 +86,14 @@ fn runs(tree: &Tree, path: &str) -> bool {
     };
     // In this order: time passes between the two looks.
     let uptime = run.uptime();
-    match path.rsplit_once('/') {
-        None => true,
-        Some((parent, _)) => current(parent).is_some_and(|parent| uptime <= parent.uptime()),
+    // The root's own path may be any text.
+    if path == root.path().as_str() {
+        return true;
     }
+    let parent = path
+        .rsplit_once('/')
+        .and_then(|(parent, _)| current(parent));
+    parent.is_some_and(|parent| uptime <= parent.uptime())
 }
 
 /// Lists what runs at a node and below it.
