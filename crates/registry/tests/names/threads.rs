@@ -1,10 +1,10 @@
 //! Names and groups on several threads, while their actors come and go.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use perennial_registry::{CallError, NameEvent, Refusal, Route};
+use tokio::sync::watch;
 
 use crate::support::*;
 
@@ -65,11 +65,11 @@ async fn reg_16_a_group_takes_every_message_while_its_members_restart() {
     let it = Arc::new(Fixture::start(ids.map(member)).await);
     let group = it.registry.group(&CLERKS).unwrap();
     let over = Arc::new(AtomicBool::new(false));
-    let answered = Arc::new(AtomicU64::new(0));
+    let answered = watch::Sender::new(0_u64);
     let senders: Vec<_> = (0..4_u64)
         .map(|sender| {
             let (group, over) = (group.clone(), Arc::clone(&over));
-            let answered = Arc::clone(&answered);
+            let answered = answered.clone();
             tokio::spawn(async move {
                 let mut number = 0_u64;
                 while !over.load(SeqCst) {
@@ -81,7 +81,7 @@ async fn reg_16_a_group_takes_every_message_while_its_members_restart() {
                     };
                     let called = group.call(route, Msg::Who, 30 * SECOND).await;
                     match called {
-                        Ok(_) => drop(answered.fetch_add(1, SeqCst)),
+                        Ok(_) => answered.send_modify(|count| *count += 1),
                         // It ended with the message in hand or in its mailbox.
                         Err(CallError::CalleeFailed { .. }) => {}
                         Err(other) => panic!("{other}"),
@@ -97,14 +97,11 @@ async fn reg_16_a_group_takes_every_message_while_its_members_restart() {
         it.crash(id).await;
         // What is up is a member, and nothing else is.
         assert_eq!(group.len(), 4);
-        let before = answered.load(SeqCst);
+        let before = *answered.borrow();
         if round % 20 == 0 {
-            let more = async {
-                while answered.load(SeqCst) == before {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-            };
-            within("answers", more).await;
+            let mut news = answered.subscribe();
+            let more = news.wait_for(|count| *count > before);
+            within("answers", more).await.unwrap();
         }
     }
     over.store(true, SeqCst);
