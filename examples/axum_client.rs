@@ -58,8 +58,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         "/alice/price-in/EUR",
         "/alice/price-in/EUR",
         "/alice/price-in/EUR",
-        "/bob/price-in/XXX",
-        "/bob/price-in/XXX",
+        "/bob/price-in/GOLD",
+        "/bob/price-in/GOLD",
         "/carol/price-in/EUR",
     ] {
         let request = Request::get(path).body(Body::empty())?;

@@ -1,7 +1,6 @@
 use std::hash::Hash;
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ConstantBuilder, ExponentialBuilder};
 use perennial_breaker::Outcome;
 use perennial_lifecycle::{Backoff, Growth};
 use tokio::time::Instant;
@@ -97,32 +96,11 @@ impl Retry {
 
     fn pauses(&self) -> impl Iterator<Item = Duration> + Send + use<> {
         let Self { backoff, .. } = *self;
-        let first = backoff.first();
-        let cap = backoff.longest().unwrap_or(Duration::MAX);
-        let delays: Box<dyn Iterator<Item = Duration> + Send> = match backoff.growth() {
-            Growth::Constant => Box::new(
-                ConstantBuilder::default()
-                    .with_delay(first)
-                    .without_max_times()
-                    .build(),
-            ),
-            Growth::Linear => Box::new((1..).map(move |times| first.saturating_mul(times))),
-            Growth::Exponential { factor } => {
-                #[allow(clippy::cast_possible_truncation, reason = "what backon takes")]
-                let factor = factor as f32;
-                let builder = ExponentialBuilder::default()
-                    .with_factor(factor)
-                    .with_min_delay(first)
-                    .with_max_delay(cap)
-                    .without_max_times();
-                Box::new(builder.build())
-            }
-        };
         let seed = backoff.jitter_seed();
         let mut random = seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        delays.map(move |delay| {
+        backoff.delays().map(move |delay| {
             let share = 1.0 - backoff.jitter_share() * random.f64();
-            delay.min(cap).mul_f64(share)
+            delay.mul_f64(share)
         })
     }
 }

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use backon::{BackoffBuilder as _, ConstantBuilder, ExponentialBuilder};
+
 use crate::ChildSpecError;
 
 /// How long a child that ended is left alone before it is started again.
@@ -147,6 +149,31 @@ impl Backoff {
     #[must_use]
     pub const fn stable_after(&self) -> Duration {
         self.reset_after
+    }
+
+    /// Returns the delays one after the other, without jitter and without end.
+    pub fn delays(&self) -> Box<dyn Iterator<Item = Duration> + Send + Sync> {
+        let first = self.first;
+        let cap = self.longest().unwrap_or(Duration::MAX);
+        match self.growth {
+            Growth::Constant => {
+                let builder = ConstantBuilder::default().with_delay(cap);
+                Box::new(builder.without_max_times().build())
+            }
+            Growth::Linear => {
+                Box::new((1..).map(move |times| first.saturating_mul(times).min(cap)))
+            }
+            Growth::Exponential { factor } => {
+                #[allow(clippy::cast_possible_truncation, reason = "what backon takes")]
+                let factor = factor as f32;
+                let builder = ExponentialBuilder::default()
+                    .with_factor(factor)
+                    .with_min_delay(first)
+                    .with_max_delay(cap)
+                    .without_max_times();
+                Box::new(builder.build().map(move |delay| delay.min(cap)))
+            }
+        }
     }
 
     pub(crate) fn validate(&self, id: &str, field: &'static str) -> Result<(), ChildSpecError> {

@@ -4,8 +4,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ConstantBuilder, ExponentialBuilder};
-use perennial_lifecycle::{ActorPath, Backoff, Growth};
+use perennial_lifecycle::{ActorPath, Backoff};
 
 type Delays = Box<dyn Iterator<Item = Duration> + Send + Sync>;
 
@@ -28,7 +27,7 @@ impl Schedule {
                 fastrand::Rng::with_seed(hasher.finish())
             });
         Self {
-            delays: delays(backoff),
+            delays: backoff.delays(),
             backoff,
             random,
             attempt: 0,
@@ -52,34 +51,9 @@ impl Schedule {
     pub(crate) fn reset(&mut self) {
         if self.attempt > 0 {
             self.attempt = 0;
-            self.delays = delays(self.backoff);
+            self.delays = self.backoff.delays();
         }
     }
-}
-
-fn delays(backoff: Backoff) -> Delays {
-    let first = backoff.first();
-    let cap = backoff.longest().unwrap_or(Duration::MAX);
-    let delays: Delays = match backoff.growth() {
-        Growth::Constant => Box::new(
-            ConstantBuilder::default()
-                .with_delay(first)
-                .without_max_times()
-                .build(),
-        ),
-        Growth::Linear => Box::new((1..).map(move |times| first.saturating_mul(times))),
-        Growth::Exponential { factor } => {
-            #[allow(clippy::cast_possible_truncation, reason = "what backon takes")]
-            let factor = factor as f32;
-            let builder = ExponentialBuilder::default()
-                .with_factor(factor)
-                .with_min_delay(first)
-                .with_max_delay(cap)
-                .without_max_times();
-            Box::new(builder.build())
-        }
-    };
-    Box::new(delays.map(move |delay| delay.min(cap)))
 }
 
 /// Rounds away what a product of floating-point numbers leaves behind: a delay of 200.000003 ms.
