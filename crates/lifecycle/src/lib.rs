@@ -64,6 +64,8 @@ mod ring;
 mod scope;
 mod spec;
 mod start;
+mod sync;
+mod waits;
 mod watchdog;
 
 pub use adapter::StopDoor;
@@ -84,4 +86,5 @@ pub use reason::{Cause, Exit, ExitReason};
 pub use scope::Scope;
 pub use spec::{ChildKind, ChildSpec, ChildSpecError, Restart, Shutdown, StartFn};
 pub use start::{Child, ChildKey, ParentLink, StartContext, StartError, Started};
+pub use waits::{Cycle, Wait, Waiting, Waits};
 pub use watchdog::{StuckHandler, Watchdog};
