@@ -400,7 +400,6 @@ impl ConfigServer {
         let down = || UpdateError::ServerDown { reason: None };
         let node = self.0.node.load_full().ok_or_else(down)?;
         let current = node.current().ok_or_else(down)?;
-        let actor = current.actor_ref::<ConfigMsg>().ok_or_else(down)?;
         let (reply, mut answer) = oneshot::channel();
         let update = Box::new(Update {
             index,
@@ -409,9 +408,7 @@ impl ConfigServer {
             db,
             reply: reply.into(),
         });
-        current.count_sent();
-        if actor.send_message(ConfigMsg::Update(update)).is_err() {
-            current.uncount_sent();
+        if current.post(ConfigMsg::Update(update)).is_err() {
             return Err(down());
         }
         match current.answer(&mut answer).await {

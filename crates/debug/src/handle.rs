@@ -263,18 +263,13 @@ impl Debugger {
 
 /// Sends the command and returns its work; `None` when this run did not take it.
 async fn submit(run: &Incarnation, command: Command, path: &str) -> Option<JoinHandle<Outcome>> {
-    let actor = run.actor_ref::<DebugMsg>()?;
     let (taken, mut answer) = oneshot::channel();
-    run.count_sent();
     let message = DebugMsg {
         command,
         path: path.to_owned(),
         taken,
     };
-    if actor.send_message(message).is_err() {
-        run.uncount_sent();
-        return None;
-    }
+    run.post(message).ok()?;
     run.answer(&mut answer).await
 }
 

@@ -107,10 +107,7 @@ impl Shop {
     }
 
     fn send(&self, path: &str, message: PuppetMsg) {
-        let run = self.run(path);
-        run.count_sent();
-        let actor = run.actor_ref().unwrap();
-        actor.send_message(message).unwrap();
+        self.run(path).offer(message).unwrap();
     }
 
     async fn hang(&self, path: &str) {

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use crate::call::call;
-use crate::{ChildKey, EventKind, ExitReason, Incarnation, Node, ParentLink, StartError, panic};
+use crate::{ChildKey, EventKind, ExitReason, Incarnation, ParentLink, StartError, panic};
 
 /// How an actor is asked to stop.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +43,6 @@ pub(crate) struct SupervisedState<S> {
 
 /// Reports the end when it is dropped, which happens on every way out: stop, error, panic, kill, abort.
 pub(crate) struct Life {
-    pub(crate) node: Arc<Node>,
     pub(crate) link: Arc<dyn ParentLink>,
     pub(crate) key: ChildKey,
     pub(crate) incarnation: Arc<Incarnation>,
@@ -52,6 +51,8 @@ pub(crate) struct Life {
     /// A clean one that the actor chose by itself takes effect once `post_stop` is through.
     pub(crate) outcome: Option<Box<ExitReason>>,
     pub(crate) concluded: bool,
+    /// The same run, lent to the thread that polls a handler: so that what the handler sends is known to be its own.
+    pub(crate) lent: Option<Arc<Incarnation>>,
     /// It has come up. Before that there is no end to report: whoever starts it hears that it did not.
     pub(crate) born: bool,
 }
@@ -68,7 +69,9 @@ impl Drop for Life {
         }
         let reason = self.outcome.take().filter(|_| self.concluded);
         let reason = reason.unwrap_or_else(|| Box::new(ExitReason::Killed));
-        let Self { node, link, .. } = self;
+        let link = &self.link;
+        let node = Arc::clone(self.incarnation.node());
+        self.incarnation.settle();
         let scope = link.scope();
         let incarnation = self.incarnation.number();
         let told = (*reason).clone();
@@ -94,6 +97,12 @@ impl Drop for Life {
 }
 
 impl Life {
+    /// Takes back what was lent to the threads that polled.
+    fn back(&mut self, lent: Option<Arc<Incarnation>>) -> &mut Self {
+        self.lent = lent;
+        self
+    }
+
     /// Turns the result of one of the actor's functions into what ractor must see.
     fn judge(
         &mut self,
@@ -147,8 +156,9 @@ impl<A: Actor> Actor for Supervised<A> {
     ) -> Result<Self::State, ActorProcessingErr> {
         life.incarnation.set_cell(myself.get_cell());
         let started = call(
-            || self.0.pre_start(myself, inner),
-            |result| match result {
+            None,
+            || Ok(self.0.pre_start(myself, inner)),
+            |result, _| match result {
                 Ok(Ok(state)) => Ok(state),
                 Ok(Err(error)) => Err(StartError::new(ExitReason::from_processing_error(error))),
                 Err(payload) => Err(StartError::from_panic(&*payload)),
@@ -156,7 +166,9 @@ impl<A: Actor> Actor for Supervised<A> {
         );
         let inner = started.await?;
         life.born = true;
-        life.node.enter(Arc::clone(&life.incarnation));
+        life.incarnation.resume();
+        let node = life.incarnation.node();
+        node.enter(Arc::clone(&life.incarnation));
         Ok(SupervisedState { inner, life })
     }
 
@@ -166,23 +178,32 @@ impl<A: Actor> Actor for Supervised<A> {
         SupervisedState { inner, life }: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
         call(
-            || self.0.post_start(myself, inner),
-            |result| life.judge(result),
+            life.lent.take(),
+            || Ok(self.0.post_start(myself, inner)),
+            |result, lent| life.back(lent).judge(result),
         )
     }
 
     fn handle(
         &self,
         myself: ActorRef<A::Msg>,
-        message: A::Msg,
+        mut message: A::Msg,
         SupervisedState { inner, life }: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
-        life.incarnation.begin_message();
+        let is_wanted = life.incarnation.begin_message(&mut message);
         call(
-            || self.0.handle(myself, message, inner),
-            |result| {
-                life.incarnation.end_message();
-                life.judge(result)
+            life.lent.take(),
+            || {
+                if is_wanted {
+                    return Ok(self.0.handle(myself, message, inner));
+                }
+                drop(message);
+                Err(Ok(()))
+            },
+            |result, lent| {
+                let verdict = life.back(lent).judge(result);
+                life.incarnation.end_message(verdict.is_ok());
+                verdict
             },
         )
     }
@@ -194,8 +215,9 @@ impl<A: Actor> Actor for Supervised<A> {
         SupervisedState { inner, life }: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
         call(
-            || self.0.handle_supervisor_evt(myself, event, inner),
-            |result| life.judge(result),
+            life.lent.take(),
+            || Ok(self.0.handle_supervisor_evt(myself, event, inner)),
+            |result, lent| life.back(lent).judge(result),
         )
     }
 
@@ -205,9 +227,10 @@ impl<A: Actor> Actor for Supervised<A> {
         SupervisedState { inner, life }: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
         call(
-            || self.0.post_stop(myself, inner),
-            |result| {
-                life.stopped(result);
+            life.lent.take(),
+            || Ok(self.0.post_stop(myself, inner)),
+            |result, lent| {
+                life.back(lent).stopped(result);
                 Ok(())
             },
         )

@@ -1,9 +1,10 @@
+use std::any::Any;
 use std::fmt;
-use std::sync::OnceLock;
 use std::sync::atomic::{
     AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
     Ordering::SeqCst,
 };
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use once_cell::race::OnceBox;
@@ -12,7 +13,13 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::bell::Bell;
-use crate::{ExitReason, MessageType, StopDoor};
+use crate::dead::Obituary;
+use crate::mailbox::intake::Intake;
+use crate::mailbox::ledger::Ledger;
+use crate::mailbox::letterbox::{AnyLetterbox, Opened};
+use crate::mailbox::{self, Mailbox};
+use crate::traffic::Traffic;
+use crate::{DeadReason, ExitReason, MessageType, Moment, Node, StopDoor, current};
 
 /// One run of an actor, from its start to its end.
 ///
@@ -22,7 +29,9 @@ pub struct Incarnation {
     /// Set first thing in `pre_start`, before anybody else can see this value.
     cell: OnceLock<ActorCell>,
     message: fn() -> MessageType,
-    started: Instant,
+    node: Arc<Node>,
+    traffic: Arc<Traffic>,
+    started: Moment,
     door: StopDoor,
     // Boxed: most runs have neither.
     asked: OnceBox<ExitReason>,
@@ -36,21 +45,33 @@ pub struct Incarnation {
     disowned: AtomicBool,
     /// Left behind: the end on record is not the end of the task.
     detached: AtomicBool,
-    sent: AtomicU64,
+    intake: Intake,
+    /// `None` for the settings of most.
+    mailbox: Option<Arc<Mailbox>>,
+    /// Of an actor that takes [`Mail`](crate::Mail).
+    letterbox: OnceBox<Arc<dyn AnyLetterbox>>,
     taken: AtomicU64,
-    /// Those among the taken that nobody counted as sent.
-    uncounted: AtomicU64,
-    /// Microseconds from `started` to the taking of the message in hand, plus one; 0 when idle.
+    /// When the message in hand was taken, in nanoseconds and plus one; 0 when idle.
     in_hand: AtomicU64,
 }
 
 impl Incarnation {
-    pub(crate) fn new(number: u64, message: fn() -> MessageType, door: StopDoor) -> Self {
+    pub(crate) fn new(
+        number: u64,
+        message: fn() -> MessageType,
+        door: StopDoor,
+        node: Arc<Node>,
+        traffic: Arc<Traffic>,
+        mailbox: Option<Arc<Mailbox>>,
+    ) -> Self {
+        let started = traffic.clock().now();
         Self {
             number,
             cell: OnceLock::new(),
             message,
-            started: Instant::now(),
+            node,
+            traffic,
+            started,
             door,
             asked: OnceBox::new(),
             exit: OnceBox::new(),
@@ -60,9 +81,10 @@ impl Incarnation {
             killed: AtomicBool::new(false),
             disowned: AtomicBool::new(false),
             detached: AtomicBool::new(false),
-            sent: AtomicU64::new(0),
+            intake: Intake::default(),
+            mailbox,
+            letterbox: OnceBox::new(),
             taken: AtomicU64::new(0),
-            uncounted: AtomicU64::new(0),
             in_hand: AtomicU64::new(0),
         }
     }
@@ -103,7 +125,7 @@ impl Incarnation {
     /// Returns how long ago it started.
     #[must_use]
     pub fn uptime(&self) -> Duration {
-        self.started.elapsed()
+        self.traffic.clock().since(self.started)
     }
 
     /// Returns how many messages wait.
@@ -112,9 +134,8 @@ impl Incarnation {
     /// a ractor reference is not seen until it is taken.
     #[must_use]
     pub fn mailbox_depth(&self) -> u64 {
-        let taken = self.taken.load(Relaxed);
-        let sent = self.sent.load(Relaxed) + self.uncounted.load(Relaxed);
-        sent.saturating_sub(taken)
+        let letters = self.letterbox.get().map_or(0, |it| it.intake().depth());
+        self.intake.depth() + letters
     }
 
     /// Returns how many messages were handled to the end, with success or not.
@@ -124,11 +145,11 @@ impl Incarnation {
         self.taken.load(Relaxed).saturating_sub(in_hand)
     }
 
-    /// Returns when the message in hand was taken, to the microsecond; `None` when idle.
+    /// Returns when the message in hand was taken; `None` when idle.
     #[must_use]
     pub fn in_hand_since(&self) -> Option<Instant> {
         let since = self.in_hand.load(Relaxed).checked_sub(1)?;
-        Some(self.started + Duration::from_micros(since))
+        Some(self.traffic.clock().instant(Moment::from_nanos(since)))
     }
 
     /// Returns for how long the message in hand has been worked on; `None` when idle.
@@ -138,11 +159,7 @@ impl Incarnation {
         if self.exit.get().is_some() && !self.is_detached() {
             return None;
         }
-        Some(
-            self.started
-                .elapsed()
-                .saturating_sub(Duration::from_micros(since)),
-        )
+        Some(self.traffic.clock().since(Moment::from_nanos(since)))
     }
 
     /// Returns why it ended, once it has.
@@ -222,33 +239,147 @@ impl Incarnation {
         }
     }
 
-    /// Counts a message that is about to be sent.
-    pub fn count_sent(&self) {
-        self.sent.fetch_add(1, Relaxed);
+    /// Returns the run whose handler is being run on this thread, where one is.
+    ///
+    /// Work that a handler has given to a task of its own is no part of it.
+    #[must_use]
+    pub fn current() -> Option<Arc<Self>> {
+        current::with(|run| run.cloned())
     }
 
-    /// Takes back [`count_sent`](Self::count_sent) for a message that could not be sent.
-    pub fn uncount_sent(&self) {
-        self.sent.fetch_sub(1, Relaxed);
+    /// Returns the place that it lives at.
+    #[must_use]
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
     }
 
-    pub(crate) fn begin_message(&self) {
-        let since = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX - 1);
-        // Before the count, so that a message is not taken for handled in between.
-        self.in_hand.store(since + 1, Relaxed);
+    /// Returns what all messages of the tree have in common.
+    #[must_use]
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
+    }
+
+    /// Returns the settings of its mailbox.
+    pub fn mailbox(&self) -> &Mailbox {
+        self.mailbox
+            .as_deref()
+            .unwrap_or_else(|| mailbox::defaults())
+    }
+
+    /// Returns the deadline of the message in hand; [`Moment::NEVER`] when it has none, or none is known.
+    #[must_use]
+    pub fn deadline_in_hand(&self) -> Moment {
+        self.letterbox
+            .get()
+            .map_or(Moment::NEVER, |it| it.deadline())
+    }
+
+    pub(crate) fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
+    #[inline]
+    pub(crate) fn ledger(&self) -> &Arc<Ledger> {
+        self.node.ledger(&self.traffic)
+    }
+
+    /// Returns where its letters go; made by the first that is sent.
+    #[inline]
+    pub(crate) fn letterbox<M: Message>(&self) -> &Arc<dyn AnyLetterbox> {
+        self.letterbox.get_or_init(|| {
+            let present = Some(self.cell().clone());
+            Box::new(
+                self.node
+                    .letterbox::<M>(&self.traffic, self.mailbox(), present),
+            )
+        })
+    }
+
+    /// Takes over the letters of earlier runs, which this one gets before all others.
+    pub(crate) fn resume(&self) {
+        let Some(letterbox) = self.node.known_letterbox(self.message_type().id) else {
+            return;
+        };
+        letterbox.resume(self.cell(), self.mailbox());
+        // Nobody can have sent anything yet.
+        drop(self.letterbox.set(Box::new(letterbox)));
+    }
+
+    /// Takes a message in hand; `false` when it is to be skipped.
+    #[inline]
+    pub(crate) fn begin_message(&self, message: &mut dyn Any) -> bool {
+        let now = self.traffic.clock().now();
         // One writer: the actor's own task. Plain stores suffice, and are cheaper than read-modify-write.
         let taken = self.taken.load(Relaxed) + 1;
-        self.taken.store(taken, Relaxed);
-        // A message that nobody counted must not hide one that waits for good.
-        let counted = taken - self.uncounted.load(Relaxed);
-        let sent = self.sent.load(Relaxed);
-        if counted > sent {
-            self.uncounted.store(taken - sent, Relaxed);
+        if let Some(letterbox) = self.letterbox.get() {
+            self.in_hand.store(now.as_nanos() + 1, Relaxed);
+            self.taken.store(taken, Relaxed);
+            if letterbox.open(message, now) == Opened::Skip {
+                self.in_hand.store(0, Relaxed);
+                return false;
+            }
+        } else {
+            if !self.intake.take() {
+                Ledger::count(&self.ledger().uncounted);
+            }
+            // Before the count, so that a message is not taken for handled in between.
+            self.in_hand.store(now.as_nanos() + 1, Relaxed);
+            self.taken.store(taken, Relaxed);
+        }
+        self.ledger().tracked.taken();
+        true
+    }
+
+    /// The message in hand was handled, or has failed.
+    #[inline]
+    pub(crate) fn end_message(&self, is_handled: bool) {
+        let since = self.in_hand.load(Relaxed);
+        self.in_hand.store(0, Relaxed);
+        if self.is_detached() {
+            // It was counted as failed when it was left behind.
+            return;
+        }
+        let ledger = self.ledger();
+        let letterbox = self.letterbox.get();
+        if is_handled {
+            let took = self.traffic.clock().now().as_nanos() + 1 - since;
+            ledger.times.record(took);
+            Ledger::count(&ledger.handled);
+            if let Some(letterbox) = letterbox {
+                letterbox.handled();
+            }
+        } else if let Some(letterbox) = letterbox {
+            letterbox.crashed();
+        } else {
+            Ledger::count_shared(&ledger.failed);
         }
     }
 
-    pub(crate) fn end_message(&self) {
-        self.in_hand.store(0, Relaxed);
+    /// Settles what became of its messages: the one in hand, and those that wait in a port that is gone.
+    pub(crate) fn settle(&self) {
+        if self.in_hand.load(Relaxed) != 0 && !self.is_detached() {
+            self.end_message(false);
+        }
+        if let Some(letterbox) = self.letterbox.get() {
+            letterbox.pause();
+        }
+        let Some(ledger) = self.node.known_ledger() else {
+            self.intake.close();
+            return;
+        };
+        let lost = ledger.close(&self.intake);
+        if lost > 0 {
+            let obituary = Obituary {
+                target: self.node.path().clone(),
+                message_type: self.message_type().name,
+                reason: DeadReason::Stopped,
+                sender: None,
+                age: None,
+                crashes: 0,
+                messages: lost,
+            };
+            self.traffic.dead_letters().add(obituary, None);
+        }
     }
 
     /// Says that the supervisor waits for the end itself, and needs no notice of it.

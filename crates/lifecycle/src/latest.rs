@@ -35,11 +35,30 @@ impl Latest {
     #[must_use]
     pub fn current(&self) -> Option<Arc<Incarnation>> {
         let seen = self.seen.load();
-        let known = seen.as_ref().map_or(0, |run| run.number());
-        if known == self.node.occupant() {
+        if self.is_present(&seen) {
             return Guard::into_inner(seen);
         }
         drop(seen);
+        self.look()
+    }
+
+    /// Does something with the run that is alive now, without taking a handle of it.
+    #[inline]
+    pub fn with_current<T>(&self, work: impl FnOnce(Option<&Arc<Incarnation>>) -> T) -> T {
+        let seen = self.seen.load();
+        if self.is_present(&seen) {
+            return work(seen.as_ref());
+        }
+        drop(seen);
+        work(self.look().as_ref())
+    }
+
+    fn is_present(&self, seen: &Option<Arc<Incarnation>>) -> bool {
+        let known = seen.as_ref().map_or(0, |run| run.number());
+        known == self.node.occupant()
+    }
+
+    fn look(&self) -> Option<Arc<Incarnation>> {
         let current = self.node.current();
         // Two that look at once may store in either order; that the older run is not the present one shows the next
         // time.

@@ -2,6 +2,7 @@ mod ended;
 mod history;
 mod observe;
 mod places;
+mod post;
 
 use std::fmt;
 use std::sync::atomic::{
@@ -11,6 +12,7 @@ use std::sync::atomic::{
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use once_cell::race::OnceBox;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -19,6 +21,7 @@ use self::history::History;
 use self::observe::Observers;
 pub use self::observe::RunObserver;
 use self::places::Places;
+use self::post::Post;
 use crate::bell::Bell;
 use crate::{
     ActorPath, ChildKey, ChildKind, EventKind, ExitReason, Incarnation, Restart, Scope, Shutdown,
@@ -82,6 +85,8 @@ pub struct Node {
     occupant: AtomicU64,
     changed: Bell,
     awaited: AtomicBool,
+    /// Made by the first message.
+    post: OnceBox<Post>,
     detail: Mutex<Detail>,
 }
 
@@ -145,6 +150,7 @@ impl Node {
             occupant: AtomicU64::new(0),
             changed: Bell::new(),
             awaited: AtomicBool::new(false),
+            post: OnceBox::new(),
             detail: Mutex::default(),
         })
     }

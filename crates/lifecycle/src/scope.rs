@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use crate::{ActorPath, Directory, EventBus, ExitReason, Node};
+use crate::{ActorPath, Directory, EventBus, ExitReason, Node, Totals, Traffic};
 
 /// How many events a tree remembers unless told otherwise.
 const EVENTS: usize = 4096;
@@ -18,6 +18,7 @@ struct Inner {
     events: EventBus,
     directory: OnceLock<Arc<dyn Directory>>,
     detached: AtomicU64,
+    traffic: Arc<Traffic>,
 }
 
 impl Scope {
@@ -29,6 +30,7 @@ impl Scope {
             events: EventBus::new(EVENTS),
             directory: OnceLock::new(),
             detached: AtomicU64::new(0),
+            traffic: Arc::new(Traffic::new()),
         }))
     }
 
@@ -68,6 +70,27 @@ impl Scope {
     #[must_use]
     pub fn events(&self) -> &EventBus {
         &self.0.events
+    }
+
+    /// Returns what all messages of the tree have in common.
+    #[must_use]
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.0.traffic
+    }
+
+    /// Returns the books of all places of the tree together, and of those that are gone.
+    #[must_use]
+    pub fn books(&self) -> Totals {
+        // First what is gone: a place that goes meanwhile is missing, and not counted twice.
+        let mut all = self.0.traffic.buried();
+        let mut open = vec![Arc::clone(self.root())];
+        while let Some(node) = open.pop() {
+            if let Some(figures) = node.figures() {
+                all.add(&Totals::from(&figures));
+            }
+            open.extend(node.children());
+        }
+        all
     }
 
     /// Returns how many actors were left behind, because they did not yield to a kill, and still have not.

@@ -8,7 +8,8 @@ use ractor::Actor;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ActorName, Backoff, Quarantine, RestartIntensity, StartContext, StartError, Started, Watchdog,
+    ActorName, Backoff, Mailbox, Quarantine, RestartIntensity, StartContext, StartError, Started,
+    Watchdog,
 };
 
 /// When a child that ended is started again.
@@ -100,6 +101,7 @@ struct Inner {
 struct More {
     name: Option<Arc<ActorName>>,
     groups: Option<Arc<[ActorName]>>,
+    mailbox: Option<Arc<Mailbox>>,
     care: Care,
 }
 
@@ -253,6 +255,12 @@ impl ChildSpec {
         self
     }
 
+    /// Chooses what its mailbox holds, and what happens where it holds no more; 10,000 messages unless told otherwise.
+    pub fn mailbox(mut self, mailbox: Mailbox) -> Self {
+        self.edit().more.get_or_insert_default().mailbox = Some(Arc::new(mailbox));
+        self
+    }
+
     /// Returns the id, unique among the children of one supervisor.
     #[must_use]
     pub fn id(&self) -> &Arc<str> {
@@ -295,6 +303,12 @@ impl ChildSpec {
         self.0.more.as_ref()?.groups.as_ref()
     }
 
+    /// Returns the settings of its mailbox, where it has its own.
+    #[must_use]
+    pub fn mailbox_setting(&self) -> Option<&Arc<Mailbox>> {
+        self.0.more.as_ref()?.mailbox.as_ref()
+    }
+
     /// Returns what it waits before each restart.
     #[must_use]
     pub fn backoff_setting(&self) -> Option<Backoff> {
@@ -327,10 +341,15 @@ impl ChildSpec {
         self
     }
 
-    /// Takes over what the supervisor is to do beyond OTP's rules from another spec: a template's.
+    /// Takes over what the supervisor is to do beyond OTP's rules from another spec: a template's. So with the settings of
+    /// its mailbox, unless it has its own.
     pub fn cared_for_as(mut self, other: &Self) -> Self {
         if let Some(more) = &other.0.more {
-            self.edit().more.get_or_insert_default().care = more.care;
+            let own = self.edit().more.get_or_insert_default();
+            own.care = more.care;
+            if own.mailbox.is_none() {
+                own.mailbox.clone_from(&more.mailbox);
+            }
         }
         self
     }
@@ -358,7 +377,17 @@ impl ChildSpec {
             });
         }
         let more = self.0.more.as_ref();
-        more.map_or(Ok(()), |more| more.care.validate(self))
+        let Some(more) = more else {
+            return Ok(());
+        };
+        if let Some(fault) = more.mailbox.as_ref().and_then(|it| it.check().err()) {
+            return Err(ChildSpecError::Setting {
+                id: self.0.id.to_string(),
+                field: "mailbox",
+                wrong: fault.0,
+            });
+        }
+        more.care.validate(self)
     }
 }
 
@@ -406,6 +435,7 @@ impl fmt::Debug for ChildSpec {
             .field("kind", &self.0.kind)
             .field("name", &self.actor_name())
             .field("groups", &self.groups())
+            .field("mailbox", &self.mailbox_setting())
             .field("care", &self.0.more.as_ref().map(|more| more.care))
             .finish_non_exhaustive()
     }

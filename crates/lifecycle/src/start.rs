@@ -12,7 +12,8 @@ use tokio::time::timeout;
 
 use crate::adapter::{Life, Supervised, SupervisedArguments};
 use crate::{
-    ActorName, ActorPath, ExitReason, Incarnation, MessageType, Node, Scope, StopDoor, panic,
+    ActorName, ActorPath, ExitReason, Incarnation, Mailbox, MessageType, Node, Scope, StopDoor,
+    panic,
 };
 
 /// How long a start waits for an orphan at its place, first after asking it to stop, then after killing it.
@@ -39,6 +40,7 @@ pub struct StartContext {
     pub(crate) key: ChildKey,
     pub(crate) name: Option<Arc<ActorName>>,
     pub(crate) groups: Option<Arc<[ActorName]>>,
+    pub(crate) mailbox: Option<Arc<Mailbox>>,
     pub(crate) number: u64,
 }
 
@@ -58,6 +60,7 @@ impl StartContext {
             key,
             name,
             groups: None,
+            mailbox: None,
             number,
         }
     }
@@ -66,6 +69,13 @@ impl StartContext {
     #[must_use]
     pub fn in_groups(mut self, groups: Option<Arc<[ActorName]>>) -> Self {
         self.groups = groups;
+        self
+    }
+
+    /// Gives what is started a mailbox with these settings.
+    #[must_use]
+    pub fn with_mailbox(mut self, mailbox: Option<Arc<Mailbox>>) -> Self {
+        self.mailbox = mailbox;
         self
     }
 
@@ -150,6 +160,7 @@ impl StartContext {
             key,
             name,
             groups,
+            mailbox,
             number,
         } = self;
         let message = MessageType::of::<A::Msg>;
@@ -166,14 +177,24 @@ impl StartContext {
                 return Either::Left(ready(Err(error)));
             }
         }
-        let incarnation = Arc::new(Incarnation::new(number, message, door));
+        if let Some(taking) = mailbox.as_ref().and_then(|it| it.misfit(message().id)) {
+            let error = MailboxMisfit {
+                takes: message().name,
+                wanted: taking.message,
+            };
+            let error = StartError::new(ExitReason::failed(error));
+            return Either::Left(ready(Err(error)));
+        }
+        let traffic = Arc::clone(link.scope().traffic());
+        let incarnation = Incarnation::new(number, message, door, node, traffic, mailbox);
+        let incarnation = Arc::new(incarnation);
         let arguments = SupervisedArguments {
             inner: arguments,
             life: Life {
-                node,
                 link,
                 key,
                 incarnation: Arc::clone(&incarnation),
+                lent: Some(Arc::clone(&incarnation)),
                 outcome: None,
                 concluded: false,
                 born: false,
@@ -203,6 +224,14 @@ impl StartContext {
             }
         }
     }
+}
+
+/// An actor whose mailbox needs it to take its messages in a [`Mail`](crate::Mail), and that does not.
+#[derive(Debug, thiserror::Error)]
+#[error("its mailbox needs `type Msg = Mail<{wanted}>`, and it takes {takes}")]
+struct MailboxMisfit {
+    takes: &'static str,
+    wanted: &'static str,
 }
 
 impl fmt::Debug for StartContext {

@@ -87,9 +87,10 @@ pub use perennial_config::{ConfigChange, ConfigKey, ConfigServer, Schema, Update
 pub use perennial_debug::{Debugger, Snapshot};
 pub use perennial_guard::{Bulkhead, Guard, GuardError, GuardStatus, Retry, Spend};
 pub use perennial_lifecycle::{
-    ActorName, ActorPath, Backoff, ChildKind, ChildSpec, ChildState, Down, Ended, Event, EventKind,
-    Events, Exit, ExitReason, Missed, Monitor, Node, Quarantine, Restart, Scope, Shutdown,
-    StartContext, StartError, Started, Watchdog, Watching, install_panic_hook,
+    ActorName, ActorPath, AtRestart, Backoff, ChildKind, ChildSpec, ChildState, DeadLetter,
+    DeadLetters, DeadReason, Down, Ended, Event, EventKind, Events, Exit, ExitReason, Mail,
+    Mailbox, Missed, Monitor, Node, Quarantine, Restart, Scope, Shutdown, StartContext, StartError,
+    Started, Watchdog, Watching, install_panic_hook,
 };
 pub use perennial_monitor::{
     CleanupStrategy, HealthAggregator, MemoryManager, Overall, PerformanceMonitor, Pressure,

@@ -79,7 +79,7 @@ impl Tree {
         name: Name<M>,
         make: impl FnOnce(RpcReplyPort<T>) -> M,
         timeout: Duration,
-    ) -> Result<T, CallError> {
+    ) -> Result<T, CallError<M>> {
         self.0.registry.call(name, make, timeout).await
     }
 

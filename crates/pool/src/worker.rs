@@ -144,13 +144,7 @@ impl<M: Message> WorkerRef<M> {
     }
 
     fn send(&self, message: M) -> bool {
-        let incarnation = &self.desk.incarnation;
-        incarnation.count_sent();
-        let sent = incarnation.cell().send_message(message).is_ok();
-        if !sent {
-            incarnation.uncount_sent();
-        }
-        sent
+        self.desk.incarnation.post(message).is_ok()
     }
 }
 

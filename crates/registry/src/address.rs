@@ -3,7 +3,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use perennial_lifecycle::{ActorName, ActorPath, Incarnation, Monitor};
+use perennial_lifecycle::{ActorName, ActorPath, Incarnation, Monitor, Terms, Traffic};
 use ractor::{Message, RpcReplyPort};
 
 use crate::dispatch::{self, Target};
@@ -128,7 +128,7 @@ impl<M: Message> Address<M> {
         &self,
         make: impl FnOnce(RpcReplyPort<T>) -> M,
         timeout: Duration,
-    ) -> Result<T, CallError> {
+    ) -> Result<T, CallError<M>> {
         dispatch::call(self, make, timeout).await
     }
 }
@@ -147,8 +147,26 @@ impl<M: Message> Target<M> for Address<M> {
         self.slot.admit::<M>()
     }
 
-    fn deliver(&self, message: M) -> Result<Arc<Incarnation>, CastError<M>> {
-        self.slot.deliver(message)
+    fn traffic(&self) -> &Arc<Traffic> {
+        &self.slot.common.traffic
+    }
+
+    #[inline]
+    fn deliver<R>(
+        &self,
+        message: M,
+        terms: impl FnOnce() -> Terms,
+        meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
+    ) -> Result<R, CastError<M>> {
+        self.slot.deliver(message, terms, meet)
+    }
+
+    fn full(&self) -> Option<Arc<Incarnation>> {
+        self.slot.present()
+    }
+
+    fn count_refused(&self) {
+        self.slot.count_refused();
     }
 
     async fn back(&self) {

@@ -1,12 +1,16 @@
 //! The way of one message, be it to an address or to a group.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use perennial_lifecycle::{ActorName, Incarnation};
+use perennial_lifecycle::{
+    ActorName, Caller, ExitReason, Incarnation, Moment, Terms, Traffic, Waiting,
+};
 use ractor::{Message, RpcReplyPort};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::Instrument as _;
 
 use crate::policy::{WhenDown, after};
@@ -20,25 +24,40 @@ const END_GRACE: Duration = Duration::from_millis(20);
 pub(crate) trait Target<M: Message>: Sync {
     fn name(&self) -> &ActorName;
 
+    fn traffic(&self) -> &Arc<Traffic>;
+
     fn when_down(&self) -> WhenDown;
 
     /// Asks the gate.
     fn admit(&self) -> Result<(), Refusal>;
 
     /// Hands the message to a run that is alive now, without asking the gate.
-    fn deliver(&self, message: M) -> Result<Arc<Incarnation>, CastError<M>>;
+    ///
+    /// `meet` is given the run first, may refuse, and has the say in what comes back.
+    fn deliver<R>(
+        &self,
+        message: M,
+        terms: impl FnOnce() -> Terms,
+        meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
+    ) -> Result<R, CastError<M>>;
+
+    /// Returns a run that a message could be for which finds no room now.
+    fn full(&self) -> Option<Arc<Incarnation>>;
 
     /// Waits until another try makes sense.
     fn back(&self) -> impl Future<Output = ()> + Send;
+
+    /// Counts a message that was refused.
+    fn count_refused(&self);
 }
 
 pub(crate) fn cast<M: Message>(target: &impl Target<M>, message: M) -> Result<(), CastError<M>> {
     let result = match target.admit() {
         Err(refusal) => Err(CastError { message, refusal }),
-        Ok(()) => target.deliver(message).map(drop),
+        Ok(()) => target.deliver(message, Terms::default, |_| Ok(())),
     };
     if let Err(error) = &result {
-        event::refused(&error.refusal);
+        refused(target, &error.refusal);
     }
     result
 }
@@ -48,25 +67,35 @@ pub(crate) async fn send<M: Message>(
     message: M,
     wait: Duration,
 ) -> Result<(), CastError<M>> {
-    if let Err(refusal) = target.admit() {
-        event::refused(&refusal);
-        return Err(CastError { message, refusal });
-    }
-    deliver_by(target, message, after(wait))
-        .await
-        .map(drop)
-        .inspect_err(|error| event::refused(&error.refusal))
+    let result = match target.admit() {
+        Err(refusal) => Err(CastError { message, refusal }),
+        Ok(()) => deliver_by(target, message, || after(wait), Terms::default, |_| Ok(())).await,
+    };
+    result.inspect_err(|error| refused(target, &error.refusal))
+}
+
+fn refused<M: Message>(target: &impl Target<M>, refusal: &Refusal) {
+    target.count_refused();
+    event::refused(refusal);
 }
 
 pub(crate) async fn call<M: Message, T: Send + 'static>(
     target: &impl Target<M>,
     make: impl FnOnce(RpcReplyPort<T>) -> M,
     timeout: Duration,
-) -> Result<T, CallError> {
+) -> Result<T, CallError<M>> {
     let span = event::call_span(target.name());
-    let result = try_call(target, make, timeout).instrument(span).await;
+    let result = if span.is_disabled() {
+        try_call(target, make, timeout).await
+    } else {
+        try_call(target, make, timeout).instrument(span).await
+    };
     if let Err(error) = &result {
-        event::call_failed(error);
+        if let CallError::Refused(error) = error {
+            refused(target, &error.refusal);
+        } else {
+            event::call_failed(error);
+        }
     }
     result
 }
@@ -75,47 +104,206 @@ async fn try_call<M: Message, T: Send + 'static>(
     target: &impl Target<M>,
     make: impl FnOnce(RpcReplyPort<T>) -> M,
     timeout: Duration,
-) -> Result<T, CallError> {
-    let deadline = after(timeout);
-    target.admit()?;
+) -> Result<T, CallError<M>> {
     let (reply, mut answer) = oneshot::channel();
-    let callee = deliver_by(target, make(reply.into()), deadline)
-        .await
-        .map_err(|error| error.refusal)?;
+    let message = make(reply.into());
+    let traffic = target.traffic();
+    let now = traffic.clock().now();
+    // Made inside a handler: by whom, and how long its own message has left.
+    let caller = Incarnation::current();
+    let caller = caller
+        .as_ref()
+        .filter(|it| Arc::ptr_eq(it.traffic(), traffic));
+    let own = caller.map_or(Moment::NEVER, |it| it.deadline_in_hand());
+    let deadline = now.after(timeout).min(own);
+    let checked = match own <= now {
+        true => Err(Refusal::Expired {
+            name: target.name().clone(),
+        }),
+        false => target.admit(),
+    };
+    if let Err(refusal) = checked {
+        return Err(CastError { message, refusal }.into());
+    }
+    let ticket = Ticket(Caller::default());
+    let terms = || Terms {
+        deadline,
+        caller: Some(ticket.0.clone()),
+    };
+    let waker = match caller {
+        Some(_) => Some(std::future::poll_fn(|cx| Poll::Ready(cx.waker().clone())).await),
+        None => None,
+    };
+    let meet = |run: &Arc<Incarnation>| {
+        let waiting = match (caller, &waker) {
+            (Some(caller), Some(waker)) => {
+                let waiting = wait_for(traffic, caller, run, target)?;
+                // Before the message goes, so that the answer itself ends the wait: see `Waiting::waker`.
+                let waker = waiting.waker(waker);
+                drop(Pin::new(&mut answer).poll(&mut Context::from_waker(&waker)));
+                Some((waiting, waker))
+            }
+            _ => None,
+        };
+        Ok((Arc::clone(run), waiting))
+    };
+    let until = || Instant::now() + traffic.clock().until(deadline);
+    let (callee, waiting) = deliver_by(target, message, until, terms, meet).await?;
+    let waker = waiting.as_ref().map(|(_, waker)| waker);
     let name = || target.name().clone();
-    match timeout_at(deadline, callee.answer(&mut answer)).await {
-        Ok(Some(value)) => Ok(value),
-        Ok(None) => Err(why_dropped(name(), &callee).await),
+    let answered = match first_look(&mut answer, waker).await {
+        Some(answered) => answered,
+        None => {
+            tokio::select! {
+                biased;
+                answered = answer_of::<M, T>(&callee, &mut answer, waker, &ticket.0) => answered,
+                () = sleep(traffic.clock().until(deadline)) => Err(NoAnswer::Late),
+            }
+        }
+    };
+    match answered {
+        Ok(value) => Ok(value),
+        Err(NoAnswer::Ended(reason)) => Err(CallError::CalleeFailed {
+            name: name(),
+            reason,
+        }),
+        Err(NoAnswer::Dropped) if traffic.clock().now() < deadline => {
+            Err(why_dropped(name(), &callee).await)
+        }
         Err(_) => Err(CallError::TimedOut {
             name: name(),
-            timeout,
+            timeout: timeout.min(deadline.since(now)),
         }),
     }
 }
 
-async fn why_dropped(name: ActorName, callee: &Incarnation) -> CallError {
+/// What a call leaves behind when it is given up: its message need not be handled any more.
+struct Ticket(Caller);
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// Notes who waits for whom, and refuses a call that would never be answered.
+fn wait_for<'a, M: Message>(
+    traffic: &'a Arc<Traffic>,
+    caller: &'a Incarnation,
+    callee: &Incarnation,
+    target: &impl Target<M>,
+) -> Result<Waiting<'a>, Refusal> {
+    let waits = traffic.waits();
+    let waiting = waits.begin(caller.node().path(), callee.node().path());
+    waiting.map_err(|cycle| Refusal::WouldDeadlock {
+        name: target.name().clone(),
+        path: cycle.path,
+    })
+}
+
+/// Why there is no answer.
+enum NoAnswer {
+    /// The reply port was dropped.
+    Dropped,
+    /// The callee has ended with the message.
+    Ended(ExitReason),
+    /// The deadline has passed.
+    Late,
+}
+
+/// Waits for an answer that comes at once, without a timer: most do, and a timer costs more than all the rest.
+///
+/// So that a deadline is never missed, the task wakes itself once and is polled again, behind those that are ready.
+async fn first_look<T>(
+    answer: &mut oneshot::Receiver<T>,
+    waker: Option<&Waker>,
+) -> Option<Result<T, NoAnswer>> {
+    let mut has_looked = false;
+    std::future::poll_fn(|cx| match poll_answer(answer, waker, cx) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer.map_err(|_| NoAnswer::Dropped))),
+        Poll::Pending if has_looked => Poll::Ready(None),
+        Poll::Pending => {
+            has_looked = true;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+fn poll_answer<T>(
+    answer: &mut oneshot::Receiver<T>,
+    waker: Option<&Waker>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<T, oneshot::error::RecvError>> {
+    match waker {
+        None => Pin::new(answer).poll(cx),
+        Some(waker) => Pin::new(answer).poll(&mut Context::from_waker(waker)),
+    }
+}
+
+/// Waits for the answer, or for the end of the run that has the message.
+async fn answer_of<M: Message, T>(
+    callee: &Incarnation,
+    answer: &mut oneshot::Receiver<T>,
+    waker: Option<&Waker>,
+    ticket: &Caller,
+) -> Result<T, NoAnswer> {
+    let reason = tokio::select! {
+        biased;
+        answered = std::future::poll_fn(|cx| poll_answer(answer, waker, cx)) => {
+            return answered.map_err(|_| NoAnswer::Dropped);
+        }
+        // A channel that closes while a message is on its way into it may keep the message, and with it the port.
+        reason = callee.ended() => reason,
+    };
+    if let Ok(value) = answer.try_recv() {
+        return Ok(value);
+    }
+    if callee.takes_mail::<M>() && !ticket.is_taken() {
+        // It waits for the next run.
+        let answered = std::future::poll_fn(|cx| poll_answer(answer, waker, cx)).await;
+        return answered.map_err(|_| NoAnswer::Dropped);
+    }
+    Err(NoAnswer::Ended(reason))
+}
+
+async fn why_dropped<M>(name: ActorName, callee: &Incarnation) -> CallError<M> {
     match timeout(END_GRACE, callee.ended()).await {
         Ok(reason) => CallError::CalleeFailed { name, reason },
         Err(_) => CallError::NoReply { name },
     }
 }
 
-async fn deliver_by<M: Message>(
+async fn deliver_by<M: Message, R>(
     target: &impl Target<M>,
     mut message: M,
-    deadline: Instant,
-) -> Result<Arc<Incarnation>, CastError<M>> {
+    deadline: impl Fn() -> Instant,
+    terms: impl Fn() -> Terms,
+    mut meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
+) -> Result<R, CastError<M>> {
     let mut until = None;
     loop {
-        let error = match target.deliver(message) {
-            Ok(incarnation) => return Ok(incarnation),
+        let error = match target.deliver(message, &terms, &mut meet) {
+            Ok(met) => return Ok(met),
             Err(error) => error,
         };
+        if let Refusal::Full { .. } = error.refusal
+            && let Some(run) = target.full()
+            && run.may_wait_for_room()
+        {
+            match wait_for_room(&run, error, deadline(), &terms, &mut meet).await {
+                Waited::Sent(met) => return Ok(met),
+                Waited::Refused(error) => return Err(error),
+                Waited::Again(back) => message = back,
+            }
+            continue;
+        }
         if !error.refusal.may_pass() {
             return Err(error);
         }
         // Asked for once, at the first refusal: most messages find their actor, and need no clock.
-        let until = *until.get_or_insert_with(|| target.when_down().until(deadline));
+        let until = *until.get_or_insert_with(|| target.when_down().until(deadline()));
         let Some(until) = until else {
             return Err(error);
         };
@@ -123,5 +311,37 @@ async fn deliver_by<M: Message>(
             return Err(error);
         }
         message = error.message;
+    }
+}
+
+enum Waited<M, R> {
+    Sent(R),
+    Refused(CastError<M>),
+    /// The run has ended meanwhile.
+    Again(M),
+}
+
+async fn wait_for_room<M: Message, R>(
+    run: &Arc<Incarnation>,
+    full: CastError<M>,
+    deadline: Instant,
+    terms: impl FnOnce() -> Terms,
+    mut meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
+) -> Waited<M, R> {
+    // Noted before the wait: an actor that waits for room waits for the other as if for its answer.
+    let met = match meet(run) {
+        Ok(met) => met,
+        Err(refusal) => {
+            let message = full.message;
+            return Waited::Refused(CastError { message, refusal });
+        }
+    };
+    match timeout_at(deadline, run.room::<M>()).await {
+        Err(_) => Waited::Refused(full),
+        Ok(None) => Waited::Again(full.message),
+        Ok(Some(room)) => match room.send(full.message, terms) {
+            Ok(()) => Waited::Sent(met),
+            Err(undelivered) => Waited::Again(undelivered.into_inner()),
+        },
     }
 }

@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use perennial_lifecycle::{ActorName, ExitReason};
+use perennial_lifecycle::{ActorName, ActorPath, ExitReason};
 use tokio::time::Instant;
 
 /// Why a message was not delivered.
@@ -58,6 +58,28 @@ pub enum Refusal {
         /// When a message would be admitted.
         retry_after: Duration,
     },
+    /// The mailbox is full.
+    #[error("the mailbox of `{name}` is full: it holds {capacity}")]
+    Full {
+        /// The name.
+        name: ActorName,
+        /// How many messages it holds.
+        capacity: u64,
+    },
+    /// The call was made in a handler, for a message whose own deadline has passed.
+    #[error("`{name}` was not called: the deadline of the message in hand has passed")]
+    Expired {
+        /// The name.
+        name: ActorName,
+    },
+    /// The actor waits for the caller, directly or not: neither would ever go on.
+    #[error("a call to `{name}` would never be answered: {}", cycle(path))]
+    WouldDeadlock {
+        /// The name.
+        name: ActorName,
+        /// The caller, the callee, whom the callee waits for, and so on back to the caller.
+        path: Vec<ActorPath>,
+    },
     /// The actor takes another type of message: the name was made at run time.
     #[error("`{name}` takes {takes}, not {given}")]
     WrongType {
@@ -78,6 +100,7 @@ impl Refusal {
             self,
             Self::NotRunning { .. }
                 | Self::NoMember { .. }
+                | Self::Full { .. }
                 | Self::Unavailable { .. }
                 | Self::RateLimited { .. }
         )
@@ -108,7 +131,12 @@ fn attempt(next: Option<Instant>) -> String {
     left.map_or_else(String::new, |left| format!(", next attempt in {left:?}"))
 }
 
-/// A cast that was not delivered; the message comes back.
+fn cycle(path: &[ActorPath]) -> String {
+    let path: Vec<_> = path.iter().map(ActorPath::as_str).collect();
+    path.join(" -> ")
+}
+
+/// A message that was not delivered; it comes back.
 pub struct CastError<M> {
     /// The message.
     pub message: M,
@@ -133,12 +161,12 @@ impl<M> fmt::Debug for CastError<M> {
 impl<M> std::error::Error for CastError<M> {}
 
 /// A call that brought no answer.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
-pub enum CallError {
-    /// The message was not delivered.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
+pub enum CallError<M> {
+    /// The message was not delivered, and comes back; its reply port leads nowhere any more.
+    #[error("{}", .0.refusal)]
+    Refused(CastError<M>),
     /// No answer came in time. The actor may still handle the message.
     #[error("`{name}` did not answer within {timeout:?}")]
     TimedOut {
@@ -163,14 +191,38 @@ pub enum CallError {
     },
 }
 
-impl CallError {
+impl<M> CallError<M> {
+    /// Returns why the message was not delivered, where it was not.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(error) => Some(&error.refusal),
+            _ => None,
+        }
+    }
+
     /// Says whether asking again may help, without saying that it is safe to do the work twice.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Refused(refusal) => refusal.is_retryable(),
+            Self::Refused(error) => error.refusal.is_retryable(),
             Self::TimedOut { .. } | Self::CalleeFailed { .. } => true,
             Self::NoReply { .. } => false,
+        }
+    }
+}
+
+impl<M> From<CastError<M>> for CallError<M> {
+    fn from(error: CastError<M>) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl<M> fmt::Debug for CallError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => f.debug_tuple("Refused").field(&error.refusal).finish(),
+            other => write!(f, "CallError({other})"),
         }
     }
 }

@@ -17,15 +17,18 @@ pub(crate) fn refused(refusal: &Refusal) {
         Refusal::OtherTree { .. } => "other_tree",
         Refusal::Unavailable { .. } => "unavailable",
         Refusal::RateLimited { .. } => "rate_limited",
+        Refusal::Full { .. } => "full",
+        Refusal::Expired { .. } => "expired",
+        Refusal::WouldDeadlock { .. } => "would_deadlock",
         Refusal::WrongType { .. } => "wrong_type",
     };
     tracing::debug!(error.type = kind, "message refused: {refusal}");
     metrics::counter!("perennial.message.refused", "error.type" => kind).increment(1);
 }
 
-pub(crate) fn call_failed(error: &CallError) {
+pub(crate) fn call_failed<M>(error: &CallError<M>) {
     let kind = match error {
-        CallError::Refused(refusal) => return refused(refusal),
+        CallError::Refused(error) => return refused(&error.refusal),
         CallError::TimedOut { .. } => "timed_out",
         CallError::CalleeFailed { .. } => "callee_failed",
         CallError::NoReply { .. } => "no_reply",

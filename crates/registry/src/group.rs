@@ -8,7 +8,9 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use perennial_lifecycle::{ActorName, GroupMismatch, Incarnation, MessageType, Node};
+use perennial_lifecycle::{
+    ActorName, GroupMismatch, Incarnation, MessageType, Node, Terms, Traffic,
+};
 use ractor::{Message, RpcReplyPort};
 
 pub use self::members::Member;
@@ -173,7 +175,7 @@ impl<M: Message> Group<M> {
         route: Route,
         make: impl FnOnce(RpcReplyPort<T>) -> M,
         timeout: Duration,
-    ) -> Result<T, CallError> {
+    ) -> Result<T, CallError<M>> {
         dispatch::call(&self.to(route), make, timeout).await
     }
 
@@ -227,9 +229,25 @@ impl<M: Message> Target<M> for Routed<'_> {
         self.members.admit()
     }
 
-    fn deliver(&self, message: M) -> Result<Arc<Incarnation>, CastError<M>> {
-        self.members.deliver(self.route, message)
+    fn traffic(&self) -> &Arc<Traffic> {
+        self.members.traffic()
     }
+
+    fn deliver<R>(
+        &self,
+        message: M,
+        terms: impl FnOnce() -> Terms,
+        meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
+    ) -> Result<R, CastError<M>> {
+        self.members.deliver(self.route, message, terms, meet)
+    }
+
+    fn full(&self) -> Option<Arc<Incarnation>> {
+        self.members.present(self.route)
+    }
+
+    /// A group has no books: a message that nobody took is in nobody's.
+    fn count_refused(&self) {}
 
     async fn back(&self) {
         self.members.back().await;

@@ -9,6 +9,7 @@ use perennial_lifecycle::{
     NameTaken, Node, Scope,
 };
 use ractor::{Message, RpcReplyPort};
+use tokio::sync::oneshot;
 
 use crate::group::Members;
 use crate::slot::{Common, Slot};
@@ -63,7 +64,7 @@ impl Registry {
         let names = Arc::new(Names {
             slots: DashMap::default(),
             groups: DashMap::default(),
-            common: Arc::default(),
+            common: Arc::new(Common::new(Arc::clone(scope.traffic()))),
             forgotten: AtomicU64::new(0),
             scope: scope.clone(),
         });
@@ -111,12 +112,15 @@ impl Registry {
         name: Name<M>,
         make: impl FnOnce(RpcReplyPort<T>) -> M,
         timeout: Duration,
-    ) -> Result<T, CallError> {
+    ) -> Result<T, CallError<M>> {
         match self.resolve(&name) {
             Ok(address) => address.call(make, timeout).await,
             Err(ResolveError(refusal)) => {
                 event::refused(&refusal);
-                Err(refusal.into())
+                // Nobody will answer, and nothing is sent: the message is made to be given back.
+                let (reply, _) = oneshot::channel();
+                let message = make(reply.into());
+                Err(CastError { message, refusal }.into())
             }
         }
     }
@@ -268,9 +272,10 @@ impl Registry {
         let root = self.0.scope.root();
         let before = self.0.slots.len();
         // A group that has a place, or that somebody sends to, is held there too. First, since each holds a slot.
-        self.0
-            .groups
-            .retain(|_, members| Arc::strong_count(members) > 1);
+        self.0.groups.retain(|_, members| {
+            members.tidy();
+            Arc::strong_count(members) > 1
+        });
         self.0.slots.retain(|_, slot| {
             // An address that somebody holds keeps its slot, so that a later actor of the name is found. Nobody can
             // take another hold of it meanwhile: that needs the lock that this holds.

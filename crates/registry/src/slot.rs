@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use perennial_lifecycle::{
-    ActorName, ActorPath, ChildState, Incarnation, Latest, MessageType, NameTaken, Node,
+    ActorName, ActorPath, ChildState, Incarnation, Latest, Mail, MessageType, NameTaken, Node,
+    Terms, Traffic, Undelivered,
 };
 use ractor::{ActorStatus, Message};
 use tokio::time::Instant;
@@ -14,12 +15,19 @@ use crate::watch::Hub;
 use crate::{CastError, Gate, Present, Refusal, WhenDown};
 
 /// What all names of a tree have in common.
-#[derive(Default)]
 pub(crate) struct Common {
     when_down: Mutex<WhenDown>,
+    pub(crate) traffic: Arc<Traffic>,
 }
 
 impl Common {
+    pub(crate) fn new(traffic: Arc<Traffic>) -> Self {
+        Self {
+            when_down: Mutex::default(),
+            traffic,
+        }
+    }
+
     /// Asked only by messages whose actor is down.
     pub(crate) fn when_down(&self) -> WhenDown {
         *self.lock()
@@ -155,7 +163,8 @@ impl Slot {
 
     /// Says at once that the name leads somewhere and takes this type; `false` when it takes a closer look to know.
     pub(crate) fn surely_takes<M: Message>(&self) -> bool {
-        self.takes.load(Acquire) == number_of(TypeId::of::<M>())
+        let takes = self.takes.load(Acquire);
+        takes == number_of(TypeId::of::<M>()) || takes == number_of(TypeId::of::<Mail<M>>())
     }
 
     /// Notes the type of the place that the name leads to.
@@ -207,9 +216,7 @@ impl Slot {
 
     pub(crate) fn check_type<M: Message>(&self) -> Result<(), Refusal> {
         match &*self.node.load() {
-            Some(bound) if bound.message.id != TypeId::of::<M>() => {
-                Err(self.wrong_type::<M>(bound.message))
-            }
+            Some(bound) if !takes::<M>(bound.message) => Err(self.wrong_type::<M>(bound.message)),
             _ => Ok(()),
         }
     }
@@ -241,33 +248,62 @@ impl Slot {
     }
 
     /// Hands the message to the actor that lives here now, without asking the gate.
-    pub(crate) fn deliver<M: Message>(&self, message: M) -> Result<Arc<Incarnation>, CastError<M>> {
+    #[inline]
+    pub(crate) fn deliver<M: Message, R>(
+        &self,
+        message: M,
+        terms: impl FnOnce() -> Terms,
+        mut meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
+    ) -> Result<R, CastError<M>> {
         let bound = self.node.load();
         let Some(bound) = &*bound else {
             let name = self.name.clone();
             let refusal = Refusal::Unknown { name };
             return Err(CastError { message, refusal });
         };
-        let current = bound.place.current();
-        // Of the run itself: the place may have got an actor of another type at this moment.
-        let takes = current
-            .as_ref()
-            .map_or(bound.message, |run| run.message_type());
-        if takes.id != TypeId::of::<M>() {
-            let refusal = self.wrong_type::<M>(takes);
-            return Err(CastError { message, refusal });
-        }
-        let refused = match current {
-            None => message,
-            Some(run) => match hand_over(&run, message) {
-                Ok(()) => return Ok(run),
-                Err(message) => message,
-            },
-        };
-        Err(CastError {
-            message: refused,
-            refusal: self.not_running(bound.node()),
+        bound.place.with_current(|current| {
+            let Some(run) = current else {
+                let refusal = if takes::<M>(bound.message) {
+                    self.not_running(bound.node())
+                } else {
+                    self.wrong_type::<M>(bound.message)
+                };
+                return Err(CastError { message, refusal });
+            };
+            let met = match meet(run) {
+                Ok(met) => met,
+                Err(refusal) => return Err(CastError { message, refusal }),
+            };
+            // The run itself looks at the type: the place may have got an actor of another one at this moment.
+            let undelivered = match run.offer_on(message, terms) {
+                Ok(()) => return Ok(met),
+                Err(undelivered) => undelivered,
+            };
+            let refusal = match &undelivered {
+                Undelivered::Full(_) => self.full(run),
+                Undelivered::Ended(_) => self.not_running(bound.node()),
+                Undelivered::WrongType(_) => self.wrong_type::<M>(run.message_type()),
+            };
+            let message = undelivered.into_inner();
+            Err(CastError { message, refusal })
         })
+    }
+
+    pub(crate) fn full(&self, run: &Incarnation) -> Refusal {
+        Refusal::Full {
+            name: self.name.clone(),
+            capacity: run.mailbox().capacity(),
+        }
+    }
+
+    pub(crate) fn present(&self) -> Option<Arc<Incarnation>> {
+        self.node.load().as_ref()?.place.current()
+    }
+
+    pub(crate) fn count_refused(&self) {
+        if let Some(bound) = &*self.node.load() {
+            bound.node().count_refused(&self.common.traffic);
+        }
     }
 
     /// Waits until another try makes sense: the place has changed, or another one has taken the name.
@@ -316,6 +352,11 @@ impl Slot {
     }
 }
 
+/// Says whether an actor that takes this type takes messages of `M`, in a [`Mail`] or without.
+pub(crate) fn takes<M: Message>(message: MessageType) -> bool {
+    message.id == TypeId::of::<M>() || message.id == TypeId::of::<Mail<M>>()
+}
+
 /// Returns a number that is never 0 for a type. Two types have the same one hardly ever, and then a name of the wrong
 /// type is refused by the first message instead.
 fn number_of(id: TypeId) -> u64 {
@@ -336,20 +377,4 @@ fn holder(bound: &Bound, node: &Node) -> Option<ActorPath> {
 fn is_being_started(node: &Node) -> bool {
     let last = node.last_end().map_or(0, |end| end.incarnation);
     node.state() == ChildState::Starting && last < node.incarnations()
-}
-
-/// Sends a message to a run that takes its type, or gives it back.
-pub(crate) fn hand_over<M: Message>(run: &Incarnation, message: M) -> Result<(), M> {
-    run.count_sent();
-    run.cell().send_message(message).map_err(|error| {
-        run.uncount_sent();
-        match error {
-            ractor::MessagingErr::SendErr(message) => message,
-            // The type was checked, and the port of a live actor takes every message: ractor has no other way to
-            // fail here.
-            ractor::MessagingErr::ChannelClosed | ractor::MessagingErr::InvalidActorType => {
-                unreachable!("checked before")
-            }
-        }
-    })
 }

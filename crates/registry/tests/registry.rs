@@ -107,7 +107,7 @@ async fn a_call_waits_for_an_actor_that_is_coming_back() {
     let late = registry.call(SUM, Msg::Total, SECOND).await.unwrap_err();
     assert!(matches!(
         late,
-        CallError::Refused(Refusal::NotRunning { .. })
+        CallError::Refused(error) if matches!(error.refusal, Refusal::NotRunning { .. })
     ));
 }
 
@@ -157,7 +157,7 @@ async fn names_made_at_run_time_are_checked() {
     let unknown: Name<Msg> = Name::of_kind(ActorName::HOST, "none");
     assert!(matches!(
         registry.call(unknown, Msg::Total, SECOND).await,
-        Err(CallError::Refused(Refusal::Unknown { .. }))
+        Err(CallError::Refused(error)) if matches!(error.refusal, Refusal::Unknown { .. })
     ));
 }
 
@@ -230,7 +230,7 @@ async fn reg_9_the_name_of_an_actor_in_quarantine_says_until_when_it_is_unavaila
         until,
     };
     match waiting.unwrap_err() {
-        CallError::Refused(refusal) => assert_eq!(refusal, unavailable),
+        CallError::Refused(error) => assert_eq!(error.refusal, unavailable),
         other => panic!("{other}"),
     }
     let refused = registry.cast(SUM, Msg::Add(1)).unwrap_err();

@@ -110,7 +110,8 @@ impl Parent {
             key,
             spec.actor_name().cloned(),
         )
-        .in_groups(spec.groups().cloned());
+        .in_groups(spec.groups().cloned())
+        .with_mailbox(spec.mailbox_setting().cloned());
         let number = context.incarnation();
         let open = OpenStart::new(Arc::clone(node), number);
         let function = spec.start_fn();

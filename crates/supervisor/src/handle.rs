@@ -304,11 +304,8 @@ impl Supervisor {
             path: self.path().clone(),
         };
         let current = self.node.current().ok_or_else(down)?;
-        let actor = current.actor_ref::<SupervisorMsg>().ok_or_else(down)?;
         let (reply, mut answer) = oneshot::channel();
-        current.count_sent();
-        if actor.send_message(message(reply.into())).is_err() {
-            current.uncount_sent();
+        if current.post(message(reply.into())).is_err() {
             return Err(down());
         }
         current.answer(&mut answer).await.ok_or_else(down)

@@ -34,7 +34,7 @@ fn public_types_are_debug_send_and_sync() {
         perennial::BreakerConfig,
         perennial::BreakerState,
         perennial::BreakerStatus,
-        perennial::CallError,
+        perennial::CallError<()>,
         perennial::CastError<Order>,
         perennial::Checkout<DatabaseWorker>,
         perennial::CheckoutError,

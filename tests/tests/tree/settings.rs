@@ -5,8 +5,8 @@ use std::time::Duration;
 use perennial::pool::PoolStrategy;
 use perennial::rate_limit::{RateGateConfig, WhenFull};
 use perennial::{
-    BreakerConfig, CallError, DATABASE, DatabaseWorker, Name, NoHost, OpenTime, PoolConfig, Quota,
-    Refusal, Settings, StartTreeError, Strategy, Tree, Trip,
+    BreakerConfig, DATABASE, DatabaseWorker, Name, NoHost, OpenTime, PoolConfig, Quota, Refusal,
+    Settings, StartTreeError, Strategy, Tree, Trip,
 };
 use perennial_testkit::Order;
 use serde::Deserialize;
@@ -271,12 +271,12 @@ async fn a_quota_in_the_file_stands_before_casts_and_calls_by_name() {
     let (least, most) = (Duration::from_secs(1700), Duration::from_secs(1800));
     assert!(least < wait && wait <= most, "{wait:?}");
     let refused = tree.call(BILLING, Order::Load, DEADLINE).await.unwrap_err();
-    let CallError::Refused(Refusal::RateLimited { name, retry_after }) = refused else {
+    let Some(Refusal::RateLimited { name, retry_after }) = refused.refusal() else {
         panic!("{refused:?}");
     };
     assert_eq!(name.to_string(), "billing");
     assert!(
-        least < retry_after && retry_after <= most,
+        least < *retry_after && *retry_after <= most,
         "{retry_after:?}"
     );
     // An address is a name: it goes through the same gate.

@@ -195,7 +195,7 @@ async fn analyze(
             Ok(Err(NotAnalyzed::Again { after, why })) => (after, why),
             Err(error) => {
                 let after = match &error {
-                    CallError::Refused(refusal) => refusal.retry_after(),
+                    CallError::Refused(error) => error.refusal.retry_after(),
                     _ => None,
                 };
                 (after, error.to_string())

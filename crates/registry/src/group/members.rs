@@ -1,6 +1,5 @@
 //! Who is in a group, as everybody who sends reads it.
 
-use std::any::TypeId;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{
@@ -10,14 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use perennial_lifecycle::{
-    ActorName, ActorPath, GroupMismatch, Incarnation, MessageType, Node, RunObserver,
+    ActorName, ActorPath, GroupMismatch, Incarnation, MessageType, Node, RunObserver, Terms,
+    Traffic, Undelivered,
 };
 use ractor::Message;
 use tokio::sync::Notify;
 
 use super::Broadcast;
 use super::route::{self, Candidate, Route};
-use crate::slot::{Slot, hand_over};
+use crate::slot::{Slot, takes};
 use crate::{CastError, Refusal, WhenDown};
 
 /// Among so many runs nobody looks for ended ones.
@@ -153,7 +153,7 @@ impl Members {
 
     pub(crate) fn check_type<M: Message>(&self) -> Result<(), Refusal> {
         match self.message.get() {
-            Some(takes) if takes.id != TypeId::of::<M>() => Err(self.slot.wrong_type::<M>(*takes)),
+            Some(known) if !takes::<M>(*known) => Err(self.slot.wrong_type::<M>(*known)),
             _ => Ok(()),
         }
     }
@@ -230,6 +230,15 @@ impl Members {
         self.view.load()
     }
 
+    /// Forgets those that have ended: each holds its place, and that may hold the group.
+    pub(crate) fn tidy(&self) {
+        let is_tidy = self.view.load().members.iter().all(Member::is_alive);
+        if !is_tidy {
+            self.version.fetch_add(1, Release);
+            drop(self.view());
+        }
+    }
+
     pub(crate) fn count(&self) -> usize {
         let view = self.view();
         view.members.iter().filter(|it| it.is_alive()).count()
@@ -241,12 +250,15 @@ impl Members {
         open.cloned().collect()
     }
 
-    /// Hands the message to the member that the route chooses; one that ends at this moment gives it back.
-    pub(super) fn deliver<M: Message>(
+    /// Hands the message to the member that the route chooses; one that ends at this moment, or has no room, gives it
+    /// back.
+    pub(super) fn deliver<M: Message, R>(
         &self,
         route: Route,
         mut message: M,
-    ) -> Result<Arc<Incarnation>, CastError<M>> {
+        terms: impl FnOnce() -> Terms,
+        mut meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
+    ) -> Result<R, CastError<M>> {
         let view = self.view();
         let turn = match route {
             Route::Key(_) => 0,
@@ -256,11 +268,13 @@ impl Members {
         if let Err(refusal) = self.check_type::<M>() {
             return Err(CastError { message, refusal });
         }
+        // Asked for once, by the first that puts the message in an envelope.
+        let mut terms = Some(terms);
         let mut tried = Vec::new();
+        let name = self.name().clone();
+        let mut refusal = Refusal::NoMember { name };
         loop {
             let Some(index) = route.choose(turn, &view.members, &tried) else {
-                let name = self.name().clone();
-                let refusal = Refusal::NoMember { name };
                 return Err(CastError { message, refusal });
             };
             if route == Route::RoundRobin && index != turn % view.members.len() {
@@ -268,12 +282,35 @@ impl Members {
                 self.version.fetch_add(1, Release);
             }
             let run = &view.members[index].0.incarnation;
-            match hand_over(run, message) {
-                Ok(()) => return Ok(Arc::clone(run)),
-                Err(back) => message = back,
+            let met = match meet(run) {
+                Ok(met) => met,
+                Err(refusal) => return Err(CastError { message, refusal }),
+            };
+            let offered = run.offer_on(message, || {
+                terms.take().map_or_else(Terms::default, |it| it())
+            });
+            match offered {
+                Ok(()) => return Ok(met),
+                Err(back) => {
+                    if let Undelivered::Full(_) = back {
+                        refusal = self.slot.full(run);
+                    }
+                    message = back.into_inner();
+                }
             }
             tried.push(index);
         }
+    }
+
+    /// Returns the member that the route chooses now.
+    pub(super) fn present(&self, route: Route) -> Option<Arc<Incarnation>> {
+        let view = self.view();
+        let index = route.choose(self.turn.load(Relaxed), &view.members, &[])?;
+        Some(Arc::clone(&view.members[index].0.incarnation))
+    }
+
+    pub(super) fn traffic(&self) -> &Arc<Traffic> {
+        &self.slot.common.traffic
     }
 
     pub(super) fn broadcast<M: Message>(
@@ -285,7 +322,7 @@ impl Members {
         let alive = view.members.iter().filter(|it| it.is_alive());
         let (mut delivered, mut missed) = (0, 0);
         for member in alive {
-            match hand_over(&member.0.incarnation, make(member)) {
+            match member.0.incarnation.offer(make(member)) {
                 Ok(()) => delivered += 1,
                 Err(_) => missed += 1,
             }

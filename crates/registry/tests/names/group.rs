@@ -180,7 +180,7 @@ async fn reg_20_a_group_without_members_waits_or_fails_as_the_policy_says() {
     let begin = Instant::now();
     let failing = group.clone().when_down(WhenDown::Fail);
     let error = failing.call(Route::LeastQueued, Msg::Who, SECOND).await;
-    let no_member = |error| matches!(error, CallError::Refused(Refusal::NoMember { .. }));
+    let no_member = |error: CallError<_>| matches!(error.refusal(), Some(Refusal::NoMember { .. }));
     assert!(no_member(error.unwrap_err()));
     assert_eq!(begin.elapsed(), Duration::ZERO);
     let error = group.call(Route::LeastQueued, Msg::Who, SECOND).await;

@@ -19,9 +19,9 @@ fn not_running(refusal: &Refusal) -> (Option<SystemTime>, Option<Instant>) {
     }
 }
 
-fn refusal(error: CallError) -> Refusal {
+fn refusal<M>(error: CallError<M>) -> Refusal {
     match error {
-        CallError::Refused(refusal) => refusal,
+        CallError::Refused(error) => error.refusal,
         other => panic!("{other}"),
     }
 }

@@ -1,0 +1,25 @@
+//! Whose handler is being run on this thread.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use crate::Incarnation;
+
+thread_local! {
+    static CURRENT: Cell<Option<Arc<Incarnation>>> = const { Cell::new(None) };
+}
+
+/// Sets who is being polled, and returns who was.
+#[inline]
+pub(crate) fn replace(run: Option<Arc<Incarnation>>) -> Option<Arc<Incarnation>> {
+    CURRENT.replace(run)
+}
+
+/// Looks at the run whose handler is being polled on this thread.
+#[inline]
+pub(crate) fn with<T>(look: impl FnOnce(Option<&Arc<Incarnation>>) -> T) -> T {
+    let run = CURRENT.take();
+    let result = look(run.as_ref());
+    CURRENT.set(run);
+    result
+}

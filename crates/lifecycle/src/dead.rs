@@ -1,0 +1,381 @@
+//! Messages that nobody handled, kept for a while.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
+
+use ractor::Message;
+use serde::Serialize;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::{ActorPath, Incarnation, Missed, Node, Undelivered};
+
+/// How many dead letters a tree keeps unless told otherwise.
+const CAPACITY: usize = 1_000;
+
+/// How many news a slow subscriber may be behind.
+const BEHIND: usize = 1_024;
+
+/// Why a message became a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DeadReason {
+    /// It was in hand at too many crashes in a row.
+    Poison,
+    /// There was no room for it, or it made room for another.
+    Overflow,
+    /// It waited when its actor ended, and the actor's spec has such messages returned.
+    Returned,
+    /// It waited when its actor ended for good, or in a mailbox that keeps nothing over a restart.
+    Stopped,
+    /// The place has got an actor that takes another type of message.
+    OtherType,
+}
+
+impl fmt::Display for DeadReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Poison => "poison",
+            Self::Overflow => "overflow",
+            Self::Returned => "returned",
+            Self::Stopped => "stopped",
+            Self::OtherType => "other type",
+        })
+    }
+}
+
+/// A message that nobody handled.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// Counts up by one per dead letter of the tree.
+    pub id: u64,
+    /// Whom it was sent to.
+    pub target: ActorPath,
+    /// Its type.
+    pub message_type: &'static str,
+    /// Why nobody handled it.
+    pub reason: DeadReason,
+    /// Who sent it, where that was an actor of the tree.
+    pub sender: Option<ActorPath>,
+    /// How long it had waited, where that is known.
+    pub age: Option<Duration>,
+    /// At how many crashes it was in hand.
+    pub crashes: u32,
+    /// How many messages this stands for: more than one where a mailbox was lost that cannot be looked into.
+    pub messages: u64,
+    /// Whether the message itself is kept, so that it can be replayed.
+    pub is_kept: bool,
+    /// When it became one.
+    pub at: SystemTime,
+}
+
+/// What is known of a message that dies.
+#[derive(Debug)]
+pub(crate) struct Obituary {
+    pub(crate) target: ActorPath,
+    pub(crate) message_type: &'static str,
+    pub(crate) reason: DeadReason,
+    pub(crate) sender: Option<ActorPath>,
+    pub(crate) age: Option<Duration>,
+    pub(crate) crashes: u32,
+    pub(crate) messages: u64,
+}
+
+/// The dead letters of a tree: the last ones, in a ring that is bounded.
+///
+/// A message is kept with its letter, and can be replayed, unless it was a call: nobody waits for its answer any more.
+pub struct DeadLetters {
+    ring: Mutex<Ring>,
+    news: OnceLock<broadcast::Sender<DeadLetter>>,
+    total: AtomicU64,
+}
+
+struct Ring {
+    letters: VecDeque<Entry>,
+    capacity: usize,
+    next: u64,
+}
+
+struct Entry {
+    letter: DeadLetter,
+    content: Option<Box<dyn Replay>>,
+}
+
+/// A message that is kept, whatever its type.
+pub(crate) trait Replay: Send {
+    fn replay(self: Box<Self>) -> Result<(), (Box<dyn Replay>, ReplayError)>;
+    /// Gives the message itself, for whoever knows its type.
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send>;
+}
+
+/// A message and the place that it is for.
+pub(crate) struct Kept<M> {
+    pub(crate) message: M,
+    pub(crate) place: Weak<Node>,
+}
+
+impl<M: Message> Replay for Kept<M> {
+    fn replay(self: Box<Self>) -> Result<(), (Box<dyn Replay>, ReplayError)> {
+        let run = self.place.upgrade().map(|node| node.current());
+        let Some(run) = run else {
+            return Err((self, ReplayError::Gone));
+        };
+        let Some(run) = run else {
+            return Err((self, ReplayError::NotRunning));
+        };
+        let Self { message, place } = *self;
+        let back = |message, error| -> (Box<dyn Replay>, ReplayError) {
+            (Box::new(Kept { message, place }), error)
+        };
+        Incarnation::offer(&run, message).map_err(|undelivered| match undelivered {
+            Undelivered::Full(message) => back(message, ReplayError::Full),
+            Undelivered::Ended(message) => back(message, ReplayError::NotRunning),
+            Undelivered::WrongType(message) => back(message, ReplayError::OtherType),
+        })
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        Box::new(self.message)
+    }
+}
+
+/// A dead letter that was not replayed; it is still there, unless it is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// There is none of this id, or no longer.
+    #[error("no dead letter has this id, or it has been forgotten or taken")]
+    Unknown,
+    /// Only what is known of it was kept, as of a call.
+    #[error("the message itself was not kept")]
+    NotKept,
+    /// The place that it was sent to is no longer in the tree.
+    #[error("the place that it was sent to is gone")]
+    Gone,
+    /// Nobody runs there now.
+    #[error("its actor is not running")]
+    NotRunning,
+    /// The mailbox is full.
+    #[error("the mailbox of its actor is full")]
+    Full,
+    /// The actor that runs there now takes another type of message.
+    #[error("its actor takes other messages now")]
+    OtherType,
+}
+
+impl DeadLetters {
+    pub(crate) fn new() -> Self {
+        Self {
+            ring: Mutex::new(Ring {
+                letters: VecDeque::new(),
+                capacity: CAPACITY,
+                next: 0,
+            }),
+            news: OnceLock::new(),
+            total: AtomicU64::new(0),
+        }
+    }
+
+    /// Keeps at most so many from now on; 0 keeps none.
+    pub fn set_capacity(&self, capacity: usize) {
+        let forgotten: Vec<Entry> = {
+            let mut ring = self.lock();
+            ring.capacity = capacity;
+            let surplus = ring.letters.len().saturating_sub(capacity);
+            ring.letters.drain(..surplus).collect()
+        };
+        drop(forgotten);
+    }
+
+    /// Lists those that are kept, oldest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<DeadLetter> {
+        let ring = self.lock();
+        ring.letters.iter().map(|it| it.letter.clone()).collect()
+    }
+
+    /// Returns how many messages became dead letters so far.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.total.load(Relaxed)
+    }
+
+    /// Sends the message to the place that it was for, once more.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplayError`]; the letter is still there, unless it is unknown.
+    pub fn replay(&self, id: u64) -> Result<(), ReplayError> {
+        let (at, letter, content) = self.take_content(id)?;
+        // Without the lock: the message may be dropped on the way, and that is foreign code.
+        let Err((content, error)) = content.replay() else {
+            return Ok(());
+        };
+        let mut ring = self.lock();
+        let at = at.min(ring.letters.len());
+        let content = Some(content);
+        ring.letters.insert(at, Entry { letter, content });
+        Err(error)
+    }
+
+    /// Takes a message out, for whoever knows its type.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplayError::Unknown`] and [`ReplayError::NotKept`]; [`ReplayError::OtherType`] when it is no `M`: then it is
+    /// gone all the same.
+    pub fn take<M: Message>(&self, id: u64) -> Result<M, ReplayError> {
+        let (_, _, content) = self.take_content(id)?;
+        let message = content.into_any().downcast::<M>();
+        message.map(|it| *it).map_err(|_| ReplayError::OtherType)
+    }
+
+    fn take_content(&self, id: u64) -> Result<(usize, DeadLetter, Box<dyn Replay>), ReplayError> {
+        let mut ring = self.lock();
+        let at = ring.letters.iter().position(|it| it.letter.id == id);
+        let at = at.ok_or(ReplayError::Unknown)?;
+        if ring.letters[at].content.is_none() {
+            return Err(ReplayError::NotKept);
+        }
+        let Entry { letter, content } = ring.letters.remove(at).ok_or(ReplayError::Unknown)?;
+        let content = content.ok_or(ReplayError::NotKept)?;
+        Ok((at, letter, content))
+    }
+
+    /// Follows the dead letters from now on.
+    pub fn subscribe(&self) -> DeadLetterStream {
+        let news = self.news.get_or_init(|| broadcast::channel(BEHIND).0);
+        DeadLetterStream(news.subscribe())
+    }
+
+    pub(crate) fn add(&self, obituary: Obituary, content: Option<Box<dyn Replay>>) {
+        self.total.fetch_add(obituary.messages, Relaxed);
+        let Obituary {
+            target,
+            message_type,
+            reason,
+            sender,
+            age,
+            crashes,
+            messages,
+        } = obituary;
+        let mut ring = self.lock();
+        let letter = DeadLetter {
+            id: ring.next,
+            target,
+            message_type,
+            reason,
+            sender,
+            age,
+            crashes,
+            messages,
+            is_kept: content.is_some() && ring.capacity > 0,
+            at: SystemTime::now(),
+        };
+        ring.next += 1;
+        if let Some(news) = self.news.get() {
+            // Nobody listens at this moment.
+            drop(news.send(letter.clone()));
+        }
+        ring.letters.push_back(Entry { letter, content });
+        let surplus = ring.letters.len() > ring.capacity;
+        let forgotten = surplus.then(|| ring.letters.pop_front());
+        drop(ring);
+        // Foreign code: a message has a destructor.
+        drop(forgotten);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for DeadLetters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeadLetters")
+            .field("total", &self.total())
+            .field("kept", &self.lock().letters.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The dead letters of a tree as they come; see [`DeadLetters::subscribe`].
+#[derive(Debug)]
+pub struct DeadLetterStream(broadcast::Receiver<DeadLetter>);
+
+impl DeadLetterStream {
+    /// Waits for the next one; `None` once the tree is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Missed`] says how many a subscriber has missed that did not keep up; it goes on with the oldest that is there.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is lost.
+    pub async fn next(&mut self) -> Option<Result<DeadLetter, Missed>> {
+        match self.0.recv().await {
+            Ok(letter) => Some(Ok(letter)),
+            Err(RecvError::Lagged(count)) => Some(Err(Missed { count })),
+            Err(RecvError::Closed) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn obituary(reason: DeadReason) -> Obituary {
+        Obituary {
+            target: ActorPath::root("shop"),
+            message_type: "u32",
+            reason,
+            sender: None,
+            age: None,
+            crashes: 0,
+            messages: 1,
+        }
+    }
+
+    fn kept(message: u32) -> Option<Box<dyn Replay>> {
+        let place = Weak::new();
+        Some(Box::new(Kept { message, place }))
+    }
+
+    #[tokio::test]
+    async fn the_last_ones_are_kept_and_all_are_told() {
+        let dead = DeadLetters::new();
+        dead.set_capacity(2);
+        let mut news = dead.subscribe();
+        for message in 0..3 {
+            dead.add(obituary(DeadReason::Overflow), kept(message));
+        }
+        let ids: Vec<_> = dead.list().iter().map(|it| it.id).collect();
+        assert_eq!(ids, [1, 2]);
+        assert_eq!(dead.total(), 3);
+        for id in 0..3 {
+            assert_eq!(news.next().await.unwrap().unwrap().id, id);
+        }
+    }
+
+    #[test]
+    fn a_letter_that_cannot_be_replayed_stays_where_it_was() {
+        let dead = DeadLetters::new();
+        dead.add(obituary(DeadReason::Poison), kept(7));
+        dead.add(obituary(DeadReason::Stopped), None);
+        assert_eq!(dead.replay(0), Err(ReplayError::Gone));
+        assert_eq!(dead.replay(1), Err(ReplayError::NotKept));
+        assert_eq!(dead.replay(2), Err(ReplayError::Unknown));
+        let ids: Vec<_> = dead.list().iter().map(|it| it.id).collect();
+        assert_eq!(ids, [0, 1]);
+        assert_eq!(dead.take::<u32>(0), Ok(7));
+        assert_eq!(dead.take::<u32>(0), Err(ReplayError::Unknown));
+    }
+}

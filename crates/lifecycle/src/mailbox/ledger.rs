@@ -1,0 +1,267 @@
+//! The books of one place: what became of the messages that were sent to it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::mailbox::intake::{Counted, Intake, WRAP};
+use crate::mailbox::times::{HandlerTimes, Times};
+use crate::traffic::Traffic;
+use crate::{Clock, Moment};
+
+/// Counts what became of messages, over all runs of a place. Made by the first message.
+pub(crate) struct Ledger {
+    traffic: Arc<Traffic>,
+    /// Let in by intakes that are closed, modulo [`WRAP`].
+    accepted: AtomicU64,
+    pub(crate) handled: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    /// Among the handled and failed: those that came past the count, as what an actor sends itself.
+    pub(crate) uncounted: AtomicU64,
+    pub(crate) expired: AtomicU64,
+    pub(crate) returned: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) dead: AtomicU64,
+    pub(crate) redelivered: AtomicU64,
+    pub(crate) times: Times,
+    pub(crate) tracked: Tracked,
+}
+
+/// A message that waits, and since when: one at a time is looked at, so that the others cost nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Tracked {
+    /// How many were to be taken before it and with it; 0 while none is looked at.
+    left: AtomicU64,
+    since: AtomicU64,
+}
+
+impl Tracked {
+    /// A message was sent that waits behind `before` others.
+    #[inline]
+    pub(crate) fn sent(&self, before: u64, clock: &Clock) {
+        if before > 0 && self.left.load(Relaxed) == 0 {
+            self.since.store(clock.now().as_nanos(), Relaxed);
+            self.left.store(before + 1, Relaxed);
+        }
+    }
+
+    /// A message was taken.
+    #[inline]
+    pub(crate) fn taken(&self) {
+        let left = self.left.load(Relaxed);
+        if left > 0 {
+            self.left.store(left - 1, Relaxed);
+        }
+    }
+
+    fn age(&self, now: Moment) -> Option<Duration> {
+        let since = Moment::from_nanos(self.since.load(Relaxed));
+        (self.left.load(Relaxed) > 0).then(|| now.since(since))
+    }
+}
+
+impl Ledger {
+    pub(crate) fn new(traffic: Arc<Traffic>) -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            traffic,
+            accepted: zero(),
+            handled: zero(),
+            failed: zero(),
+            uncounted: zero(),
+            expired: zero(),
+            returned: zero(),
+            refused: zero(),
+            dead: zero(),
+            redelivered: zero(),
+            times: Times::default(),
+            tracked: Tracked::default(),
+        }
+    }
+
+    /// Counts one that the actor itself counts, and nobody else.
+    #[inline]
+    pub(crate) fn count(counter: &AtomicU64) {
+        counter.store(counter.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// Counts one that anybody may count.
+    pub(crate) fn count_shared(counter: &AtomicU64) {
+        counter.fetch_add(1, Relaxed);
+    }
+
+    /// Closes an intake and takes over what it counted. What is still in it has nobody who would take it: returns how
+    /// many these are.
+    pub(crate) fn close(&self, intake: &Intake) -> u64 {
+        let Counted { depth, accepted } = intake.close();
+        self.accepted.fetch_add(accepted, Relaxed);
+        self.dead.fetch_add(depth, Relaxed);
+        depth
+    }
+
+    /// A message could not be handed over that an intake had let in.
+    pub(crate) fn come_back(&self, intake: &Intake) {
+        let back = intake.take_back();
+        if back.was_closed {
+            self.accepted.fetch_sub(1, Relaxed);
+        }
+        match (back.was_there, back.was_closed) {
+            (true, true) => drop(self.dead.fetch_sub(1, Relaxed)),
+            (false, _) => drop(self.uncounted.fetch_add(1, Relaxed)),
+            (true, false) => {}
+        }
+    }
+
+    pub(crate) fn read(&self, intakes: [Option<&Intake>; 2], in_hand: bool) -> Figures {
+        let now = self.traffic.clock().now();
+        let read = |counter: &AtomicU64| counter.load(Relaxed);
+        let intakes = || intakes.iter().flatten();
+        let depth = intakes().map(|it| it.depth()).sum();
+        let figures = Figures {
+            depth,
+            oldest_at_least: self.tracked.age(now).filter(|_| depth > 0),
+            in_hand: u64::from(in_hand),
+            handled: read(&self.handled),
+            failed: read(&self.failed),
+            uncounted: read(&self.uncounted),
+            expired: read(&self.expired),
+            returned: read(&self.returned),
+            refused: read(&self.refused),
+            dead: read(&self.dead),
+            redelivered: read(&self.redelivered),
+            times: self.times.read(),
+            accepted: 0,
+        };
+        let accepted = intakes().map(|it| it.accepted()).sum::<u64>();
+        Figures {
+            accepted: accepted.wrapping_add(read(&self.accepted)) % WRAP,
+            ..figures
+        }
+    }
+
+    fn totals(&self) -> Totals {
+        Totals::from(&self.read([None, None], false))
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.traffic.bury(&self.totals());
+    }
+}
+
+/// What became of the messages that were sent to one actor, over all its runs, as far as any were.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Figures {
+    /// How many wait.
+    pub depth: u64,
+    /// For how long at least the oldest of them has waited. One message at a time is looked at; `None` while none is.
+    pub oldest_at_least: Option<Duration>,
+    /// 1 while a message is in hand.
+    pub in_hand: u64,
+    /// How many were handled with success.
+    pub handled: u64,
+    /// How many were in hand when their actor failed or was killed.
+    pub failed: u64,
+    /// Among the handled and the failed: those that came past the framework, as what an actor sends to itself.
+    pub uncounted: u64,
+    /// How many were skipped, since their deadline had passed or their caller had gone.
+    pub expired: u64,
+    /// How many were returned at a restart.
+    pub returned: u64,
+    /// How many were refused; these were never in the mailbox.
+    pub refused: u64,
+    /// How many were dropped: dead letters, and those that were replaced by a later one.
+    pub dead: u64,
+    /// How often a message was handed to the actor again after a crash.
+    pub redelivered: u64,
+    /// How long handlers took.
+    pub times: HandlerTimes,
+    accepted: u64,
+}
+
+impl Figures {
+    /// Says whether each message that was let in is accounted for: it waits, is in hand, or ended in one way.
+    ///
+    /// True whenever nothing is on its way; while messages come and go the figures are read one after the other.
+    #[must_use]
+    pub fn is_balanced(&self) -> bool {
+        Totals::from(self).is_balanced()
+    }
+}
+
+/// The books of many places together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Totals {
+    /// How many messages wait.
+    pub waiting: u64,
+    /// How many are in hand.
+    pub in_hand: u64,
+    /// How many were handled with success.
+    pub handled: u64,
+    /// How many were in hand when their actor failed or was killed.
+    pub failed: u64,
+    /// Among the handled and the failed: those that came past the framework.
+    pub uncounted: u64,
+    /// How many were skipped, since their deadline had passed or their caller had gone.
+    pub expired: u64,
+    /// How many were returned at a restart.
+    pub returned: u64,
+    /// How many were refused.
+    pub refused: u64,
+    /// How many were dropped.
+    pub dead: u64,
+    accepted: u64,
+}
+
+impl Totals {
+    /// Says whether each message that was let in is accounted for.
+    #[must_use]
+    pub fn is_balanced(&self) -> bool {
+        self.accepted == self.accounted()
+    }
+
+    /// All that were let in and are accounted for, modulo [`WRAP`].
+    fn accounted(&self) -> u64 {
+        let ended = self.handled + self.failed + self.expired + self.returned;
+        let all = ended + self.waiting + self.in_hand;
+        // Those that were counted out twice over are taken off: an intake's loss may be undone before it is noted.
+        all.wrapping_add(self.dead).wrapping_sub(self.uncounted) % WRAP
+    }
+
+    /// Adds the books of others.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let sum = |a: u64, b: u64| a.wrapping_add(b);
+        *self = Self {
+            waiting: sum(self.waiting, other.waiting),
+            in_hand: sum(self.in_hand, other.in_hand),
+            handled: sum(self.handled, other.handled),
+            failed: sum(self.failed, other.failed),
+            uncounted: sum(self.uncounted, other.uncounted),
+            expired: sum(self.expired, other.expired),
+            returned: sum(self.returned, other.returned),
+            refused: sum(self.refused, other.refused),
+            dead: sum(self.dead, other.dead),
+            accepted: sum(self.accepted, other.accepted) % WRAP,
+        };
+    }
+}
+
+impl From<&Figures> for Totals {
+    fn from(figures: &Figures) -> Self {
+        Self {
+            waiting: figures.depth,
+            in_hand: figures.in_hand,
+            handled: figures.handled,
+            failed: figures.failed,
+            uncounted: figures.uncounted,
+            expired: figures.expired,
+            returned: figures.returned,
+            refused: figures.refused,
+            dead: figures.dead,
+            accepted: figures.accepted,
+        }
+    }
+}

@@ -1,0 +1,525 @@
+//! What stands behind the actors that take [`Mail`]: the messages that outlast a run.
+
+use std::any::{Any, TypeId};
+use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap};
+use std::hash::Hash;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use ractor::{ActorCell, Message};
+
+use crate::dead::{Kept, Obituary, Replay};
+use crate::mail::{Caller, Letter, Stage};
+use crate::mailbox::intake::{Intake, NoEntry};
+use crate::mailbox::ledger::Ledger;
+use crate::mailbox::{AtRestart, Overflow};
+use crate::traffic::Traffic;
+use crate::{ActorPath, Clock, DeadReason, Mail, Mailbox, Moment, Node};
+
+/// The letterbox of a place: where messages wait between two runs, and where the one in hand is put down.
+///
+/// While an actor runs, its messages travel in ractor's port, each in its [`Mail`]. When the port dies it drops them, in
+/// order, and each comes here by its `Drop`. The next run gets one claim for each, before anything else, and a claim
+/// fetches the first that is here. Where the settings may drop or replace what waits, all messages wait here and only
+/// claims travel.
+pub(crate) struct Letterbox<M: Message> {
+    /// For what is sent from here: claims.
+    me: Weak<Self>,
+    pub(crate) intake: Intake,
+    ledger: Arc<Ledger>,
+    traffic: Arc<Traffic>,
+    place: Weak<Node>,
+    path: ActorPath,
+    settings: Mailbox,
+    store: Mutex<Store<M>>,
+    /// What the handler in hand has dropped without taking it out. It was handled, or comes back.
+    down: Mutex<Option<Letter<M>>>,
+    is_down: AtomicBool,
+    /// The number of the message in hand, 0 for none. Only the actor's own task writes here.
+    in_hand: AtomicU64,
+    /// How many numbers were given.
+    numbers: AtomicU64,
+    deadline: AtomicU64,
+}
+
+struct Store<M> {
+    letters: VecDeque<Letter<M>>,
+    /// How many have left the front: the number of the first.
+    first: u64,
+    index: Option<Box<dyn Index<M>>>,
+    /// Whom a claim is sent for what comes late.
+    present: Option<ActorCell>,
+    /// Nobody will come for what is here.
+    closed: Option<DeadReason>,
+}
+
+/// Where the numbers begin: messages are put back in front.
+const FIRST: u64 = 1 << 32;
+
+/// What was made of a message that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opened {
+    Handle,
+    Skip,
+}
+
+/// A letterbox, whatever the type of its messages.
+pub(crate) trait AnyLetterbox: Any + Send + Sync {
+    /// Takes a message in hand.
+    fn open(&self, message: &mut dyn Any, now: Moment) -> Opened;
+    /// The message in hand was handled.
+    fn handled(&self);
+    /// The run ended with the message in hand.
+    fn crashed(&self);
+    /// A run is about to begin that takes this type of message: gives it what waits.
+    fn resume(&self, cell: &ActorCell, settings: &Mailbox);
+    /// The run has ended.
+    fn pause(&self);
+    /// Nobody will come any more.
+    fn close(&self, reason: DeadReason);
+    fn intake(&self) -> &Intake;
+    fn mail(&self) -> TypeId;
+    /// The deadline of the message in hand.
+    fn deadline(&self) -> Moment;
+}
+
+impl<M: Message> Letterbox<M> {
+    pub(crate) fn new(
+        node: &Arc<Node>,
+        ledger: Arc<Ledger>,
+        traffic: Arc<Traffic>,
+        settings: Mailbox,
+        present: Option<ActorCell>,
+    ) -> Arc<Self> {
+        let index = match &settings.overflow {
+            Overflow::Coalesce(_, keyed) => keyed.index().downcast::<Box<dyn Index<M>>>().ok(),
+            _ => None,
+        };
+        Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
+            intake: Intake::default(),
+            ledger,
+            traffic,
+            place: Arc::downgrade(node),
+            path: node.path().clone(),
+            settings,
+            store: Mutex::new(Store {
+                letters: VecDeque::new(),
+                first: FIRST,
+                index: index.map(|it| *it),
+                present,
+                closed: None,
+            }),
+            down: Mutex::new(None),
+            is_down: AtomicBool::new(false),
+            in_hand: AtomicU64::new(0),
+            numbers: AtomicU64::new(0),
+            deadline: AtomicU64::new(Moment::NEVER.as_nanos()),
+        })
+    }
+
+    fn home(&self) -> Arc<Self> {
+        self.me.upgrade().expect("whoever asks holds it")
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        self.traffic.clock()
+    }
+
+    /// Hands a letter over that the intake has let in.
+    pub(crate) fn hand_over(
+        &self,
+        cell: &ActorCell,
+        letter: Letter<M>,
+    ) -> Result<(), (NoEntry, M)> {
+        if self.stores() {
+            return self.store(cell, letter, true);
+        }
+        let mail = Mail {
+            letter: Some(letter),
+            home: Some(self.home()),
+            stage: Stage::Sent,
+        };
+        cell.send_message(mail).map_err(|error| {
+            let message = unsent(error);
+            self.ledger.come_back(&self.intake);
+            (NoEntry::Closed, message)
+        })
+    }
+
+    /// Hands a letter over, where there is room or the settings make it.
+    pub(crate) fn offer(&self, cell: &ActorCell, letter: Letter<M>) -> Result<u64, (NoEntry, M)> {
+        if self.stores() {
+            return self.store(cell, letter, false).map(|()| 0);
+        }
+        match self.intake.enter(self.settings.capacity()) {
+            Ok(before) => self.hand_over(cell, letter).map(|()| before),
+            Err(NoEntry::Full) if matches!(self.settings.overflow, Overflow::DropNewest) => {
+                self.intake.count_only();
+                self.bury(letter, DeadReason::Overflow);
+                Ok(0)
+            }
+            Err(no_entry) => Err((no_entry, letter.message)),
+        }
+    }
+
+    pub(crate) fn capacity(&self) -> u64 {
+        self.settings.capacity()
+    }
+
+    /// Says whether messages wait here and not in the actor's port.
+    fn stores(&self) -> bool {
+        matches!(
+            self.settings.overflow,
+            Overflow::DropOldest(_) | Overflow::Coalesce(..)
+        )
+    }
+
+    /// Stores a letter and sends a claim for it, unless it takes the place of another that has one.
+    fn store(
+        &self,
+        cell: &ActorCell,
+        letter: Letter<M>,
+        is_let_in: bool,
+    ) -> Result<(), (NoEntry, M)> {
+        let mut store = self.lock();
+        if let Some(same) = store.same_as(&letter.message) {
+            let replaced = std::mem::replace(&mut store.letters[same], letter);
+            if is_let_in {
+                self.intake.take();
+            } else {
+                self.intake.count_only();
+            }
+            Ledger::count_shared(&self.ledger.dead);
+            drop(store);
+            drop(replaced);
+            return Ok(());
+        }
+        if !is_let_in && let Err(no_entry) = self.intake.enter(self.settings.capacity()) {
+            if !matches!(self.settings.overflow, Overflow::DropOldest(_)) {
+                store.forget(&letter.message);
+                return Err((no_entry, letter.message));
+            }
+            let Some(oldest) = store.pop() else {
+                // The last one is being taken at this moment.
+                return Err((no_entry, letter.message));
+            };
+            self.intake.count_only();
+            store.letters.push_back(letter);
+            drop(store);
+            self.bury(oldest, DeadReason::Overflow);
+            return Ok(());
+        }
+        store.letters.push_back(letter);
+        if cell.send_message(Mail::claim(self.home())).is_ok() {
+            return Ok(());
+        }
+        let letter = store.letters.pop_back();
+        let letter = letter.expect("it was put there under the same lock");
+        store.forget(&letter.message);
+        self.ledger.come_back(&self.intake);
+        Err((NoEntry::Closed, letter.message))
+    }
+
+    /// Keeps a letter that its port has dropped: it waits for the next run.
+    pub(crate) fn keep(&self, letter: Letter<M>) {
+        let mut store = self.lock();
+        if let Some(reason) = store.closed {
+            drop(store);
+            self.intake.take();
+            self.bury(letter, reason);
+            return;
+        }
+        store.letters.push_back(letter);
+        // For one that was stuck in its port until now: somebody else may run here. The run whose port drops it takes
+        // no more.
+        if let Some(present) = &store.present {
+            drop(present.send_message(Mail::claim(self.home())));
+        }
+    }
+
+    /// Puts the letter down that was in hand: its handler has dropped it without taking it out.
+    pub(crate) fn put_down(&self, number: u64, letter: Letter<M>) {
+        if self.in_hand.load(Relaxed) != number {
+            // It was put away for later and is counted as handled.
+            return;
+        }
+        let previous = self.lock_down().replace(letter);
+        self.is_down.store(true, Relaxed);
+        drop(previous);
+    }
+
+    fn pick_up(&self) -> Option<Letter<M>> {
+        if !self.is_down.load(Relaxed) {
+            return None;
+        }
+        self.is_down.store(false, Relaxed);
+        self.lock_down().take()
+    }
+
+    /// Makes a dead letter of it.
+    fn bury(&self, letter: Letter<M>, reason: DeadReason) {
+        let counter = match reason {
+            DeadReason::Returned => &self.ledger.returned,
+            _ => &self.ledger.dead,
+        };
+        Ledger::count_shared(counter);
+        let Letter {
+            message,
+            sent,
+            sender,
+            caller,
+            crashes,
+            ..
+        } = letter;
+        let obituary = Obituary {
+            target: self.path.clone(),
+            message_type: std::any::type_name::<M>(),
+            reason,
+            sender,
+            age: Some(self.clock().since(sent)),
+            crashes,
+            messages: 1,
+        };
+        let place = Weak::clone(&self.place);
+        // Of a call only what is known of it: its caller hears at once that the answer will not come.
+        let content: Option<Box<dyn Replay>> = match caller {
+            None => Some(Box::new(Kept { message, place })),
+            Some(_) => None,
+        };
+        self.traffic.dead_letters().add(obituary, content);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Store<M>> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_down(&self) -> MutexGuard<'_, Option<Letter<M>>> {
+        self.down.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<M> Store<M> {
+    /// Returns where the letter waits that the new one replaces; if there is none, notes that the new one comes last.
+    fn same_as(&mut self, message: &M) -> Option<usize> {
+        let last = self.first.wrapping_add(self.letters.len() as u64);
+        let index = self.index.as_mut()?;
+        let number = index.find_or_note(message, last)?;
+        usize::try_from(number.wrapping_sub(self.first)).ok()
+    }
+
+    fn forget(&mut self, message: &M) {
+        if let Some(index) = &mut self.index {
+            index.forget(message);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Letter<M>> {
+        let letter = self.letters.pop_front()?;
+        self.first += 1;
+        self.forget(&letter.message);
+        Some(letter)
+    }
+
+    /// Puts one back that was first.
+    fn put_back(&mut self, letter: Letter<M>) {
+        // A later one with the same key may have come: both stay, in order.
+        self.first -= 1;
+        self.letters.push_front(letter);
+    }
+}
+
+impl<M: Message> AnyLetterbox for Letterbox<M> {
+    #[inline]
+    fn open(&self, message: &mut dyn Any, now: Moment) -> Opened {
+        let Some(mail) = message.downcast_mut::<Mail<M>>() else {
+            return Opened::Handle;
+        };
+        if mail.stage == Stage::Claim {
+            mail.letter = self.lock().pop();
+        } else if mail.home.is_none() {
+            // An actor's own.
+            Ledger::count(&self.ledger.uncounted);
+            return Opened::Handle;
+        }
+        let Some(letter) = &mail.letter else {
+            // What it was for has been handled by the claim of another.
+            return Opened::Skip;
+        };
+        self.intake.take();
+        let is_gone = letter.caller.as_ref().is_some_and(Caller::is_gone);
+        if letter.deadline <= now || is_gone {
+            Ledger::count(&self.ledger.expired);
+            mail.home = None;
+            return Opened::Skip;
+        }
+        if let Some(caller) = &letter.caller {
+            caller.take();
+        }
+        let number = self.numbers.load(Relaxed) + 1;
+        self.numbers.store(number, Relaxed);
+        self.in_hand.store(number, Relaxed);
+        self.deadline.store(letter.deadline.as_nanos(), Relaxed);
+        mail.stage = Stage::InHand(number);
+        Opened::Handle
+    }
+
+    #[inline]
+    fn handled(&self) {
+        let done = self.pick_up();
+        self.in_hand.store(0, Relaxed);
+        drop(done);
+    }
+
+    fn crashed(&self) {
+        let letter = self.pick_up();
+        self.in_hand.store(0, Relaxed);
+        let Some(mut letter) = letter.filter(|it| it.caller.is_none()) else {
+            Ledger::count_shared(&self.ledger.failed);
+            return;
+        };
+        letter.crashes += 1;
+        if letter.crashes >= self.settings.poison_after.get() {
+            self.bury(letter, DeadReason::Poison);
+            return;
+        }
+        Ledger::count_shared(&self.ledger.redelivered);
+        self.intake.put_back();
+        self.lock().put_back(letter);
+    }
+
+    fn resume(&self, cell: &ActorCell, _: &Mailbox) {
+        let mut store = self.lock();
+        store.closed = None;
+        for _ in 0..store.letters.len() {
+            drop(cell.send_message(Mail::claim(self.home())));
+        }
+        store.present = Some(cell.clone());
+    }
+
+    fn pause(&self) {
+        let present = self.lock().present.take();
+        drop(present);
+        if self.settings.at_restart == AtRestart::Return {
+            self.close(DeadReason::Returned);
+        }
+    }
+
+    fn close(&self, reason: DeadReason) {
+        let letters = {
+            let mut store = self.lock();
+            store.closed = Some(reason);
+            let letters = std::mem::take(&mut store.letters);
+            store.first += letters.len() as u64;
+            if let Some(index) = &mut store.index {
+                index.clear();
+            }
+            letters
+        };
+        for letter in letters {
+            self.intake.take();
+            self.bury(letter, reason);
+        }
+    }
+
+    fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
+    fn mail(&self) -> TypeId {
+        TypeId::of::<Mail<M>>()
+    }
+
+    fn deadline(&self) -> Moment {
+        if self.in_hand.load(Relaxed) == 0 {
+            return Moment::NEVER;
+        }
+        Moment::from_nanos(self.deadline.load(Relaxed))
+    }
+}
+
+impl<M: Message> Drop for Letterbox<M> {
+    fn drop(&mut self) {
+        // The place is gone for good.
+        self.close(DeadReason::Stopped);
+        self.ledger.close(&self.intake);
+    }
+}
+
+/// Gives a message back that was not sent.
+fn unsent<M: Message>(error: ractor::MessagingErr<Mail<M>>) -> M {
+    match error {
+        ractor::MessagingErr::SendErr(mut mail) => {
+            // It never left, so it is not to be kept.
+            mail.home = None;
+            mail.into_inner()
+        }
+        // The type was checked, and ractor has no other way to fail here.
+        ractor::MessagingErr::ChannelClosed | ractor::MessagingErr::InvalidActorType => {
+            unreachable!("checked before")
+        }
+    }
+}
+
+/// Where the messages with the same key wait, whatever the type of the key.
+pub(crate) trait Index<M>: Send {
+    /// Returns the number of the message with the same key, or notes this one's.
+    fn find_or_note(&mut self, message: &M, number: u64) -> Option<u64>;
+    fn forget(&mut self, message: &M);
+    fn clear(&mut self);
+}
+
+/// Makes an index, whatever the type of the messages.
+pub(crate) trait Keyed: Send + Sync {
+    /// Returns a `Box<dyn Index<M>>` for the messages that it was made for.
+    fn index(&self) -> Box<dyn Any + Send>;
+}
+
+/// How a message gets its key.
+pub(crate) struct Keys<M, K> {
+    key: Arc<KeyFn<M, K>>,
+}
+
+type KeyFn<M, K> = dyn Fn(&M) -> K + Send + Sync;
+
+impl<M, K> Keys<M, K> {
+    pub(crate) fn new(key: Arc<KeyFn<M, K>>) -> Self {
+        Self { key }
+    }
+}
+
+impl<M: Message, K: Eq + Hash + Send + 'static> Keyed for Keys<M, K> {
+    fn index(&self) -> Box<dyn Any + Send> {
+        let index: Box<dyn Index<M>> = Box::new(ByKey {
+            key: Arc::clone(&self.key),
+            numbers: HashMap::default(),
+        });
+        Box::new(index)
+    }
+}
+
+struct ByKey<M, K> {
+    key: Arc<KeyFn<M, K>>,
+    numbers: HashMap<K, u64, foldhash::fast::RandomState>,
+}
+
+impl<M, K: Eq + Hash + Send> Index<M> for ByKey<M, K> {
+    fn find_or_note(&mut self, message: &M, number: u64) -> Option<u64> {
+        match self.numbers.entry((self.key)(message)) {
+            Entry::Occupied(known) => Some(*known.get()),
+            Entry::Vacant(free) => {
+                free.insert(number);
+                None
+            }
+        }
+    }
+
+    fn forget(&mut self, message: &M) {
+        self.numbers.remove(&(self.key)(message));
+    }
+
+    fn clear(&mut self) {
+        self.numbers.clear();
+    }
+}

@@ -1,0 +1,308 @@
+//! How a message gets into a mailbox.
+
+use std::any::{Any, TypeId};
+use std::fmt;
+use std::sync::Arc;
+
+use ractor::Message;
+
+use crate::dead::{Kept, Obituary, Replay};
+use crate::mail::{Caller, Letter};
+use crate::mailbox::Overflow;
+use crate::mailbox::intake::{Intake, NoEntry};
+use crate::mailbox::ledger::Ledger;
+use crate::mailbox::letterbox::Letterbox;
+use crate::{DeadReason, Incarnation, Mail, Moment, current};
+
+/// A message that was not delivered.
+pub enum Undelivered<M> {
+    /// The mailbox is full.
+    Full(M),
+    /// The run has ended, or is about to.
+    Ended(M),
+    /// The actor takes another type of message.
+    WrongType(M),
+}
+
+/// What is written on the envelope of a message, for an actor that takes [`Mail`].
+#[derive(Debug)]
+pub struct Terms {
+    /// When it need not be handled any more.
+    pub deadline: Moment,
+    /// Who waits for an answer.
+    pub caller: Option<Caller>,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            deadline: Moment::NEVER,
+            caller: None,
+        }
+    }
+}
+
+/// Which of the two kinds of actor takes messages of a type.
+enum Way<'a, M: Message> {
+    /// It says `type Msg = M`.
+    Plain,
+    /// It says `type Msg = Mail<M>`.
+    Mail(&'a Letterbox<M>),
+    None,
+}
+
+/// Room for one message, kept until it is sent; given back when it is dropped.
+#[must_use]
+pub struct Room<'a> {
+    run: &'a Incarnation,
+    intake: &'a Intake,
+    is_used: bool,
+}
+
+impl Incarnation {
+    /// Says whether the actor takes messages of this type, in a [`Mail`] or without.
+    #[inline]
+    #[must_use]
+    pub fn takes<M: Message>(&self) -> bool {
+        let takes = self.message_type().id;
+        takes == TypeId::of::<M>() || takes == TypeId::of::<Mail<M>>()
+    }
+
+    /// Says whether the actor takes messages of this type in a [`Mail`].
+    #[inline]
+    #[must_use]
+    pub fn takes_mail<M: Message>(&self) -> bool {
+        self.message_type().id == TypeId::of::<Mail<M>>()
+    }
+
+    /// Sends a message, where there is room or the settings of the mailbox make it; never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Undelivered`] gives the message back.
+    pub fn offer<M: Message>(&self, message: M) -> Result<(), Undelivered<M>> {
+        self.offer_on(message, Terms::default)
+    }
+
+    /// As [`offer`](Self::offer); `terms` are asked for when the message gets an envelope.
+    ///
+    /// # Errors
+    ///
+    /// [`Undelivered`] gives the message back.
+    #[inline]
+    pub fn offer_on<M: Message>(
+        &self,
+        message: M,
+        terms: impl FnOnce() -> Terms,
+    ) -> Result<(), Undelivered<M>> {
+        match self.way::<M>() {
+            Way::Plain => self.offer_plain(message),
+            Way::Mail(letterbox) => {
+                let letter = self.letter(message, terms());
+                match letterbox.offer(self.cell(), letter) {
+                    Ok(before) => {
+                        self.track(before);
+                        Ok(())
+                    }
+                    Err((NoEntry::Full, message)) => Err(Undelivered::Full(message)),
+                    Err((NoEntry::Closed, message)) => Err(Undelivered::Ended(message)),
+                }
+            }
+            Way::None => Err(Undelivered::WrongType(message)),
+        }
+    }
+
+    #[inline]
+    fn offer_plain<M: Message>(&self, message: M) -> Result<(), Undelivered<M>> {
+        match self.intake().enter(self.mailbox().capacity()) {
+            Ok(before) => {
+                self.hand_over(message)?;
+                self.track(before);
+                Ok(())
+            }
+            Err(NoEntry::Full) if matches!(self.mailbox().overflow, Overflow::DropNewest) => {
+                self.intake().count_only();
+                self.bury(message);
+                Ok(())
+            }
+            Err(NoEntry::Full) => Err(Undelivered::Full(message)),
+            Err(NoEntry::Closed) => Err(Undelivered::Ended(message)),
+        }
+    }
+
+    /// Sends a message of the framework itself, whether there is room or not.
+    ///
+    /// # Errors
+    ///
+    /// The message comes back when the run has ended, or when it takes another type.
+    pub fn post<M: Message>(&self, message: M) -> Result<(), M> {
+        if self.message_type().id != TypeId::of::<M>() || !self.intake().enter_anyhow() {
+            return Err(message);
+        }
+        self.hand_over(message).map_err(Undelivered::into_inner)
+    }
+
+    /// Waits for room in the mailbox; `None` when the run has ended, or takes another type.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: when dropped, the room is another's.
+    pub async fn room<M: Message>(&self) -> Option<Room<'_>> {
+        let (intake, capacity) = match self.way::<M>() {
+            Way::Plain => (self.intake(), self.mailbox().capacity()),
+            Way::Mail(letterbox) => (&letterbox.intake, letterbox.capacity()),
+            Way::None => return None,
+        };
+        tokio::select! {
+            biased;
+            entered = intake.enter_when_room(capacity) => entered.ok()?,
+            // The letterbox outlasts the run.
+            _ = self.ended() => return None,
+        };
+        Some(Room {
+            run: self,
+            intake,
+            is_used: false,
+        })
+    }
+
+    /// Says whether a message for which there is no room may wait until there is.
+    #[must_use]
+    pub fn may_wait_for_room(&self) -> bool {
+        matches!(
+            self.mailbox().overflow,
+            Overflow::Wait | Overflow::Coalesce(..)
+        )
+    }
+
+    fn way<M: Message>(&self) -> Way<'_, M> {
+        let takes = self.message_type().id;
+        if takes == TypeId::of::<M>() {
+            Way::Plain
+        } else if takes == TypeId::of::<Mail<M>>() {
+            let letterbox: &dyn Any = &**self.letterbox::<M>();
+            letterbox.downcast_ref().map_or(Way::None, Way::Mail)
+        } else {
+            Way::None
+        }
+    }
+
+    /// Hands a message over that the intake has let in.
+    #[inline]
+    fn hand_over<M: Message>(&self, message: M) -> Result<(), Undelivered<M>> {
+        self.cell().send_message(message).map_err(|error| {
+            self.ledger().come_back(self.intake());
+            match error {
+                ractor::MessagingErr::SendErr(message) => Undelivered::Ended(message),
+                // The type was checked, and ractor has no other way to fail here.
+                ractor::MessagingErr::ChannelClosed | ractor::MessagingErr::InvalidActorType => {
+                    unreachable!("checked before")
+                }
+            }
+        })
+    }
+
+    fn letter<M>(&self, message: M, terms: Terms) -> Letter<M> {
+        Letter {
+            message,
+            sent: self.traffic().clock().now(),
+            deadline: terms.deadline,
+            sender: current::with(|run| run.map(|run| run.node().path().clone())),
+            caller: terms.caller,
+            crashes: 0,
+        }
+    }
+
+    #[inline]
+    fn track(&self, before: u64) {
+        if before > 0 {
+            self.ledger().tracked.sent(before, self.traffic().clock());
+        }
+    }
+
+    fn bury<M: Message>(&self, message: M) {
+        Ledger::count_shared(&self.ledger().dead);
+        let obituary = Obituary {
+            target: self.node().path().clone(),
+            message_type: std::any::type_name::<M>(),
+            reason: DeadReason::Overflow,
+            sender: current::with(|run| run.map(|run| run.node().path().clone())),
+            age: None,
+            crashes: 0,
+            messages: 1,
+        };
+        let place = Arc::downgrade(self.node());
+        let content: Box<dyn Replay> = Box::new(Kept { message, place });
+        self.traffic().dead_letters().add(obituary, Some(content));
+    }
+}
+
+impl Room<'_> {
+    /// Sends the message; `terms` are asked for when it gets an envelope.
+    ///
+    /// # Errors
+    ///
+    /// [`Undelivered`] gives the message back.
+    pub fn send<M: Message>(
+        mut self,
+        message: M,
+        terms: impl FnOnce() -> Terms,
+    ) -> Result<(), Undelivered<M>> {
+        match self.run.way::<M>() {
+            Way::Plain => {
+                self.is_used = true;
+                self.run.hand_over(message)
+            }
+            Way::Mail(letterbox) => {
+                self.is_used = true;
+                let letter = self.run.letter(message, terms());
+                letterbox
+                    .hand_over(self.run.cell(), letter)
+                    .map_err(|(_, message)| Undelivered::Ended(message))
+            }
+            Way::None => Err(Undelivered::WrongType(message)),
+        }
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if !self.is_used {
+            self.run.ledger().come_back(self.intake);
+        }
+    }
+}
+
+impl<M> Undelivered<M> {
+    /// Returns the message.
+    #[must_use]
+    pub fn into_inner(self) -> M {
+        match self {
+            Self::Full(message) | Self::Ended(message) | Self::WrongType(message) => message,
+        }
+    }
+}
+
+impl<M> fmt::Display for Undelivered<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "the mailbox is full",
+            Self::Ended(_) => "the run has ended",
+            Self::WrongType(_) => "the actor takes another type of message",
+        })
+    }
+}
+
+impl<M> fmt::Debug for Undelivered<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Undelivered({self})")
+    }
+}
+
+impl<M> std::error::Error for Undelivered<M> {}
+
+impl fmt::Debug for Room<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Room").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,4 @@
+//! What becomes of messages: mailboxes, envelopes, deadlines, cycles and the books.
+
+mod mail;
+mod support;
