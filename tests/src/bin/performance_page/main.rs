@@ -1,5 +1,6 @@
 //! Writes what the benchmarks measured into `docs/performance.md`, between the markers of each section there.
 
+mod messages;
 mod numbers;
 mod protected;
 mod supervision;
@@ -22,12 +23,13 @@ type Section = (
     fn(&Figures) -> Result<String, std::fmt::Error>,
 );
 
-const SECTIONS: [Section; 3] = [
+const SECTIONS: [Section; 4] = [
     (
         "supervision",
         &["supervision", "memory"],
         supervision::tables,
     ),
+    ("messages", &["messages"], messages::tables),
     ("guard", &["guard"], protected::guard),
     (
         "parts",
