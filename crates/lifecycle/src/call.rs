@@ -36,7 +36,7 @@ pin_project! {
 
 /// Makes the call; `make` may panic as well, or give the result itself where there is nothing to call.
 pub(crate) fn call<F, T, U, Then>(
-    mut run: Option<Arc<Incarnation>>,
+    run: Option<Arc<Incarnation>>,
     make: impl FnOnce() -> Result<F, T>,
     then: Then,
 ) -> Call<F, T, Then>
@@ -44,16 +44,15 @@ where
     F: Future<Output = T>,
     Then: FnOnce(std::thread::Result<T>, Option<Arc<Incarnation>>) -> U,
 {
-    let made = on_behalf_of(&mut run, make);
-    let inner = match made {
-        Ok(Ok(future)) => Inner::Made { future },
-        Ok(Err(result)) => Inner::Done {
+    let make = || match make() {
+        Ok(future) => Inner::Made { future },
+        Err(result) => Inner::Done {
             result: Some(Ok(result)),
         },
-        Err(payload) => Inner::Done {
-            result: Some(Err(payload)),
-        },
     };
+    let inner = catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|payload| Inner::Done {
+        result: Some(Err(payload)),
+    });
     Call {
         inner,
         run,

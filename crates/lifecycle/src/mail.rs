@@ -9,7 +9,7 @@ use std::time::Duration;
 use ractor::Message;
 
 use crate::mailbox::letterbox::Letterbox;
-use crate::{ActorPath, Moment};
+use crate::{ActorPath, Moment, current};
 
 /// A message in its envelope: what an actor takes that says `type Msg = Mail<M>`.
 ///
@@ -65,7 +65,7 @@ pub(crate) enum Stage {
     /// On its way to fetch the message that is first in the letterbox.
     Claim,
     /// In hand; with its number.
-    InHand(u64),
+    InHand(u32),
 }
 
 /// A message and what is written on its envelope.
@@ -73,9 +73,20 @@ pub(crate) struct Letter<M> {
     pub(crate) message: M,
     pub(crate) sent: Moment,
     pub(crate) deadline: Moment,
-    pub(crate) sender: Option<ActorPath>,
-    pub(crate) caller: Option<Caller>,
+    /// Of what was sent by an actor, and of calls. One word, since each word is moved a dozen times on the way.
+    pub(crate) origin: Option<Caller>,
     pub(crate) crashes: u32,
+}
+
+impl<M> Letter<M> {
+    /// Returns who waits for an answer.
+    pub(crate) fn caller(&self) -> Option<&Caller> {
+        self.origin.as_ref().filter(|it| it.0.is_call)
+    }
+
+    pub(crate) fn sender(&self) -> Option<&ActorPath> {
+        self.origin.as_ref()?.0.sender.as_ref()
+    }
 }
 
 impl<M: Message> Mail<M> {
@@ -111,13 +122,13 @@ impl<M: Message> Mail<M> {
     /// Says whether this is a call whose caller no longer waits for the answer.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
-        self.letter().caller.as_ref().is_some_and(Caller::is_gone)
+        self.letter().caller().is_some_and(Caller::is_gone)
     }
 
     /// Says whether this is a call: somebody waits for an answer.
     #[must_use]
     pub fn is_call(&self) -> bool {
-        self.letter().caller.is_some()
+        self.letter().caller().is_some()
     }
 
     /// Returns at how many crashes in a row it was in hand.
@@ -129,7 +140,7 @@ impl<M: Message> Mail<M> {
     /// Returns which actor of the tree sent it; `None` for one from outside.
     #[must_use]
     pub fn sender(&self) -> Option<&ActorPath> {
-        self.letter().sender.as_ref()
+        self.letter().sender()
     }
 
     /// Returns how long ago it was sent; zero for an actor's own.
@@ -147,8 +158,7 @@ impl<M: Message> From<M> for Mail<M> {
                 message,
                 sent: Moment::default(),
                 deadline: Moment::NEVER,
-                sender: None,
-                caller: None,
+                origin: None,
                 crashes: 0,
             }),
             home: None,
@@ -194,31 +204,65 @@ impl<M: Message> fmt::Debug for Mail<M> {
     }
 }
 
-/// The two ends of a call, as far as its message needs to know of the other.
-#[derive(Clone, Debug, Default)]
-pub struct Caller(Arc<AtomicU8>);
+/// Where a message comes from: of a call, the two ends as far as each needs to know of the other.
+#[derive(Clone, Debug)]
+pub struct Caller(Arc<Slip>);
+
+#[derive(Debug)]
+struct Slip {
+    flags: AtomicU8,
+    is_call: bool,
+    sender: Option<ActorPath>,
+}
 
 const GONE: u8 = 1;
 const TAKEN: u8 = 2;
 
 impl Caller {
+    /// Notes a call by the actor whose handler is being run on this thread, or by nobody of the tree.
+    #[must_use]
+    pub fn new() -> Self {
+        let sender = current::with(|run| run.map(|run| run.node().path().clone()));
+        Self::of(true, sender)
+    }
+
+    /// Notes who sends a message that nobody waits for; nothing for one from outside.
+    pub(crate) fn sender() -> Option<Self> {
+        let sender = current::with(|run| run.map(|run| run.node().path().clone()));
+        sender.map(|it| Self::of(false, Some(it)))
+    }
+
+    fn of(is_call: bool, sender: Option<ActorPath>) -> Self {
+        Self(Arc::new(Slip {
+            flags: AtomicU8::new(0),
+            is_call,
+            sender,
+        }))
+    }
+
     /// The caller waits no longer: its message need not be handled any more.
     pub fn leave(&self) {
-        self.0.fetch_or(GONE, AcqRel);
+        self.0.flags.fetch_or(GONE, AcqRel);
     }
 
     pub(crate) fn is_gone(&self) -> bool {
-        self.0.load(Acquire) & GONE != 0
+        self.0.flags.load(Acquire) & GONE != 0
     }
 
     /// Its message is in hand, and goes down with the run that has it.
     pub(crate) fn take(&self) {
-        self.0.fetch_or(TAKEN, AcqRel);
+        self.0.flags.fetch_or(TAKEN, AcqRel);
     }
 
     /// Says whether the message has been taken in hand.
     #[must_use]
     pub fn is_taken(&self) -> bool {
-        self.0.load(Acquire) & TAKEN != 0
+        self.0.flags.load(Acquire) & TAKEN != 0
+    }
+}
+
+impl Default for Caller {
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -93,7 +93,7 @@ pub struct Node {
 #[derive(Default)]
 struct Detail {
     /// Behind the lock, since each run enters and leaves once: a cell that is read without one costs ten times as much
-    /// to write. Who reads often remembers what it saw, see [`Latest`](crate::Latest).
+    /// to write. Who reads often remembers what it saw, and asks by [`Node::is_occupied_by`].
     current: Option<Arc<Incarnation>>,
     spec: Option<(ChildKind, Restart, Shutdown)>,
     /// Most leaves have none; boxed by itself, since the rest is not looked at when one ends.
@@ -189,6 +189,14 @@ impl Node {
         self.occupant() != 0
     }
 
+    /// Says whether this run is the one that is alive now.
+    #[inline]
+    #[must_use]
+    pub fn is_occupied_by(&self, run: &Incarnation) -> bool {
+        self.occupant() == run.number()
+    }
+
+    #[inline]
     pub(crate) fn occupant(&self) -> u64 {
         self.occupant.load(Acquire)
     }

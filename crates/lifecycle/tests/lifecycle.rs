@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use perennial_lifecycle::{
-    Child, ChildKey, Exit, ExitReason, Incarnation, Latest, Node, ParentLink, Scope, StartContext,
+    Child, ChildKey, Exit, ExitReason, Incarnation, Node, ParentLink, Scope, StartContext,
     StartError,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -245,22 +245,6 @@ async fn life_11_an_answer_is_not_waited_for_beyond_the_end_of_the_run() {
     let (port, mut answer) = oneshot::channel::<u32>();
     port.send(2).unwrap();
     assert_eq!(run.answer(&mut answer).await, Some(2), "given in time");
-}
-
-#[tokio::test]
-async fn whoever_remembers_a_run_sees_its_end_and_its_successor() {
-    let parent = Parent::new();
-    let latest = Latest::new(Arc::clone(&parent.node));
-    assert!(latest.current().is_none(), "nothing has lived there");
-    for number in 1..=3 {
-        let run = parent.running(Setup::default()).await;
-        for _ in 0..2 {
-            assert!(Arc::ptr_eq(&latest.current().unwrap(), &run));
-        }
-        run.kill();
-        run.ended().await;
-        assert!(latest.current().is_none(), "#{number} has ended");
-    }
 }
 
 #[tokio::test]

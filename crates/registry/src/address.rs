@@ -1,13 +1,13 @@
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use perennial_lifecycle::{ActorName, ActorPath, Incarnation, Monitor, Terms, Traffic};
 use ractor::{Message, RpcReplyPort};
 
 use crate::dispatch::{self, Target};
-use crate::slot::Slot;
+use crate::slot::{Held, Slot};
 use crate::watch::NameWatch;
 use crate::{CallError, CastError, Refusal, ResolveError, WhenDown};
 
@@ -15,6 +15,9 @@ use crate::{CallError, CastError, Refusal, ResolveError, WhenDown};
 pub struct Address<M> {
     slot: Arc<Slot>,
     when_down: Option<WhenDown>,
+    /// The first run that it met: while that lives, sending takes no look at what the name leads to. `None` for one that
+    /// is made for a single message.
+    first: Option<OnceLock<Held>>,
     message: PhantomData<fn(M)>,
 }
 
@@ -36,6 +39,17 @@ impl<M: Message> Address<M> {
         Self {
             slot,
             when_down,
+            first: Some(OnceLock::new()),
+            message: PhantomData,
+        }
+    }
+
+    /// Makes one for a single message.
+    pub(crate) fn passing(slot: Arc<Slot>, when_down: Option<WhenDown>) -> Self {
+        Self {
+            slot,
+            when_down,
+            first: None,
             message: PhantomData,
         }
     }
@@ -56,7 +70,7 @@ impl<M: Message> Address<M> {
     /// Returns the run of the actor that is alive now.
     #[must_use]
     pub fn incarnation(&self) -> Option<Arc<Incarnation>> {
-        self.slot.node.load().as_ref()?.place.current()
+        self.slot.node.load().as_ref()?.node().current()
     }
 
     /// Returns the run that is alive now with its epoch.
@@ -158,7 +172,7 @@ impl<M: Message> Target<M> for Address<M> {
         terms: impl FnOnce() -> Terms,
         meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
     ) -> Result<R, CastError<M>> {
-        self.slot.deliver(message, terms, meet)
+        self.slot.deliver(self.first.as_ref(), message, terms, meet)
     }
 
     fn full(&self) -> Option<Arc<Incarnation>> {
@@ -179,6 +193,7 @@ impl<M> Clone for Address<M> {
         Self {
             slot: Arc::clone(&self.slot),
             when_down: self.when_down,
+            first: self.first.clone(),
             message: PhantomData,
         }
     }

@@ -1,7 +1,7 @@
 //! The way of one message, be it to an address or to a group.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use perennial_lifecycle::{
 };
 use ractor::{Message, RpcReplyPort};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tracing::Instrument as _;
 
-use crate::policy::{WhenDown, after};
+use crate::policy::{FAR, WhenDown, after};
 use crate::{CallError, CastError, Refusal, event};
 
 /// How long a call waits to hear why its callee dropped the reply port: the end of an actor is recorded a
@@ -108,24 +108,28 @@ async fn try_call<M: Message, T: Send + 'static>(
     let (reply, mut answer) = oneshot::channel();
     let message = make(reply.into());
     let traffic = target.traffic();
-    let now = traffic.clock().now();
+    let clock = traffic.clock();
+    let now = clock.recent();
     // Made inside a handler: by whom, and how long its own message has left.
     let caller = Incarnation::current();
     let caller = caller
         .as_ref()
         .filter(|it| Arc::ptr_eq(it.traffic(), traffic));
     let own = caller.map_or(Moment::NEVER, |it| it.deadline_in_hand());
-    let deadline = now.after(timeout).min(own);
-    let checked = match own <= now {
-        true => Err(Refusal::Expired {
-            name: target.name().clone(),
-        }),
-        false => target.admit(),
+    let checked = if own <= now {
+        let name = target.name().clone();
+        Err(Refusal::Expired { name })
+    } else {
+        target.admit()
     };
     if let Err(refusal) = checked {
         return Err(CastError { message, refusal }.into());
     }
-    let ticket = Ticket(Caller::default());
+    // Never early, though the reading may be late; the exact time is asked for when something has to be waited for.
+    let deadline = now.after(timeout).after(clock.grain()).min(own);
+    let until = OnceLock::new();
+    let until = || *until.get_or_init(|| Instant::now() + timeout.min(clock.until(own)).min(FAR));
+    let ticket = Ticket(Caller::new());
     let terms = || Terms {
         deadline,
         caller: Some(ticket.0.clone()),
@@ -147,7 +151,6 @@ async fn try_call<M: Message, T: Send + 'static>(
         };
         Ok((Arc::clone(run), waiting))
     };
-    let until = || Instant::now() + traffic.clock().until(deadline);
     let (callee, waiting) = deliver_by(target, message, until, terms, meet).await?;
     let waker = waiting.as_ref().map(|(_, waker)| waker);
     let name = || target.name().clone();
@@ -157,7 +160,7 @@ async fn try_call<M: Message, T: Send + 'static>(
             tokio::select! {
                 biased;
                 answered = answer_of::<M, T>(&callee, &mut answer, waker, &ticket.0) => answered,
-                () = sleep(traffic.clock().until(deadline)) => Err(NoAnswer::Late),
+                () = sleep_until(until()) => Err(NoAnswer::Late),
             }
         }
     };
@@ -167,12 +170,10 @@ async fn try_call<M: Message, T: Send + 'static>(
             name: name(),
             reason,
         }),
-        Err(NoAnswer::Dropped) if traffic.clock().now() < deadline => {
-            Err(why_dropped(name(), &callee).await)
-        }
+        Err(NoAnswer::Dropped) if clock.now() < deadline => Err(why_dropped(name(), &callee).await),
         Err(_) => Err(CallError::TimedOut {
             name: name(),
-            timeout: timeout.min(deadline.since(now)),
+            timeout: timeout.min(own.since(now)),
         }),
     }
 }

@@ -89,9 +89,9 @@ impl Registry {
     ///
     /// [`CastError`] hands the message back.
     pub fn cast<M: Message>(&self, name: Name<M>, message: M) -> Result<(), CastError<M>> {
-        match self.resolve(&name) {
-            Ok(address) => address.cast(message),
-            Err(ResolveError(refusal)) => {
+        match self.find(&name) {
+            Ok(slot) => Address::passing(slot, name.chosen()).cast(message),
+            Err(refusal) => {
                 event::refused(&refusal);
                 Err(CastError { message, refusal })
             }
@@ -113,9 +113,12 @@ impl Registry {
         make: impl FnOnce(RpcReplyPort<T>) -> M,
         timeout: Duration,
     ) -> Result<T, CallError<M>> {
-        match self.resolve(&name) {
-            Ok(address) => address.call(make, timeout).await,
-            Err(ResolveError(refusal)) => {
+        match self.find(&name) {
+            Ok(slot) => {
+                let address = Address::passing(slot, name.chosen());
+                address.call(make, timeout).await
+            }
+            Err(refusal) => {
                 event::refused(&refusal);
                 // Nobody will answer, and nothing is sent: the message is made to be given back.
                 let (reply, _) = oneshot::channel();
@@ -132,21 +135,26 @@ impl Registry {
     /// [`ResolveError`] when no actor was started under the name, when it takes another type, or when the name is one
     /// of another tree.
     pub fn resolve<M: Message>(&self, name: &Name<M>) -> Result<Address<M>, ResolveError> {
+        let slot = self.find(name)?;
+        Ok(Address::new(slot, name.chosen()))
+    }
+
+    fn find<M: Message>(&self, name: &Name<M>) -> Result<Arc<Slot>, Refusal> {
         self.check_tree(name)?;
         let unknown = || Refusal::Unknown {
             name: name.to_actor_name(),
         };
         let slot = match self.0.slots.get(name.as_actor_name()) {
             Some(slot) => Arc::clone(&slot),
-            None => return Err(unknown().into()),
+            None => return Err(unknown()),
         };
         if !slot.surely_takes::<M>() {
             if slot.node.load().is_none() {
-                return Err(unknown().into());
+                return Err(unknown());
             }
             slot.check_type::<M>()?;
         }
-        Ok(Address::new(slot, name.chosen()))
+        Ok(slot)
     }
 
     /// Watches the named actor, as [`Node::monitor`] does: one that runs, is gone, or failed to start.
@@ -236,13 +244,13 @@ impl Registry {
     ///
     /// The actor need not have been started yet.
     pub fn set_gate(&self, name: &ActorName, gate: Box<dyn Gate>) {
-        self.slot(name).gate.store(Some(Arc::new(gate)));
+        self.slot(name).set_gate(Some(gate));
     }
 
     /// Takes the gate before a name away.
     pub fn clear_gate(&self, name: &ActorName) {
         if let Some(slot) = self.0.slots.get(name) {
-            slot.gate.store(None);
+            slot.set_gate(None);
         }
     }
 

@@ -41,7 +41,7 @@ impl WhenDown {
 }
 
 /// Far enough away: the longest time that is kept apart from none at all.
-const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
+pub(crate) const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
 
 /// Returns the moment that is so far away, which is never beyond what the clock can show.
 pub(crate) fn after(time: Duration) -> Instant {

@@ -1,12 +1,12 @@
 use std::any::TypeId;
 use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use perennial_lifecycle::{
-    ActorName, ActorPath, ChildState, Incarnation, Latest, Mail, MessageType, NameTaken, Node,
-    Terms, Traffic, Undelivered,
+    ActorName, ActorPath, ChildState, Incarnation, Mail, MessageType, NameTaken, Node, Terms,
+    Traffic, Undelivered,
 };
 use ractor::{ActorStatus, Message};
 use tokio::time::Instant;
@@ -55,6 +55,10 @@ pub(crate) struct Slot {
     ///
     /// First, so that it lies beside the count of the slot's handles, which resolving changes: one line of memory.
     takes: AtomicU64,
+    /// Counts, by twos, to what the name leads; odd while a gate stands before it. One look says both.
+    version: AtomicU64,
+    /// The run that was found last, for all who have none of their own.
+    seen: ArcSwapOption<Held>,
     pub(crate) node: ArcSwapOption<Bound>,
     pub(crate) gate: ArcSwapOption<Box<dyn Gate>>,
     pub(crate) name: ActorName,
@@ -65,9 +69,29 @@ pub(crate) struct Slot {
     before: AtomicU64,
 }
 
+/// A run that was found, and to what the name led then.
+#[derive(Clone)]
+pub(crate) struct Held {
+    run: Arc<Incarnation>,
+    version: u64,
+}
+
+impl Held {
+    /// Says whether this is whom the name leads to now.
+    #[inline]
+    fn is_present(&self, slot: &Slot) -> bool {
+        // The run is entered after the name leads to its place, and left before the name leads elsewhere.
+        slot.version.load(Acquire) | GATED == self.version | GATED
+            && self.run.node().is_occupied_by(&self.run)
+    }
+}
+
+/// The bit of a version that says that a gate stands before the name.
+const GATED: u64 = 1;
+
 /// The actor's place, and what it takes.
 pub(crate) struct Bound {
-    pub(crate) place: Latest,
+    node: Arc<Node>,
     pub(crate) message: MessageType,
     /// What the number of a run at this place is added to: the runs of the places before.
     base: u64,
@@ -75,11 +99,11 @@ pub(crate) struct Bound {
 
 impl Bound {
     pub(crate) fn node(&self) -> &Arc<Node> {
-        self.place.node()
+        &self.node
     }
 
     pub(crate) fn present(&self) -> Option<Present> {
-        let run = self.place.current()?;
+        let run = self.node.current()?;
         Some(Present {
             epoch: self.base + run.number(),
             path: self.node().path().clone(),
@@ -99,6 +123,8 @@ impl Slot {
             name,
             node: ArcSwapOption::empty(),
             takes: AtomicU64::new(0),
+            version: AtomicU64::new(0),
+            seen: ArcSwapOption::empty(),
             gate: ArcSwapOption::empty(),
             common,
             hub: Mutex::new(None),
@@ -127,7 +153,7 @@ impl Slot {
                 Some(bound) => bound.last_epoch(),
             };
             Some(Arc::new(Bound {
-                place: Latest::new(Arc::clone(node)),
+                node: Arc::clone(node),
                 message,
                 base,
             }))
@@ -139,6 +165,7 @@ impl Slot {
             });
         }
         self.note_type();
+        self.version.fetch_add(2, SeqCst);
         // After the place is entered, under a lock: a hub is told of it here, or it is made later and finds it.
         let hub = self.lock_hub().clone();
         if let Some(hub) = hub {
@@ -156,6 +183,8 @@ impl Slot {
     /// Leads the name nowhere; only while nobody else has the slot.
     pub(crate) fn unbind(&self) {
         if let Some(bound) = self.node.swap(None) {
+            self.version.fetch_add(2, SeqCst);
+            self.seen.store(None);
             self.note_type();
             self.before.store(bound.last_epoch(), Relaxed);
         }
@@ -222,7 +251,11 @@ impl Slot {
     }
 
     /// Asks the gate, if there is one. A message that the actor would not take does not count.
+    #[inline]
     pub(crate) fn admit<M: Message>(&self) -> Result<(), Refusal> {
+        if !self.is_gated() {
+            return Ok(());
+        }
         match &*self.gate.load() {
             None => Ok(()),
             Some(gate) => {
@@ -234,6 +267,9 @@ impl Slot {
 
     /// Asks the gate, if there is one, for whoever has looked at the type.
     pub(crate) fn admit_any(&self) -> Result<(), Refusal> {
+        if !self.is_gated() {
+            return Ok(());
+        }
         match &*self.gate.load() {
             None => Ok(()),
             Some(gate) => self.ask(gate.as_ref().as_ref()),
@@ -247,46 +283,106 @@ impl Slot {
         })
     }
 
+    /// Sets or takes away the gate.
+    pub(crate) fn set_gate(&self, gate: Option<Box<dyn Gate>>) {
+        // So that of two who set it at once the same one has both the gate and the bit.
+        let _order = self.lock_hub();
+        if gate.is_some() {
+            self.gate.store(gate.map(Arc::new));
+            self.version.fetch_or(GATED, SeqCst);
+        } else {
+            self.version.fetch_and(!GATED, SeqCst);
+            self.gate.store(None);
+        }
+    }
+
+    #[inline]
+    fn is_gated(&self) -> bool {
+        self.version.load(Acquire) & GATED != 0
+    }
+
     /// Hands the message to the actor that lives here now, without asking the gate.
+    ///
+    /// `own` is where an address keeps the first run that it meets: nearly always the one that is alive.
     #[inline]
     pub(crate) fn deliver<M: Message, R>(
         &self,
+        own: Option<&OnceLock<Held>>,
+        message: M,
+        terms: impl FnOnce() -> Terms,
+        meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
+    ) -> Result<R, CastError<M>> {
+        if let Some(held) = own.and_then(OnceLock::get)
+            && held.is_present(self)
+        {
+            return self.hand_over(&held.run, message, terms, meet);
+        }
+        if let Some(held) = &*self.seen.load()
+            && held.is_present(self)
+        {
+            if let Some(own) = own {
+                own.get_or_init(|| (**held).clone());
+            }
+            return self.hand_over(&held.run, message, terms, meet);
+        }
+        self.find_and_deliver(message, terms, meet)
+    }
+
+    #[inline]
+    fn hand_over<M: Message, R>(
+        &self,
+        run: &Arc<Incarnation>,
         message: M,
         terms: impl FnOnce() -> Terms,
         mut meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
     ) -> Result<R, CastError<M>> {
+        let met = match meet(run) {
+            Ok(met) => met,
+            Err(refusal) => return Err(CastError { message, refusal }),
+        };
+        // The run itself looks at the type: the place may have got an actor of another one at this moment.
+        let undelivered = match run.offer_on(message, terms) {
+            Ok(()) => return Ok(met),
+            Err(undelivered) => undelivered,
+        };
+        let refusal = match &undelivered {
+            Undelivered::Full(_) => self.full(run),
+            Undelivered::Ended(_) => self.not_running(run.node()),
+            Undelivered::WrongType(_) => self.wrong_type::<M>(run.message_type()),
+        };
+        let message = undelivered.into_inner();
+        Err(CastError { message, refusal })
+    }
+
+    /// Looks for the run from scratch, and remembers it.
+    #[cold]
+    fn find_and_deliver<M: Message, R>(
+        &self,
+        message: M,
+        terms: impl FnOnce() -> Terms,
+        meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
+    ) -> Result<R, CastError<M>> {
+        // Before the look: what is found may be out of date by then, and is never taken for newer than it is.
+        let version = self.version.load(Acquire);
         let bound = self.node.load();
         let Some(bound) = &*bound else {
             let name = self.name.clone();
             let refusal = Refusal::Unknown { name };
             return Err(CastError { message, refusal });
         };
-        bound.place.with_current(|current| {
-            let Some(run) = current else {
-                let refusal = if takes::<M>(bound.message) {
-                    self.not_running(bound.node())
-                } else {
-                    self.wrong_type::<M>(bound.message)
-                };
-                return Err(CastError { message, refusal });
+        let Some(run) = bound.node().current() else {
+            // It holds what it saw for no longer than that lives.
+            self.seen.store(None);
+            let refusal = if takes::<M>(bound.message) {
+                self.not_running(bound.node())
+            } else {
+                self.wrong_type::<M>(bound.message)
             };
-            let met = match meet(run) {
-                Ok(met) => met,
-                Err(refusal) => return Err(CastError { message, refusal }),
-            };
-            // The run itself looks at the type: the place may have got an actor of another one at this moment.
-            let undelivered = match run.offer_on(message, terms) {
-                Ok(()) => return Ok(met),
-                Err(undelivered) => undelivered,
-            };
-            let refusal = match &undelivered {
-                Undelivered::Full(_) => self.full(run),
-                Undelivered::Ended(_) => self.not_running(bound.node()),
-                Undelivered::WrongType(_) => self.wrong_type::<M>(run.message_type()),
-            };
-            let message = undelivered.into_inner();
-            Err(CastError { message, refusal })
-        })
+            return Err(CastError { message, refusal });
+        };
+        let held = Held { run, version };
+        self.seen.store(Some(Arc::new(held.clone())));
+        self.hand_over(&held.run, message, terms, meet)
     }
 
     pub(crate) fn full(&self, run: &Incarnation) -> Refusal {
@@ -297,7 +393,7 @@ impl Slot {
     }
 
     pub(crate) fn present(&self) -> Option<Arc<Incarnation>> {
-        self.node.load().as_ref()?.place.current()
+        self.node.load().as_ref()?.node.current()
     }
 
     pub(crate) fn count_refused(&self) {

@@ -4,7 +4,7 @@ use std::any::{Any, TypeId};
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry, HashMap};
 use std::hash::Hash;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use ractor::{ActorCell, Message};
@@ -37,9 +37,9 @@ pub(crate) struct Letterbox<M: Message> {
     down: Mutex<Option<Letter<M>>>,
     is_down: AtomicBool,
     /// The number of the message in hand, 0 for none. Only the actor's own task writes here.
-    in_hand: AtomicU64,
+    in_hand: AtomicU32,
     /// How many numbers were given.
-    numbers: AtomicU64,
+    numbers: AtomicU32,
     deadline: AtomicU64,
 }
 
@@ -113,8 +113,8 @@ impl<M: Message> Letterbox<M> {
             }),
             down: Mutex::new(None),
             is_down: AtomicBool::new(false),
-            in_hand: AtomicU64::new(0),
-            numbers: AtomicU64::new(0),
+            in_hand: AtomicU32::new(0),
+            numbers: AtomicU32::new(0),
             deadline: AtomicU64::new(Moment::NEVER.as_nanos()),
         })
     }
@@ -240,7 +240,7 @@ impl<M: Message> Letterbox<M> {
     }
 
     /// Puts the letter down that was in hand: its handler has dropped it without taking it out.
-    pub(crate) fn put_down(&self, number: u64, letter: Letter<M>) {
+    pub(crate) fn put_down(&self, number: u32, letter: Letter<M>) {
         if self.in_hand.load(Relaxed) != number {
             // It was put away for later and is counted as handled.
             return;
@@ -265,11 +265,10 @@ impl<M: Message> Letterbox<M> {
             _ => &self.ledger.dead,
         };
         Ledger::count_shared(counter);
+        let (is_call, sender) = (letter.caller().is_some(), letter.sender().cloned());
         let Letter {
             message,
             sent,
-            sender,
-            caller,
             crashes,
             ..
         } = letter;
@@ -284,9 +283,10 @@ impl<M: Message> Letterbox<M> {
         };
         let place = Weak::clone(&self.place);
         // Of a call only what is known of it: its caller hears at once that the answer will not come.
-        let content: Option<Box<dyn Replay>> = match caller {
-            None => Some(Box::new(Kept { message, place })),
-            Some(_) => None,
+        let content: Option<Box<dyn Replay>> = if is_call {
+            None
+        } else {
+            Some(Box::new(Kept { message, place }))
         };
         self.traffic.dead_letters().add(obituary, content);
     }
@@ -348,16 +348,17 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
             return Opened::Skip;
         };
         self.intake.take();
-        let is_gone = letter.caller.as_ref().is_some_and(Caller::is_gone);
+        let is_gone = letter.caller().is_some_and(Caller::is_gone);
         if letter.deadline <= now || is_gone {
             Ledger::count(&self.ledger.expired);
             mail.home = None;
             return Opened::Skip;
         }
-        if let Some(caller) = &letter.caller {
+        if let Some(caller) = letter.caller() {
             caller.take();
         }
-        let number = self.numbers.load(Relaxed) + 1;
+        // Never 0; that one comes again after four thousand million messages does no harm.
+        let number = self.numbers.load(Relaxed).checked_add(1).unwrap_or(1);
         self.numbers.store(number, Relaxed);
         self.in_hand.store(number, Relaxed);
         self.deadline.store(letter.deadline.as_nanos(), Relaxed);
@@ -375,7 +376,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
     fn crashed(&self) {
         let letter = self.pick_up();
         self.in_hand.store(0, Relaxed);
-        let Some(mut letter) = letter.filter(|it| it.caller.is_none()) else {
+        let Some(mut letter) = letter.filter(|it| it.caller().is_none()) else {
             Ledger::count_shared(&self.ledger.failed);
             return;
         };

@@ -205,10 +205,9 @@ impl Incarnation {
     fn letter<M>(&self, message: M, terms: Terms) -> Letter<M> {
         Letter {
             message,
-            sent: self.traffic().clock().now(),
+            sent: self.traffic().clock().recent(),
             deadline: terms.deadline,
-            sender: current::with(|run| run.map(|run| run.node().path().clone())),
-            caller: terms.caller,
+            origin: terms.caller.or_else(Caller::sender),
             crashes: 0,
         }
     }

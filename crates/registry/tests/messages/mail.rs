@@ -9,7 +9,11 @@ async fn msg_1_what_waits_at_a_crash_is_handled_by_the_next_run_in_order() {
     let it = Fixture::start(Mailbox::default().poison_after(1)).await;
     it.block().await;
     for n in 0..10 {
-        let job = if n % 3 == 0 { Job::Fail(n) } else { Job::Write(n) };
+        let job = if n % 3 == 0 {
+            Job::Fail(n)
+        } else {
+            Job::Write(n)
+        };
         it.registry.cast(SCRIBE, job).unwrap();
     }
     it.desk.go.notify_one();
