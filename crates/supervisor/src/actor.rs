@@ -5,6 +5,7 @@ mod calls;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt as _;
 use perennial_lifecycle::{
     Child, ChildKey, ChildSpec, ChildState, Exit, ExitReason, Incarnation, Node, ReportContext,
     Restart, Scope, StartContext, StartError,
@@ -107,41 +108,10 @@ impl Actor for SupervisorActor {
         message: SupervisorMsg,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        // An answer that nobody waits for any more is dropped: the caller gave up.
         match message {
             SupervisorMsg::Ended { key, run, at } => state.child_ended(key, &run, at).await?,
-            SupervisorMsg::Retry(key) => state.retry(key).await?,
-            SupervisorMsg::Due(key, ticket) => state.due(key, ticket).await,
-            SupervisorMsg::Stuck(key, run) => state.replace_stuck(key, &run).await?,
-            SupervisorMsg::Stop(reason) => {
-                state.stop_all().await;
-                return Err(Exit(reason).into());
-            }
-            SupervisorMsg::StartChild(spec, reply) => {
-                drop(reply.send(state.start_child(*spec).await));
-            }
-            SupervisorMsg::TerminateChild(id, reply) => {
-                drop(reply.send(state.terminate_child(&id).await));
-            }
-            SupervisorMsg::RestartChild(id, reply) => {
-                drop(reply.send(state.restart_child(&id).await));
-            }
-            SupervisorMsg::BounceChild(id, reply) => {
-                drop(reply.send(state.bounce_child(&id).await));
-            }
-            SupervisorMsg::ResumeChild(id, reply) => {
-                drop(reply.send(state.resume_child(&id).await));
-            }
-            SupervisorMsg::DeleteChild(id, reply) => drop(reply.send(state.delete_child(&id))),
-            SupervisorMsg::WhichChildren(reply) => drop(reply.send(state.which_children())),
-            SupervisorMsg::CountChildren(reply) => drop(reply.send(state.count_children())),
-            SupervisorMsg::ChildSpec(id, reply) => {
-                let key = state.find_child(&id);
-                let spec = key.and_then(|key| state.children.get(key));
-                drop(reply.send(spec.map(|child| child.spec.clone())));
-            }
-            // Only a handle that was made for the wrong place sends one.
-            SupervisorMsg::Dynamic(message) => refuse(message),
+            // Boxed, like all that is rare below: an end would carry the room for it from hand to hand.
+            message => state.take(message).boxed().await?,
         }
         Ok(())
     }
@@ -186,6 +156,47 @@ fn refuse(message: DynamicMsg) {
 }
 
 impl State {
+    /// Takes any message but that of an end.
+    async fn take(&mut self, message: SupervisorMsg) -> Result<(), Exit> {
+        // An answer that nobody waits for any more is dropped: the caller gave up.
+        match message {
+            SupervisorMsg::Ended { key, run, at } => self.child_ended(key, &run, at).await?,
+            SupervisorMsg::Retry(key) => self.retry(key).await?,
+            SupervisorMsg::Due(key, ticket) => self.due(key, ticket).await,
+            SupervisorMsg::Stuck(key, run) => self.replace_stuck(key, &run).await?,
+            SupervisorMsg::Stop(reason) => {
+                self.stop_all().await;
+                return Err(Exit(reason));
+            }
+            SupervisorMsg::StartChild(spec, reply) => {
+                drop(reply.send(self.start_child(*spec).await));
+            }
+            SupervisorMsg::TerminateChild(id, reply) => {
+                drop(reply.send(self.terminate_child(&id).await));
+            }
+            SupervisorMsg::RestartChild(id, reply) => {
+                drop(reply.send(self.restart_child(&id).await));
+            }
+            SupervisorMsg::BounceChild(id, reply) => {
+                drop(reply.send(self.bounce_child(&id).await));
+            }
+            SupervisorMsg::ResumeChild(id, reply) => {
+                drop(reply.send(self.resume_child(&id).await));
+            }
+            SupervisorMsg::DeleteChild(id, reply) => drop(reply.send(self.delete_child(&id))),
+            SupervisorMsg::WhichChildren(reply) => drop(reply.send(self.which_children())),
+            SupervisorMsg::CountChildren(reply) => drop(reply.send(self.count_children())),
+            SupervisorMsg::ChildSpec(id, reply) => {
+                let key = self.find_child(&id);
+                let spec = key.and_then(|key| self.children.get(key));
+                drop(reply.send(spec.map(|child| child.spec.clone())));
+            }
+            // Only a handle that was made for the wrong place sends one.
+            SupervisorMsg::Dynamic(message) => refuse(message),
+        }
+        Ok(())
+    }
+
     fn find_child(&self, id: &str) -> Option<ChildKey> {
         self.children.find(&self.parent.node, id)
     }
@@ -249,7 +260,10 @@ impl State {
         if comes_back(restart, reason) {
             let ran = child.ran(ended);
             let span = event::restart_span(&self.parent.node, child.spec.id(), reason);
-            return self.restart(key, ran).instrument(span).await;
+            if span.is_none() {
+                return self.restart(key, ran).await;
+            }
+            return self.restart(key, ran).instrument(span).boxed().await;
         }
         let significant = child.spec.is_significant();
         let node = Arc::clone(&child.node);
@@ -258,7 +272,7 @@ impl State {
         }
         if significant && self.shuts_down_by_itself() {
             self.parent.node.escalate(&node);
-            self.stop_all().await;
+            self.stop_all().boxed().await;
             return Err(Exit(ExitReason::Shutdown));
         }
         Ok(())
@@ -320,7 +334,7 @@ impl State {
             Next::Restart => self.restart_now(key).await,
             Next::Later => {}
             Next::GiveUp => {
-                self.stop_all().await;
+                self.stop_all().boxed().await;
                 return Err(Exit(ExitReason::Shutdown));
             }
         }
@@ -341,10 +355,10 @@ impl State {
             Strategy::OneForOne => {
                 self.start_again(key).await;
             }
-            Strategy::OneForAll => self.restart_group(None).await,
+            Strategy::OneForAll => self.restart_group(None).boxed().await,
             Strategy::RestForOne => {
                 let before = self.children.before(Some(key));
-                self.restart_group(before).await;
+                self.restart_group(before).boxed().await;
             }
         }
     }
