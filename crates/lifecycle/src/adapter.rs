@@ -1,10 +1,12 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use futures_util::future::Either;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tracing::Instrument as _;
 
 use crate::call::call;
-use crate::{ChildKey, EventKind, ExitReason, Incarnation, ParentLink, StartError, panic};
+use crate::{ChildKey, EventKind, ExitReason, Incarnation, ParentLink, StartError, panic, span};
 
 /// How an actor is asked to stop.
 #[derive(Clone, Copy, Debug)]
@@ -191,7 +193,8 @@ impl<A: Actor> Actor for Supervised<A> {
         SupervisedState { inner, life }: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
         let is_wanted = life.incarnation.begin_message(&mut message);
-        call(
+        let span = span::is_on().then(|| life.incarnation.span_of(&message));
+        let handled = call(
             life.lent.take(),
             || {
                 if is_wanted {
@@ -205,7 +208,11 @@ impl<A: Actor> Actor for Supervised<A> {
                 life.incarnation.end_message(verdict.is_ok());
                 verdict
             },
-        )
+        );
+        match span {
+            None => Either::Left(handled),
+            Some(span) => Either::Right(Box::pin(handled.instrument(span))),
+        }
     }
 
     fn handle_supervisor_evt(

@@ -19,7 +19,7 @@ use crate::mailbox::ledger::Ledger;
 use crate::mailbox::letterbox::{AnyLetterbox, Opened};
 use crate::mailbox::{self, Mailbox};
 use crate::traffic::Traffic;
-use crate::{DeadReason, ExitReason, MessageType, Moment, Node, StopDoor, current};
+use crate::{DeadReason, ExitReason, MessageType, Moment, Node, StopDoor, current, span};
 
 /// One run of an actor, from its start to its end.
 ///
@@ -330,6 +330,13 @@ impl Incarnation {
         }
         ledger.tracked.taken();
         true
+    }
+
+    /// Makes the span of a message that was taken.
+    pub(crate) fn span_of(&self, message: &dyn Any) -> tracing::Span {
+        let letterbox = self.letterbox.get();
+        let sender = letterbox.and_then(|it| it.span(message));
+        span::of_message(self, sender)
     }
 
     /// The message in hand was handled, or has failed.

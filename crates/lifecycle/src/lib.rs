@@ -66,6 +66,7 @@ mod quarantine;
 mod reason;
 mod ring;
 mod scope;
+mod span;
 mod spec;
 mod start;
 mod sync;

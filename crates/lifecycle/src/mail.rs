@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU8, Ordering::AcqRel, Ordering::Acquire};
 use std::time::Duration;
 
 use ractor::Message;
+use tracing::Span;
 
 use crate::mailbox::letterbox::Letterbox;
-use crate::{ActorPath, Moment, current};
+use crate::{ActorPath, Moment, current, span};
 
 /// A message in its envelope: what an actor takes that says `type Msg = Mail<M>`.
 ///
@@ -86,6 +87,11 @@ impl<M> Letter<M> {
 
     pub(crate) fn sender(&self) -> Option<&ActorPath> {
         self.origin.as_ref()?.0.sender.as_ref()
+    }
+
+    /// Returns the span that it was sent in.
+    pub(crate) fn span(&self) -> Option<&Span> {
+        self.origin.as_ref()?.0.span.as_ref()
     }
 }
 
@@ -213,6 +219,8 @@ struct Slip {
     flags: AtomicU8,
     is_call: bool,
     sender: Option<ActorPath>,
+    /// In which it was sent, while anybody traces messages.
+    span: Option<Span>,
 }
 
 const GONE: u8 = 1;
@@ -229,7 +237,7 @@ impl Caller {
     /// Notes who sends a message that nobody waits for; nothing for one from outside.
     pub(crate) fn sender() -> Option<Self> {
         let sender = current::with(|run| run.map(|run| run.node().path().clone()));
-        sender.map(|it| Self::of(false, Some(it)))
+        (sender.is_some() || span::is_on()).then(|| Self::of(false, sender))
     }
 
     fn of(is_call: bool, sender: Option<ActorPath>) -> Self {
@@ -237,6 +245,7 @@ impl Caller {
             flags: AtomicU8::new(0),
             is_call,
             sender,
+            span: span::of_sender(),
         }))
     }
 

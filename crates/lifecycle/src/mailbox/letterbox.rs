@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use ractor::{ActorCell, Message};
+use tracing::Span;
 
 use crate::dead::{Kept, Obituary, Replay};
 use crate::mail::{Caller, Letter, Stage};
@@ -68,6 +69,8 @@ pub(crate) enum Opened {
 pub(crate) trait AnyLetterbox: Any + Send + Sync {
     /// Takes a message in hand.
     fn open(&self, message: &mut dyn Any, now: Moment) -> Opened;
+    /// Returns the span in which a message was sent.
+    fn span<'a>(&self, message: &'a dyn Any) -> Option<&'a Span>;
     /// The message in hand was handled.
     fn handled(&self);
     /// The run ended with the message in hand.
@@ -364,6 +367,11 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
         self.deadline.store(letter.deadline.as_nanos(), Relaxed);
         mail.stage = Stage::InHand(number);
         Opened::Handle
+    }
+
+    fn span<'a>(&self, message: &'a dyn Any) -> Option<&'a Span> {
+        let mail = message.downcast_ref::<Mail<M>>()?;
+        mail.letter.as_ref()?.span()
     }
 
     #[inline]

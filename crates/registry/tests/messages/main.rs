@@ -1,4 +1,5 @@
 //! What becomes of messages: mailboxes, envelopes, deadlines, cycles and the books.
 
 mod mail;
+mod spans;
 mod support;

@@ -1,0 +1,48 @@
+//! The spans of messages.
+
+use std::sync::{Arc, Mutex};
+
+use perennial_lifecycle::Mailbox;
+use tracing::span::{Attributes, Id};
+use tracing::{Instrument as _, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::support::Fixture;
+
+/// What was told of spans: the name of each with its parent's, and whom one follows from.
+#[derive(Clone, Default)]
+struct Told {
+    made: Arc<Mutex<Vec<(&'static str, Option<&'static str>)>>>,
+    follows: Arc<Mutex<Vec<(&'static str, &'static str)>>>,
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Told {
+    fn on_new_span(&self, _: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let span = context.span(id).unwrap();
+        let parent = span.parent().map(|it| it.name());
+        self.made.lock().unwrap().push((span.name(), parent));
+    }
+
+    fn on_follows_from(&self, id: &Id, follows: &Id, context: Context<'_, S>) {
+        let name = |id| context.span(id).unwrap().name();
+        self.follows.lock().unwrap().push((name(id), name(follows)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_30_the_span_of_a_message_is_a_root_that_follows_from_its_sender_and_its_actor() {
+    let told = Told::default();
+    let subscriber = tracing_subscriber::registry().with(told.clone());
+    let _on = tracing::subscriber::set_default(subscriber);
+    let it = Fixture::start(Mailbox::default()).await;
+    it.notes().instrument(tracing::info_span!("request")).await;
+
+    let made = told.made.lock().unwrap().clone();
+    assert!(made.contains(&("actor.call", Some("request"))), "{made:?}");
+    assert!(made.contains(&("actor.message", None)), "{made:?}");
+    let follows = told.follows.lock().unwrap().clone();
+    for of in ["Actor", "actor.call"] {
+        assert!(follows.contains(&("actor.message", of)), "{follows:?}");
+    }
+}
