@@ -16,6 +16,8 @@ mod pages {
     struct Configuration;
     #[doc = include_str!("../../docs/getting-started.md")]
     struct GettingStarted;
+    #[doc = include_str!("../../docs/messaging.md")]
+    struct Messaging;
     #[doc = include_str!("../../docs/otp.md")]
     struct Otp;
 }

@@ -203,9 +203,11 @@ impl<A: Actor> Actor for Supervised<A> {
                 drop(message);
                 Err(Ok(()))
             },
-            |result, lent| {
+            move |result, lent| {
                 let verdict = life.back(lent).judge(result);
-                life.incarnation.end_message(verdict.is_ok());
+                if is_wanted {
+                    life.incarnation.end_message(verdict.is_ok());
+                }
                 verdict
             },
         );

@@ -102,6 +102,17 @@ struct Ring {
     next: u64,
 }
 
+impl Ring {
+    /// Puts one back where it was, unless there is no room any more: returns what is forgotten.
+    fn put_back(&mut self, entry: Entry) -> Option<Entry> {
+        let id = entry.letter.id;
+        let at = self.letters.partition_point(|it| it.letter.id < id);
+        self.letters.insert(at, entry);
+        let surplus = self.letters.len() > self.capacity;
+        surplus.then(|| self.letters.pop_front()).flatten()
+    }
+}
+
 struct Entry {
     letter: DeadLetter,
     content: Option<Box<dyn Replay>>,
@@ -212,15 +223,14 @@ impl DeadLetters {
     ///
     /// [`ReplayError`]; the letter is still there, unless it is unknown.
     pub fn replay(&self, id: u64) -> Result<(), ReplayError> {
-        let (at, letter, content) = self.take_content(id)?;
+        let (letter, content) = self.take_content(id)?;
         // Without the lock: the message may be dropped on the way, and that is foreign code.
         let Err((content, error)) = content.replay() else {
             return Ok(());
         };
-        let mut ring = self.lock();
-        let at = at.min(ring.letters.len());
         let content = Some(content);
-        ring.letters.insert(at, Entry { letter, content });
+        let forgotten = self.lock().put_back(Entry { letter, content });
+        drop(forgotten);
         Err(error)
     }
 
@@ -231,12 +241,12 @@ impl DeadLetters {
     /// [`ReplayError::Unknown`] and [`ReplayError::NotKept`]; [`ReplayError::OtherType`] when it is no `M`: then it is
     /// gone all the same.
     pub fn take<M: Message>(&self, id: u64) -> Result<M, ReplayError> {
-        let (_, _, content) = self.take_content(id)?;
+        let (_, content) = self.take_content(id)?;
         let message = content.into_any().downcast::<M>();
         message.map(|it| *it).map_err(|_| ReplayError::OtherType)
     }
 
-    fn take_content(&self, id: u64) -> Result<(usize, DeadLetter, Box<dyn Replay>), ReplayError> {
+    fn take_content(&self, id: u64) -> Result<(DeadLetter, Box<dyn Replay>), ReplayError> {
         let mut ring = self.lock();
         let at = ring.letters.iter().position(|it| it.letter.id == id);
         let at = at.ok_or(ReplayError::Unknown)?;
@@ -245,7 +255,7 @@ impl DeadLetters {
         }
         let Entry { letter, content } = ring.letters.remove(at).ok_or(ReplayError::Unknown)?;
         let content = content.ok_or(ReplayError::NotKept)?;
-        Ok((at, letter, content))
+        Ok((letter, content))
     }
 
     /// Follows the dead letters from now on.
@@ -363,6 +373,33 @@ mod tests {
         for id in 0..3 {
             assert_eq!(news.next().await.unwrap().unwrap().id, id);
         }
+    }
+
+    #[test]
+    fn a_letter_that_comes_back_late_has_its_place_if_there_is_room() {
+        let dead = DeadLetters::new();
+        dead.set_capacity(2);
+        let dead = &dead;
+        let back = |id: u64| {
+            let (letter, content) = dead.take_content(id).unwrap();
+            let content = Some(content);
+            move || {
+                dead.lock()
+                    .put_back(Entry { letter, content })
+                    .map(|it| it.letter.id)
+            }
+        };
+        for message in 0..2 {
+            dead.add(obituary(DeadReason::Overflow), kept(message));
+        }
+        // Meanwhile others have come.
+        let ids = || dead.list().iter().map(|it| it.id).collect::<Vec<_>>();
+        let second = back(1);
+        dead.add(obituary(DeadReason::Overflow), kept(2));
+        assert_eq!((second(), ids()), (Some(0), vec![1, 2]));
+        let first = back(1);
+        dead.add(obituary(DeadReason::Overflow), kept(3));
+        assert_eq!((first(), ids()), (Some(1), vec![2, 3]));
     }
 
     #[test]

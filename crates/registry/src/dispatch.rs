@@ -10,6 +10,7 @@ use perennial_lifecycle::{
 };
 use ractor::{Message, RpcReplyPort};
 use tokio::sync::oneshot;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tracing::Instrument as _;
 
@@ -144,7 +145,7 @@ async fn try_call<M: Message, T: Send + 'static>(
                 let waiting = wait_for(traffic, caller, run, target)?;
                 // Before the message goes, so that the answer itself ends the wait: see `Waiting::waker`.
                 let waker = waiting.waker(waker);
-                drop(Pin::new(&mut answer).poll(&mut Context::from_waker(&waker)));
+                drop(poll_waiting(&mut answer, &waker));
                 Some((waiting, waker))
             }
             _ => None,
@@ -239,8 +240,17 @@ fn poll_answer<T>(
 ) -> Poll<Result<T, oneshot::error::RecvError>> {
     match waker {
         None => Pin::new(answer).poll(cx),
-        Some(waker) => Pin::new(answer).poll(&mut Context::from_waker(waker)),
+        Some(waker) => poll_waiting(answer, waker),
     }
+}
+
+/// Polls with a waker that ends the wait. Only the answer may wake it, and not tokio, that would have a task yield
+/// which has done much at a stretch.
+fn poll_waiting<T>(
+    answer: &mut oneshot::Receiver<T>,
+    waker: &Waker,
+) -> Poll<Result<T, oneshot::error::RecvError>> {
+    Pin::new(&mut unconstrained(answer)).poll(&mut Context::from_waker(waker))
 }
 
 /// Waits for the answer, or for the end of the run that has the message.
@@ -269,10 +279,23 @@ async fn answer_of<M: Message, T>(
     Err(NoAnswer::Ended(reason))
 }
 
-async fn why_dropped<M>(name: ActorName, callee: &Incarnation) -> CallError<M> {
-    match timeout(END_GRACE, callee.ended()).await {
-        Ok(reason) => CallError::CalleeFailed { name, reason },
-        Err(_) => CallError::NoReply { name },
+async fn why_dropped<M>(name: ActorName, callee: &Arc<Incarnation>) -> CallError<M> {
+    // Where it waited over a restart, a later run had it.
+    let run = match callee.has_ended() {
+        true => callee.node().current(),
+        false => Some(Arc::clone(callee)),
+    };
+    if let Some(run) = run
+        && let Ok(reason) = timeout(END_GRACE, run.ended()).await
+    {
+        return CallError::CalleeFailed { name, reason };
+    }
+    match callee.node().last_end() {
+        Some(end) if callee.has_ended() => CallError::CalleeFailed {
+            name,
+            reason: end.reason,
+        },
+        _ => CallError::NoReply { name },
     }
 }
 
@@ -289,19 +312,23 @@ async fn deliver_by<M: Message, R>(
             Ok(met) => return Ok(met),
             Err(error) => error,
         };
-        if let Refusal::Full { .. } = error.refusal
-            && let Some(run) = target.full()
-            && run.may_wait_for_room()
-        {
-            match wait_for_room(&run, error, deadline(), &terms, &mut meet).await {
-                Waited::Sent(met) => return Ok(met),
-                Waited::Refused(error) => return Err(error),
-                Waited::Again(back) => message = back,
+        match error.refusal {
+            Refusal::Full { .. } => {
+                // None when it has ended meanwhile: then the next run is waited for.
+                if let Some(run) = target.full() {
+                    if !run.may_wait_for_room() {
+                        return Err(error);
+                    }
+                    match wait_for_room(&run, error, deadline(), &terms, &mut meet).await {
+                        Waited::Sent(met) => return Ok(met),
+                        Waited::Refused(error) => return Err(error),
+                        Waited::Again(back) => message = back,
+                    }
+                    continue;
+                }
             }
-            continue;
-        }
-        if !error.refusal.may_pass() {
-            return Err(error);
+            _ if !error.refusal.may_pass() => return Err(error),
+            _ => {}
         }
         // Asked for once, at the first refusal: most messages find their actor, and need no clock.
         let until = *until.get_or_insert_with(|| target.when_down().until(deadline()));

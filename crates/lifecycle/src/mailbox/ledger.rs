@@ -12,7 +12,7 @@ use crate::{Clock, Moment};
 /// Counts what became of messages, over all runs of a place. Made by the first message.
 pub(crate) struct Ledger {
     traffic: Arc<Traffic>,
-    /// Let in by intakes that are closed, modulo [`WRAP`].
+    /// Let in by intakes that are closed, or past them, modulo [`WRAP`].
     accepted: AtomicU64,
     pub(crate) handled: AtomicU64,
     pub(crate) failed: AtomicU64,
@@ -97,6 +97,11 @@ impl Ledger {
         self.accepted.fetch_add(accepted, Relaxed);
         self.dead.fetch_add(depth, Relaxed);
         depth
+    }
+
+    /// Counts a message as let in that goes elsewhere at once. Not in its intake, which may be closed by now.
+    pub(crate) fn count_passed_by(&self) {
+        self.accepted.fetch_add(1, Relaxed);
     }
 
     /// A message could not be handed over that an intake had let in.

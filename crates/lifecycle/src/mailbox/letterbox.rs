@@ -339,8 +339,14 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
         let Some(mail) = message.downcast_mut::<Mail<M>>() else {
             return Opened::Handle;
         };
-        if mail.stage == Stage::Claim {
-            mail.letter = self.lock().pop();
+        let is_claim = mail.stage == Stage::Claim;
+        if is_claim {
+            let mut store = self.lock();
+            mail.letter = store.pop();
+            if mail.letter.is_some() {
+                // Under the lock, so that whoever finds no room finds a letter that makes some.
+                self.intake.take();
+            }
         } else if mail.home.is_none() {
             // An actor's own.
             Ledger::count(&self.ledger.uncounted);
@@ -350,7 +356,9 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
             // What it was for has been handled by the claim of another.
             return Opened::Skip;
         };
-        self.intake.take();
+        if !is_claim {
+            self.intake.take();
+        }
         let is_gone = letter.caller().is_some_and(Caller::is_gone);
         if letter.deadline <= now || is_gone {
             Ledger::count(&self.ledger.expired);
@@ -393,9 +401,14 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
             self.bury(letter, DeadReason::Poison);
             return;
         }
+        if self.settings.at_restart == AtRestart::Return {
+            self.bury(letter, DeadReason::Returned);
+            return;
+        }
         Ledger::count_shared(&self.ledger.redelivered);
+        let mut store = self.lock();
         self.intake.put_back();
-        self.lock().put_back(letter);
+        store.put_back(letter);
     }
 
     fn resume(&self, cell: &ActorCell, _: &Mailbox) {

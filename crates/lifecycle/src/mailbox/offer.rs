@@ -96,7 +96,7 @@ impl Incarnation {
         terms: impl FnOnce() -> Terms,
     ) -> Result<(), Undelivered<M>> {
         match self.way::<M>() {
-            Way::Plain => self.offer_plain(message),
+            Way::Plain => self.offer_plain(message, terms),
             Way::Mail(letterbox) => {
                 let letter = self.letter(message, terms());
                 match letterbox.offer(self.cell(), letter) {
@@ -113,7 +113,11 @@ impl Incarnation {
     }
 
     #[inline]
-    fn offer_plain<M: Message>(&self, message: M) -> Result<(), Undelivered<M>> {
+    fn offer_plain<M: Message>(
+        &self,
+        message: M,
+        terms: impl FnOnce() -> Terms,
+    ) -> Result<(), Undelivered<M>> {
         match self.intake().enter(self.mailbox().capacity()) {
             Ok(before) => {
                 self.hand_over(message)?;
@@ -121,8 +125,8 @@ impl Incarnation {
                 Ok(())
             }
             Err(NoEntry::Full) if matches!(self.mailbox().overflow, Overflow::DropNewest) => {
-                self.intake().count_only();
-                self.bury(message);
+                self.ledger().count_passed_by();
+                self.bury(message, terms().caller.is_some());
                 Ok(())
             }
             Err(NoEntry::Full) => Err(Undelivered::Full(message)),
@@ -219,7 +223,7 @@ impl Incarnation {
         }
     }
 
-    fn bury<M: Message>(&self, message: M) {
+    fn bury<M: Message>(&self, message: M, is_call: bool) {
         Ledger::count_shared(&self.ledger().dead);
         let obituary = Obituary {
             target: self.node().path().clone(),
@@ -231,8 +235,12 @@ impl Incarnation {
             messages: 1,
         };
         let place = Arc::downgrade(self.node());
-        let content: Box<dyn Replay> = Box::new(Kept { message, place });
-        self.traffic().dead_letters().add(obituary, Some(content));
+        // Not of a call, whose caller hears at once that the answer will not come.
+        let content: Option<Box<dyn Replay>> = match is_call {
+            false => Some(Box::new(Kept { message, place })),
+            true => None,
+        };
+        self.traffic().dead_letters().add(obituary, content);
     }
 }
 

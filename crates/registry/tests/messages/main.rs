@@ -1,5 +1,11 @@
 //! What becomes of messages: mailboxes, envelopes, deadlines, cycles and the books.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod bounds;
+mod calls;
+mod cycles;
+mod letters;
 mod mail;
-mod spans;
+mod storms;
 mod support;

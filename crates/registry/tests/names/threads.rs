@@ -152,8 +152,11 @@ async fn reg_10_who_does_not_wait_is_refused_or_delivered_to_and_nothing_else() 
                 while !over.load(SeqCst) {
                     if let Err(error) = address.cast(Msg::Work) {
                         assert!(matches!(error.message, Msg::Work));
-                        let down = matches!(error.refusal, Refusal::NotRunning { .. });
-                        assert!(down, "{error}");
+                        // Three that send without a pause may be faster than one that handles.
+                        let refusal = &error.refusal;
+                        let expected =
+                            matches!(refusal, Refusal::NotRunning { .. } | Refusal::Full { .. });
+                        assert!(expected, "{error}");
                     }
                     tokio::task::yield_now().await;
                 }

@@ -1,14 +1,43 @@
-//! The spans of messages.
+//! The spans of messages. Alone here, since who listens to spans is settled for a whole process.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use perennial_lifecycle::Mailbox;
+use perennial_lifecycle::{ChildSpec, Mail, Scope};
+use perennial_registry::{Name, Registry};
+use perennial_supervisor::Supervisor;
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tracing::span::{Attributes, Id};
 use tracing::{Instrument as _, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::support::Fixture;
+type Ask = RpcReplyPort<()>;
+
+const CLERK: Name<Ask> = Name::new("clerk");
+
+struct Clerk;
+
+impl Actor for Clerk {
+    type Msg = Mail<Ask>;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        ask: Mail<Ask>,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(ask.into_inner().send(())?)
+    }
+}
 
 /// What was told of spans: the name of each with its parent's, and whom one follows from.
 #[derive(Clone, Default)]
@@ -35,8 +64,14 @@ async fn msg_30_the_span_of_a_message_is_a_root_that_follows_from_its_sender_and
     let told = Told::default();
     let subscriber = tracing_subscriber::registry().with(told.clone());
     let _on = tracing::subscriber::set_default(subscriber);
-    let it = Fixture::start(Mailbox::default()).await;
-    it.notes().instrument(tracing::info_span!("request")).await;
+    let scope = Scope::new("t");
+    let registry = Registry::new(&scope);
+    let spec = ChildSpec::worker("clerk", || (Clerk, ())).name(CLERK.to_actor_name());
+    let supervisor = Supervisor::builder().child(spec).build().unwrap();
+    let _supervisor = supervisor.start_in(&scope).await.unwrap();
+    let call = registry.call(CLERK, |reply| reply, Duration::from_secs(1));
+    let request = tracing::info_span!("request");
+    call.instrument(request).await.unwrap();
 
     let made = told.made.lock().unwrap().clone();
     assert!(made.contains(&("actor.call", Some("request"))), "{made:?}");

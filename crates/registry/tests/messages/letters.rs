@@ -1,0 +1,171 @@
+//! Dead letters, and the books.
+
+use std::time::Duration;
+
+use perennial_lifecycle::{DeadReason, Mailbox, ReplayError};
+use tokio::time::sleep;
+
+use crate::support::{CLERK, Door, Fixture, Job, SCRIBE, SECOND, task};
+
+#[tokio::test(start_paused = true)]
+async fn msg_23_a_dead_letter_says_what_is_known_of_it() {
+    let it = Fixture::start(Mailbox::default().poison_after(2)).await;
+    let mut news = it.dead().subscribe();
+    it.block().await;
+    let registry = it.registry.clone();
+    let tell = task(move || {
+        registry.cast(SCRIBE, Job::Fail(1)).unwrap();
+        async { Ok(()) }
+    });
+    it.registry.cast(CLERK, Job::Do(tell)).unwrap();
+    sleep(3 * SECOND).await;
+    it.go();
+    assert_eq!(it.notes().await, [1, 1]);
+    let letter = news.next().await.unwrap().unwrap();
+    let node = it.node();
+    assert_eq!((letter.id, &letter.target), (0, node.path()));
+    assert!(letter.message_type.ends_with("Job"));
+    assert_eq!(letter.reason, DeadReason::Poison);
+    let clerk = it.supervisor.node().child("clerk").unwrap();
+    assert_eq!(letter.sender.as_ref(), Some(clerk.path()));
+    assert_eq!(letter.age, Some(3 * SECOND));
+    assert_eq!(
+        (letter.crashes, letter.messages, letter.is_kept),
+        (2, 1, true)
+    );
+    it.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_23_the_last_dead_letters_are_kept_and_all_are_counted() {
+    for door in Door::BOTH {
+        let it = Fixture::behind(door, Mailbox::bounded(1).drop_newest()).await;
+        it.dead().set_capacity(3);
+        let mut news = it.dead().subscribe();
+        it.block().await;
+        it.write(0..11);
+        assert_eq!(it.dead().total(), 10);
+        let ids: Vec<_> = it.dead_list().iter().map(|it| it.id).collect();
+        assert_eq!(ids, [7, 8, 9]);
+        for id in 0..10 {
+            assert_eq!(news.next().await.unwrap().unwrap().id, id);
+        }
+        // A replay that fails keeps the place, and the bound.
+        assert_eq!(it.dead().replay(0), Err(ReplayError::Unknown));
+        it.go();
+        it.settled().await;
+        assert_eq!(it.notes().await, [0]);
+        it.finish().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_23_a_subscriber_that_does_not_keep_up_learns_how_many_it_missed() {
+    let it = Fixture::start(Mailbox::bounded(1).drop_newest()).await;
+    let mut news = it.dead().subscribe();
+    it.block().await;
+    it.write(0..2_000);
+    let missed = news.next().await.unwrap().unwrap_err().count;
+    let mut seen = 0;
+    while seen + missed < 1_999 {
+        news.next().await.unwrap().unwrap();
+        seen += 1;
+    }
+    assert!(missed > 0 && seen > 0);
+    it.go();
+    it.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_24_a_dead_letter_is_replayed_or_taken() {
+    for door in Door::BOTH {
+        let it = Fixture::behind(door, Mailbox::bounded(1).drop_newest()).await;
+        it.block().await;
+        it.write(0..4);
+        it.go();
+        it.settled().await;
+        assert_eq!(it.notes().await, [0]);
+        it.dead().replay(1).unwrap();
+        it.settled().await;
+        assert_eq!(it.notes().await, [0, 2]);
+        assert_eq!(it.dead().replay(1), Err(ReplayError::Unknown));
+        assert!(matches!(it.dead().take::<Job>(0), Ok(Job::Write(1))));
+        assert!(matches!(
+            it.dead().take::<Job>(0),
+            Err(ReplayError::Unknown)
+        ));
+        // To an actor that is down, and to a place that is gone.
+        it.supervisor.terminate_child("scribe").await.unwrap();
+        assert_eq!(it.dead().replay(2), Err(ReplayError::NotRunning));
+        it.supervisor.restart_child("scribe").await.unwrap();
+        it.dead().replay(2).unwrap();
+        it.settled().await;
+        assert_eq!(it.notes().await, [0, 2, 3]);
+        assert_eq!(it.dead_list().len(), 0);
+        it.finish().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_24_a_call_is_known_and_not_kept() {
+    let it = Fixture::start(Mailbox::bounded(1).drop_newest()).await;
+    it.block().await;
+    it.write([1]);
+    assert!(it.registry.call(SCRIBE, Job::Read, SECOND).await.is_err());
+    assert_eq!(it.dead().replay(0), Err(ReplayError::NotKept));
+    assert!(matches!(
+        it.dead().take::<Job>(0),
+        Err(ReplayError::NotKept)
+    ));
+    assert!(!it.dead_list()[0].is_kept);
+    it.go();
+    it.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_22_the_figures_of_a_place_say_what_became_of_each_message() {
+    for door in Door::BOTH {
+        let it = Fixture::behind(door, Mailbox::bounded(8)).await;
+        assert!(it.node().figures().is_none());
+        it.block().await;
+        it.write(0..2);
+        it.write([2]);
+        sleep(2 * SECOND).await;
+        let figures = it.figures();
+        assert_eq!((figures.depth, figures.in_hand, figures.handled), (3, 1, 0));
+        assert!(figures.is_balanced());
+        // The first that waits has nobody before it, so the second is looked at.
+        assert_eq!(figures.oldest_at_least, Some(2 * SECOND));
+        it.go();
+        it.notes().await;
+        let figures = it.figures();
+        assert_eq!((figures.depth, figures.in_hand, figures.handled), (0, 0, 5));
+        assert_eq!(figures.oldest_at_least, None);
+        // The first is timed, and then one in sixteen.
+        assert_eq!(figures.times.count(), 1);
+        assert!(figures.times.quantile(1.0).unwrap() >= 2 * SECOND);
+        assert!(figures.times.quantile(1.0).unwrap() <= 3 * SECOND + Duration::from_millis(100));
+        it.cast(Job::Once(9));
+        it.settled().await;
+        it.notes().await;
+        let figures = it.figures();
+        assert_eq!((figures.failed, figures.handled), (1, 6));
+        assert!(figures.is_balanced());
+        it.finish().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_22_what_was_skipped_is_not_counted_as_handled() {
+    let it = Fixture::start(Mailbox::default()).await;
+    for _ in 0..3 {
+        it.block().await;
+        assert!(it.registry.call(SCRIBE, Job::Look, SECOND).await.is_err());
+        it.go();
+        it.notes().await;
+        it.assert_balanced();
+    }
+    let figures = it.figures();
+    assert_eq!((figures.expired, figures.handled), (3, 6));
+    it.finish().await;
+}
