@@ -205,6 +205,7 @@ impl<A: Actor> Actor for Supervised<A> {
             },
             move |result, lent| {
                 let verdict = life.back(lent).judge(result);
+                // One that was skipped has been counted.
                 if is_wanted {
                     life.incarnation.end_message(verdict.is_ok());
                 }

@@ -326,7 +326,8 @@ impl Incarnation {
                 return false;
             }
         } else if !self.intake.take() {
-            Ledger::count(&ledger.uncounted);
+            // Senders count here as well.
+            Ledger::count_shared(&ledger.uncounted);
         }
         ledger.tracked.taken();
         true
@@ -374,11 +375,12 @@ impl Incarnation {
         if let Some(letterbox) = self.letterbox.get() {
             letterbox.pause();
         }
-        let Some(ledger) = self.node.known_ledger() else {
-            self.intake.close();
+        let counted = self.intake.close();
+        if counted.accepted == 0 && counted.depth == 0 {
             return;
-        };
-        let lost = ledger.close(&self.intake);
+        }
+        // Made here, if it ends before it has taken its first message.
+        let lost = self.ledger().take_over(counted);
         if lost > 0 {
             let obituary = Obituary {
                 target: self.node.path().clone(),

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::AcqRel, Ordering::Acquire};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ractor::Message;
@@ -102,6 +102,12 @@ impl<M: Message> Mail<M> {
             home: Some(home),
             stage: Stage::Claim,
         }
+    }
+
+    /// Says whether it was sent through this letterbox.
+    pub(crate) fn is_of(&self, letterbox: &Weak<Letterbox<M>>) -> bool {
+        let home = self.home.as_ref().map(Arc::as_ptr);
+        home == Some(letterbox.as_ptr())
     }
 
     fn letter(&self) -> &Letter<M> {

@@ -1,10 +1,26 @@
-//! The lock of the waits, named in one place so that the model checker's can stand in for it.
+//! The lock of the waits and what an intake is made of, named in one place so that the model checker's can stand in for
+//! them.
 
+#[cfg(all(test, loom))]
+mod notify;
+
+#[cfg(all(test, loom))]
+pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64};
 #[cfg(all(test, loom))]
 pub(crate) use loom::sync::{Mutex, MutexGuard};
 use std::sync::PoisonError;
 #[cfg(not(all(test, loom)))]
+pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64};
+#[cfg(not(all(test, loom)))]
 pub(crate) use std::sync::{Mutex, MutexGuard};
+
+#[cfg(not(all(test, loom)))]
+pub(crate) use once_cell::race::OnceBox;
+#[cfg(not(all(test, loom)))]
+pub(crate) use tokio::sync::Notify;
+
+#[cfg(all(test, loom))]
+pub(crate) use self::notify::{Notify, OnceBox, block_on};
 
 /// Locks, also when a panic has left the lock poisoned: no critical section leaves half a state behind.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -2,6 +2,7 @@
 //!
 //! [`Puppet`] is an actor that does what it is told, including everything that an actor should not do.
 //! [`Journal`] is a list that tests write to from anywhere and wait on.
+//! [`assert_books_balance!`] says whether each message of a tree is accounted for.
 //!
 //! ```
 //! use perennial_testkit::{Order, Puppet};
@@ -18,6 +19,7 @@
 //! # }
 //! ```
 
+mod books;
 mod journal;
 mod puppet;
 

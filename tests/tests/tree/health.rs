@@ -11,7 +11,7 @@ use perennial::{
 use perennial_testkit::{Journal, Order};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use crate::support::{echoes, patient, puppet, within};
+use crate::support::{echoes, patient, puppet, shut_down, within};
 
 async fn ask(tree: &Tree, service: &str) -> ServiceHealth {
     let health = within("health", tree.health().check()).await;
@@ -39,7 +39,7 @@ async fn a_tree_in_which_all_is_well_is_healthy() {
     assert_eq!(names, ["billing", "config_server", "database"]);
     let quick = tree.health().quick();
     assert_eq!((quick.status, quick.alive), (Status::Healthy, 3));
-    within("shutdown", tree.shutdown()).await;
+    shut_down(&tree).await;
 }
 
 struct Slow(Journal<()>);
@@ -96,7 +96,7 @@ async fn a_handler_that_is_stuck_shows_while_it_is() {
     )
     .await;
     assert_eq!(ask(&tree, "slow").await.status, Status::Healthy);
-    within("shutdown", tree.shutdown()).await;
+    shut_down(&tree).await;
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn an_open_breaker_shows_at_its_service_and_at_whoever_depends_on_it() {
     assert_eq!(ask(&tree, "apart").await.status, Status::Healthy);
     tree.breaker("geocoder").unwrap().reset();
     assert_eq!(ask(&tree, "billing").await.status, Status::Healthy);
-    within("shutdown", tree.shutdown()).await;
+    shut_down(&tree).await;
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn a_dependency_that_is_down_or_unknown_shows() {
     assert_eq!(orders.status, Status::Unhealthy, "{orders:?}");
     assert_eq!(orders.causes, ["depends on billing: it is not running"]);
     assert_eq!(tree.health().quick().down, ["billing"]);
-    within("shutdown", tree.shutdown()).await;
+    shut_down(&tree).await;
 }
 
 #[tokio::test]
@@ -179,7 +179,7 @@ async fn a_transient_actor_that_has_done_its_work_is_not_missed() {
     tree.cast(Name::new("job"), Order::Stop).unwrap();
     within("the end of the job", run.ended()).await;
     assert_eq!(ask(&tree, "job").await.status, Status::Healthy);
-    within("shutdown", tree.shutdown()).await;
+    shut_down(&tree).await;
 }
 
 #[tokio::test]
@@ -201,7 +201,7 @@ async fn a_pool_whose_callers_wait_shows() {
     drop(held);
     drop(within("a checkout", waiting).await.unwrap());
     assert_eq!(ask(&tree, "database").await.status, Status::Healthy);
-    within("shutdown", tree.shutdown()).await;
+    shut_down(&tree).await;
 }
 
 #[tokio::test]
@@ -259,7 +259,7 @@ async fn the_outcomes_of_protected_operations_are_counted_by_service() {
         counts,
         [("config_server", 0), ("database", 1), ("orders", 5)]
     );
-    within("shutdown", tree.shutdown()).await;
+    shut_down(&tree).await;
 }
 
 #[tokio::test]
@@ -300,5 +300,5 @@ async fn an_actor_in_quarantine_degrades_its_service_and_whoever_depends_on_it()
     echoes(&tree, &Name::new("rates")).await;
     assert_eq!(ask(&tree, "rates").await.status, Status::Healthy);
     tokio::time::resume();
-    within("shutdown", tree.shutdown()).await;
+    shut_down(&tree).await;
 }

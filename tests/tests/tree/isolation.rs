@@ -8,7 +8,9 @@ use perennial::{
 use perennial_testkit::Order;
 use tokio::task::JoinSet;
 
-use crate::support::{DEADLINE, echoes, healed, nothing_runs, patient, places, puppet, within};
+use crate::support::{
+    DEADLINE, echoes, healed, nothing_runs, patient, places, puppet, shut_down, within,
+};
 
 const ACTOR: Name<Order> = Name::new("actor");
 const SETTING: ConfigKey<u64> = ConfigKey::new("setting");
@@ -84,14 +86,14 @@ async fn tree_3_two_trees_with_the_same_names_never_meet() {
         snapshot.render()
     );
 
-    within("shutdown", one.shutdown()).await;
+    shut_down(&one).await;
     nothing_runs(one.scope().root());
     echoes(&two, &ACTOR).await;
     while let Some(event) = events.next_ready() {
         let event = event.unwrap();
         assert!(!matches!(event.kind, EventKind::Exited { .. }), "{event:?}");
     }
-    within("shutdown", two.shutdown()).await;
+    shut_down(&two).await;
 }
 
 #[test]
@@ -134,7 +136,7 @@ fn tree_3_a_tree_that_has_stopped_leaves_no_task_behind() {
         .unwrap();
     runtime.block_on(async {
         let tree = twin().await;
-        within("shutdown", tree.shutdown()).await;
+        shut_down(&tree).await;
         drop(tree);
         // Tasks are woken to end, and end in their own time, but soon.
         let metrics = tokio::runtime::Handle::current().metrics();

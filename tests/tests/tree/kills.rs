@@ -13,7 +13,7 @@ use perennial::{
 use perennial_testkit::Order;
 
 use crate::support::{
-    DEADLINE, Folder, echoes, healed, patient, places, puppet, random, running, within,
+    DEADLINE, Folder, echoes, healed, patient, places, puppet, random, running, shut_down, within,
 };
 
 const ALPHA: Name<Order> = Name::new("alpha");
@@ -201,7 +201,7 @@ impl World {
         let values: HashSet<u64> = history.iter().filter_map(|it| it.new.as_u64()).collect();
         let lost: Vec<u64> = (1..=self.value).filter(|it| !values.contains(it)).collect();
         assert!(lost.is_empty(), "lost: {lost:?}");
-        let report = within("shutdown", self.tree.shutdown()).await;
+        let report = shut_down(&self.tree).await;
         assert!(report.is_clean(), "{report:?}");
     }
 }
@@ -351,7 +351,7 @@ async fn tree_1_calls_and_protected_operations_go_on_while_everything_around_the
     while let Some(done) = within("the load", load.join_next()).await {
         assert!(done.unwrap() > 0);
     }
-    let report = within("shutdown", world.tree.shutdown()).await;
+    let report = shut_down(&world.tree).await;
     assert!(report.is_clean(), "{report:?}");
     assert!(running(world.tree.scope().root()).is_empty());
 }

@@ -7,7 +7,7 @@ use perennial::monitor::{CleanupFuture, MemoryReading, Trigger};
 use perennial::{CleanupStrategy, Decision, GuardError, Overall, Pressure, Quota, Tree};
 use perennial_testkit::Journal;
 
-use crate::support::{patient, within};
+use crate::support::{patient, shut_down, within};
 
 /// Notes how it was run.
 struct Cache(Journal<Trigger>);
@@ -107,7 +107,7 @@ async fn at_critical_pressure_the_guard_refuses_before_it_spends_anything() {
     used.store(10, Ordering::SeqCst);
     look(&tree).await;
     guard.run(|()| async { Ok::<_, ()>(()) }).await.unwrap();
-    within("shutdown", tree.shutdown()).await;
+    shut_down(&tree).await;
 }
 
 #[tokio::test]
@@ -136,5 +136,5 @@ async fn clean_ups_run_at_high_and_at_critical_pressure() {
         within("a clean-up", runs.wait_for(3)).await[2],
         Trigger::OnRequest
     );
-    within("shutdown", tree.shutdown()).await;
+    shut_down(&tree).await;
 }

@@ -11,7 +11,7 @@ use perennial::{
 use perennial_testkit::Order;
 use serde::Deserialize;
 
-use crate::support::{DEADLINE, Folder, echoes, puppet, within};
+use crate::support::{DEADLINE, Folder, echoes, puppet, shut_down};
 
 const BILLING: Name<Order> = Name::new("billing");
 
@@ -94,7 +94,7 @@ async fn a_tree_without_settings_has_its_default_pool_and_breakers() {
         .map(|it| it.name().to_owned())
         .collect();
     assert_eq!(names, ["config_server", "database"]);
-    within("shutdown", tree.shutdown()).await;
+    shut_down(&tree).await;
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn the_file_goes_before_the_code() {
     assert_eq!(breaker("other"), in_code);
     tree.cast(BILLING, Order::Store(1)).unwrap();
     tree.cast(BILLING, Order::Store(2)).unwrap_err();
-    within("shutdown", tree.shutdown()).await;
+    shut_down(&tree).await;
 }
 
 #[tokio::test]
@@ -291,7 +291,7 @@ async fn a_quota_in_the_file_stands_before_casts_and_calls_by_name() {
         tree.cast(Name::new("open"), Order::Store(1)).unwrap();
     }
     tree.set_quota(&BILLING, Quota::per_second(1_000_000));
-    within("shutdown", tree.shutdown()).await;
+    shut_down(&tree).await;
 }
 
 #[tokio::test]
@@ -358,7 +358,7 @@ async fn a_tree_lives_from_a_file() {
     );
     assert_eq!(tree.memory().config().warning(), 0.8);
     assert_eq!(tree.performance().config().max_services(), 64);
-    within("shutdown", tree.shutdown()).await;
+    shut_down(&tree).await;
 
     let missing = Tree::builder("t")
         .config_file(folder.file("no.toml"))

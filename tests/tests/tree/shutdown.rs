@@ -13,7 +13,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::support::{
     DEADLINE, Folder, echoes, healed, nothing_runs, patient, places, puppet, random, running,
-    within, workers_by_name,
+    shut_down, within, workers_by_name,
 };
 
 const A: Name<Order> = Name::new("a");
@@ -29,7 +29,7 @@ async fn tree_4_a_tree_stops_in_reverse_start_order() {
     let mut expected = places(&tree).await;
     expected.reverse();
     let mut events = tree.debug().events();
-    let report = within("shutdown", tree.shutdown()).await;
+    let report = shut_down(&tree).await;
     assert!(report.is_clean(), "{report:?}");
     let mut ended = Vec::new();
     while let Some(event) = events.next_ready() {
@@ -96,7 +96,7 @@ async fn tree_4_a_host_actor_that_never_stops_is_killed_after_its_own_deadline_a
         .unwrap();
     stuck(&tree, "stuck").await;
     let began = tokio::time::Instant::now();
-    let report = within("shutdown", tree.shutdown()).await;
+    let report = shut_down(&tree).await;
     assert!(began.elapsed() >= limit);
     assert_eq!(
         report
@@ -122,7 +122,7 @@ async fn tree_4_what_waits_for_ever_is_killed_after_the_deadline_of_the_tree_and
         .await
         .unwrap();
     stuck(&tree, "stuck").await;
-    let report = within("shutdown", tree.shutdown()).await;
+    let report = shut_down(&tree).await;
     let killed: Vec<_> = report.killed.iter().map(ToString::to_string).collect();
     assert!(killed.contains(&"t/host/stuck".to_owned()), "{killed:?}");
     nothing_runs(tree.scope().root());
@@ -135,7 +135,7 @@ async fn tree_4_an_actor_that_is_to_be_killed_is_not_reported_as_late() {
         .start()
         .await
         .unwrap();
-    let report = within("shutdown", tree.shutdown()).await;
+    let report = shut_down(&tree).await;
     assert!(report.is_clean(), "{report:?}");
 }
 
@@ -151,7 +151,7 @@ async fn tree_4_a_report_names_what_was_killed_among_thousands() {
         .await
         .unwrap();
     stuck(&tree, "stuck").await;
-    let report = within("shutdown", tree.shutdown()).await;
+    let report = shut_down(&tree).await;
     assert_eq!(
         report
             .killed
@@ -209,7 +209,7 @@ async fn tree_4_a_second_shutdown_waits_for_the_same_end() {
     stuck(&tree, "stuck").await;
     let other = tree.clone();
     let (one, two) = tokio::join!(tree.shutdown(), other.shutdown());
-    let third = within("shutdown", tree.shutdown()).await;
+    let third = shut_down(&tree).await;
     assert_eq!(one.killed.len(), 1);
     assert_eq!((&one.killed, &one.killed), (&two.killed, &third.killed));
     assert!(within("the end", tree.ended()).await.is_none());
@@ -230,7 +230,7 @@ async fn tree_4_a_dropped_shutdown_goes_on() {
 #[tokio::test]
 async fn tree_4_a_tree_that_has_ended_refuses_and_does_not_wait() {
     let tree = Tree::builder("t").child(puppet("a")).start().await.unwrap();
-    within("shutdown", tree.shutdown()).await;
+    shut_down(&tree).await;
     assert!(tree.cast(A, Order::Store(1)).is_err());
     let pool = tree.pool(perennial::DATABASE).unwrap();
     let refused = within("a checkout", pool.checkout()).await.unwrap_err();
@@ -257,7 +257,7 @@ async fn shutdowns_meet_restarts_of_the_root(seed: u64) {
         for _ in 0..random.u32(0..200) {
             tokio::task::yield_now().await;
         }
-        let report = within("shutdown", tree.shutdown()).await;
+        let report = shut_down(&tree).await;
         assert!(report.is_clean(), "round {round}: {report:?}");
         nothing_runs(tree.scope().root());
         // And nothing comes back.
@@ -319,7 +319,7 @@ async fn tree_4_a_shutdown_does_not_wait_for_a_start_that_never_ends() {
         .unwrap();
     tree.root().kill();
     within("the second start", starts.wait_for(2)).await;
-    within("shutdown", tree.shutdown()).await;
+    shut_down(&tree).await;
     nothing_runs(tree.scope().root());
 }
 
@@ -387,7 +387,7 @@ async fn tree_5_a_host_actor_that_always_crashes_takes_host_and_root_with_it() {
             .incarnations(),
         1
     );
-    let report = within("shutdown", tree.shutdown()).await;
+    let report = shut_down(&tree).await;
     assert!(report.is_clean());
     assert!(tree.ended().await.is_some());
 }
@@ -446,7 +446,7 @@ async fn tree_4_the_strategy_of_the_host_is_the_hosts_choice() {
     let answer = tree.call(A, Order::Load, DEADLINE).await;
     assert_eq!(answer.unwrap(), 0);
     assert!(running(tree.scope().root()).len() > 10);
-    within("shutdown", tree.shutdown()).await;
+    shut_down(&tree).await;
 }
 
 /// Writes its last words to the database.
@@ -500,7 +500,7 @@ async fn tree_4_an_actor_has_its_tree_while_it_stops() {
         .await;
     assert_eq!(words.unwrap(), "bye");
     assert_eq!(tree.config().get_value("words").unwrap(), "bye");
-    within("shutdown", tree.shutdown()).await;
+    shut_down(&tree).await;
 }
 
 #[tokio::test]
@@ -560,6 +560,6 @@ async fn tree_5_a_namespace_may_be_any_text() {
             healed(&tree, &all).await;
         }
         echoes(&tree, &A).await;
-        within("shutdown", tree.shutdown()).await;
+        shut_down(&tree).await;
     }
 }

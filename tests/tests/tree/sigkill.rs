@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use perennial::{Schema, Settings, Tree};
 
-use crate::support::{Folder, random, within};
+use crate::support::{Folder, random, shut_down};
 
 const SETTINGS: [&str; 4] = ["a.first", "a.second", "b.third", "b.fourth"];
 const KILLS: u64 = 20;
@@ -105,6 +105,6 @@ async fn stored(file: &Path) -> Acknowledged {
     }
     let last = kept.last_key_value().map_or(0, |(version, _)| *version);
     assert_eq!(tree.config().version(), last);
-    within("shutdown", tree.shutdown()).await;
+    shut_down(&tree).await;
     kept
 }

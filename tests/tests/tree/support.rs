@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use perennial::lifecycle::Incarnation;
-use perennial::{ChildSpec, Name, Node, Settings, Tree};
-use perennial_testkit::{Order, Puppet};
+use perennial::{ChildSpec, Name, Node, Settings, ShutdownReport, Tree};
+use perennial_testkit::{Order, Puppet, assert_books_balance};
 
 /// Longer than anything here takes on a busy machine: when it has passed, something never happens.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -17,6 +17,13 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
     tokio::time::timeout(DEADLINE, future)
         .await
         .unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}"))
+}
+
+/// Shuts a tree down; what its actors were sent is accounted for then.
+pub(crate) async fn shut_down(tree: &Tree) -> ShutdownReport {
+    let report = within("shutdown", tree.shutdown()).await;
+    assert_books_balance!(tree.scope());
+    report
 }
 
 /// One of the host's own actors, with the name of its id.

@@ -1,12 +1,9 @@
 //! The permit counter in front of a mailbox.
 
 use std::pin::pin;
-use std::sync::atomic::{
-    AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Relaxed, Ordering::SeqCst,
-};
+use std::sync::atomic::{Ordering::AcqRel, Ordering::Relaxed, Ordering::SeqCst};
 
-use once_cell::race::OnceBox;
-use tokio::sync::Notify;
+use crate::sync::{AtomicU32, AtomicU64, Notify, OnceBox};
 
 const ONE: u64 = 1;
 /// How many messages were let in and not taken yet.
@@ -214,11 +211,25 @@ impl Drop for Waiter<'_> {
         if room.waiters.fetch_sub(1, SeqCst) > 1 {
             return;
         }
-        intake.word.fetch_and(!WAITING, SeqCst);
-        if room.waiters.load(SeqCst) > 0 {
+        loop {
+            intake.word.fetch_and(!WAITING, SeqCst);
+            if room.waiters.load(SeqCst) == 0 {
+                return;
+            }
             // Another one came meanwhile, and its flag may just have been taken down.
             intake.word.fetch_or(WAITING, SeqCst);
             room.freed.notify_one();
+            // If it has gone since, it has taken down its flag, but perhaps not this one.
+            if room.waiters.load(SeqCst) > 0 {
+                return;
+            }
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(loom)]
+mod loom_tests;
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

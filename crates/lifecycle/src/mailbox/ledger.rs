@@ -93,7 +93,12 @@ impl Ledger {
     /// Closes an intake and takes over what it counted. What is still in it has nobody who would take it: returns how
     /// many these are.
     pub(crate) fn close(&self, intake: &Intake) -> u64 {
-        let Counted { depth, accepted } = intake.close();
+        self.take_over(intake.close())
+    }
+
+    /// Takes over what an intake has counted that is closed; see [`close`](Self::close).
+    pub(crate) fn take_over(&self, counted: Counted) -> u64 {
+        let Counted { depth, accepted } = counted;
         self.accepted.fetch_add(accepted, Relaxed);
         self.dead.fetch_add(depth, Relaxed);
         depth

@@ -347,9 +347,9 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
                 // Under the lock, so that whoever finds no room finds a letter that makes some.
                 self.intake.take();
             }
-        } else if mail.home.is_none() {
-            // An actor's own.
-            Ledger::count(&self.ledger.uncounted);
+        } else if mail.stage != Stage::Sent || !mail.is_of(&self.me) {
+            // An actor's own, or one that was handled and sent on in its envelope.
+            Ledger::count_shared(&self.ledger.uncounted);
             return Opened::Handle;
         }
         let Some(letter) = &mail.letter else {

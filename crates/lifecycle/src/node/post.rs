@@ -64,10 +64,6 @@ impl Node {
         &post.ledger
     }
 
-    pub(crate) fn known_ledger(&self) -> Option<&Arc<Ledger>> {
-        self.post.get().map(|it| &it.ledger)
-    }
-
     /// Returns the place's letterbox for messages of this type; what waits in one of another type becomes dead letters.
     pub(crate) fn letterbox<M: Message>(
         self: &Arc<Self>,

@@ -1,0 +1,226 @@
+//! The actors: one of each kind, which do what their messages say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use perennial::{CallError, Mail, Name, Registry};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::log::{InHand, Job, Log};
+use crate::script::{Act, Sending, Way};
+
+pub(crate) const NAMES: [Name<Job>; 4] = [
+    Name::new("a0"),
+    Name::new("a1"),
+    Name::new("a2"),
+    Name::new("a3"),
+];
+
+/// By how much a call may miss its deadline: it waits a moment to hear why its port was dropped.
+const SLACK: Duration = Duration::from_millis(30);
+
+pub(crate) struct World {
+    pub(crate) registry: Registry,
+    pub(crate) log: Arc<Log>,
+    pub(crate) actors: usize,
+}
+
+pub(crate) struct Plain(pub(crate) Arc<World>);
+
+pub(crate) struct Mailed(pub(crate) Arc<World>);
+
+impl World {
+    /// Sends a message and notes what its sender sees of it.
+    pub(crate) fn send(self: &Arc<Self>, sending: Sending) -> BoxFuture<'static, ()> {
+        let world = Arc::clone(self);
+        async move { world.send_now(sending).await }.boxed()
+    }
+
+    async fn send_now(&self, Sending { to, way, acts }: Sending) {
+        let to = to % self.actors;
+        let is_call = matches!(way, Way::Call { .. });
+        let tag = self.log.tag(to, is_call);
+        let id = tag.id;
+        let job = Job {
+            tag,
+            acts,
+            reply: None,
+            is_deferred: false,
+        };
+        let name = NAMES[to].clone();
+        let is_delivered = match way {
+            Way::Cast => match self.registry.cast(name, job) {
+                Ok(()) => true,
+                Err(error) => {
+                    assert_eq!(error.message.tag.id, id);
+                    false
+                }
+            },
+            Way::Send { wait } => {
+                let address = self.registry.resolve(&name).unwrap();
+                match address.send(job, Duration::from_millis(wait)).await {
+                    Ok(()) => true,
+                    Err(error) => {
+                        assert_eq!(error.message.tag.id, id);
+                        false
+                    }
+                }
+            }
+            Way::Call {
+                timeout: within,
+                given_up_after,
+            } => {
+                let within = Duration::from_millis(within);
+                let begin = Instant::now();
+                let make = |reply| Job {
+                    reply: Some(reply),
+                    ..job
+                };
+                let call = self.registry.call(name, make, within);
+                let called = match given_up_after {
+                    None => Ok(call.await),
+                    Some(after) => timeout(Duration::from_millis(after), call).await,
+                };
+                let Ok(called) = called else {
+                    return;
+                };
+                assert!(begin.elapsed() <= within + SLACK, "{:?}", begin.elapsed());
+                match called {
+                    Ok(answer) => {
+                        assert_eq!(answer, id);
+                        true
+                    }
+                    Err(CallError::Refused(error)) => {
+                        assert_eq!(error.message.tag.id, id);
+                        false
+                    }
+                    Err(_) => true,
+                }
+            }
+        };
+        self.log.sent(id, is_delivered);
+    }
+
+    /// Does what a message says; whether it is to be sent to its actor once more.
+    async fn act(
+        self: &Arc<Self>,
+        acts: Vec<Act>,
+        is_deferred: bool,
+        in_hand: &mut InHand,
+        stop: impl Fn(),
+    ) -> Result<Next, ActorProcessingErr> {
+        for act in acts {
+            match act {
+                Act::Fail => return Err("as told".into()),
+                // Without the hook, which would print it.
+                Act::Panic => std::panic::resume_unwind(Box::new("as told")),
+                Act::TakeAndFail => {
+                    in_hand.is_last = true;
+                    return Ok(Next::TakeAndFail);
+                }
+                Act::Sleep(millis) => sleep(Duration::from_millis(millis)).await,
+                Act::StopSelf => stop(),
+                Act::Defer if is_deferred => {}
+                Act::Defer => return Ok(Next::Defer),
+                Act::Message(sending) => self.send(sending).await,
+            }
+        }
+        Ok(Next::Done)
+    }
+}
+
+enum Next {
+    Done,
+    TakeAndFail,
+    Defer,
+}
+
+impl Actor for Plain {
+    type Msg = Job;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Job>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    // Noted when it is taken, and not when the future is polled first: in between the actor may be killed.
+    fn handle(
+        &self,
+        myself: ActorRef<Job>,
+        mut job: Job,
+        (): &mut (),
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
+        let mut in_hand = InHand::new(&self.0.log, job.tag.id, true);
+        async move {
+            let acts = job.acts.clone();
+            let stop = || myself.stop(None);
+            let next = self.0.act(acts, job.is_deferred, &mut in_hand, stop);
+            match next.await? {
+                Next::Done => {
+                    if let Some(reply) = job.reply.take() {
+                        // The caller may have gone.
+                        drop(reply.send(job.tag.id));
+                    }
+                }
+                Next::TakeAndFail => return Err("as told".into()),
+                Next::Defer => {
+                    self.0.log.change(job.tag.id, |fate| fate.deferred = true);
+                    job.is_deferred = true;
+                    drop(myself.cast(job));
+                }
+            }
+            in_hand.done();
+            Ok(())
+        }
+    }
+}
+
+impl Actor for Mailed {
+    type Msg = Mail<Job>;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        mut job: Mail<Job>,
+        (): &mut (),
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
+        // One that was put away and sent once more has been handled, as far as the books are concerned.
+        let is_last = job.is_call() || job.is_deferred;
+        let mut in_hand = InHand::new(&self.0.log, job.tag.id, is_last);
+        async move {
+            let acts = job.acts.clone();
+            let stop = || myself.stop(None);
+            let next = self.0.act(acts, job.is_deferred, &mut in_hand, stop);
+            match next.await? {
+                Next::Done => {
+                    let mut job = job.into_inner();
+                    in_hand.is_last = true;
+                    if let Some(reply) = job.reply.take() {
+                        drop(reply.send(job.tag.id));
+                    }
+                }
+                Next::TakeAndFail => {
+                    drop(job.into_inner());
+                    return Err("as told".into());
+                }
+                Next::Defer => {
+                    self.0.log.change(job.tag.id, |fate| fate.deferred = true);
+                    job.is_deferred = true;
+                    drop(myself.cast(job));
+                }
+            }
+            in_hand.done();
+            Ok(())
+        }
+    }
+}
