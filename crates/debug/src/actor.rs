@@ -1,42 +1,76 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use perennial_lifecycle::{Node, Scope};
+use perennial_lifecycle::{Incarnation, Node, Trace, Undelivered};
 use perennial_supervisor::Supervisor;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::handle::Shared;
 use crate::{CommandError, SupervisorError, event, nearest};
 
 /// What an operator can have done to an actor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Command {
     Kill,
     Restart,
     Stop,
     Resume,
+    Pause,
+    ResumeMessages,
+    /// The debug message that was declared with this label.
+    Send(Arc<str>),
+    /// The dead letter with this id.
+    Replay(u64),
+    Trace {
+        messages: u32,
+        within: Duration,
+    },
 }
 
 impl Command {
-    pub(crate) fn name(self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Kill => "kill",
             Self::Restart => "restart",
             Self::Stop => "stop",
             Self::Resume => "resume",
+            Self::Pause => "pause",
+            Self::ResumeMessages => "resume messages of",
+            Self::Send(_) => "send",
+            Self::Replay(_) => "replay",
+            Self::Trace { .. } => "trace",
         }
     }
 }
 
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(self.name())?;
+        match self {
+            Self::Send(label) => write!(f, " {label} to"),
+            Self::Replay(id) => write!(f, " {id} to"),
+            Self::Trace { messages, within } => {
+                write!(f, " {messages} within {within:?} of")
+            }
+            _ => Ok(()),
+        }
     }
 }
 
-/// The number of the run that a command began, if it began one.
-pub(crate) type Outcome = Result<Option<u64>, CommandError>;
+/// What came of a command.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// What it says.
+    AsTold,
+    /// It began the run of this number, if the start function started any.
+    Started(Option<u64>),
+    Traces(Trace),
+}
+
+pub(crate) type Outcome = Result<Done, CommandError>;
 
 pub(crate) struct DebugMsg {
     pub(crate) command: Command,
@@ -50,15 +84,15 @@ pub(crate) struct DebugActor;
 
 impl Actor for DebugActor {
     type Msg = DebugMsg;
-    type State = Scope;
-    type Arguments = Scope;
+    type State = Arc<Shared>;
+    type Arguments = Arc<Shared>;
 
     async fn pre_start(
         &self,
         _: ActorRef<DebugMsg>,
-        scope: Scope,
-    ) -> Result<Scope, ActorProcessingErr> {
-        Ok(scope)
+        shared: Arc<Shared>,
+    ) -> Result<Arc<Shared>, ActorProcessingErr> {
+        Ok(shared)
     }
 
     // Without an await, so that a kill finds each command either taken or untouched.
@@ -66,7 +100,7 @@ impl Actor for DebugActor {
         &self,
         _: ActorRef<DebugMsg>,
         message: DebugMsg,
-        scope: &mut Scope,
+        shared: &mut Arc<Shared>,
     ) -> Result<(), ActorProcessingErr> {
         let DebugMsg {
             command,
@@ -77,64 +111,121 @@ impl Actor for DebugActor {
             // The operator gave up while it waited.
             return Ok(());
         }
-        event::taken(scope, command, &path);
+        event::taken(&shared.scope, &command, &path);
         // A task of its own: it may take long, and it may be about to end this very actor.
-        let work = tokio::spawn(carry_out(scope.clone(), command, path));
+        let work = tokio::spawn(carry_out(Arc::clone(shared), command, path));
         // Fails when the operator has just given up; the command is logged, so it is carried out.
         drop(taken.send(work));
         Ok(())
     }
 }
 
-async fn carry_out(scope: Scope, command: Command, path: String) -> Outcome {
-    let outcome = perform(&scope, command, &path).await;
+async fn carry_out(shared: Arc<Shared>, command: Command, path: String) -> Outcome {
+    let outcome = perform(&shared, &command, &path).await;
     if let Err(error) = &outcome {
-        event::failed(&scope, command, &path, error);
+        event::failed(&shared.scope, &command, &path, error);
     }
     outcome
 }
 
-async fn perform(scope: &Scope, command: Command, path: &str) -> Outcome {
-    let root = scope.root();
+async fn perform(shared: &Shared, command: &Command, path: &str) -> Outcome {
+    if let Command::Replay(id) = command {
+        // Its place may be gone; the dead letter itself says so best.
+        let replayed = shared.scope.traffic().dead_letters().replay(*id);
+        return match replayed {
+            Ok(()) => Ok(Done::AsTold),
+            Err(source) => Err(CommandError::Replay { id: *id, source }),
+        };
+    }
+    let root = shared.scope.root();
     let node = root.find(path).ok_or_else(|| CommandError::NotFound {
         path: path.to_owned(),
         nearest: nearest::nearest(root, path),
     })?;
     match command {
         Command::Kill => {
-            let run = node.current().ok_or_else(|| CommandError::NotRunning {
-                path: node.path().clone(),
-                state: node.state(),
-            })?;
+            let run = running(&node)?;
             run.kill();
             run.ended().await;
-            Ok(None)
+            Ok(Done::AsTold)
         }
         Command::Restart => {
             let parent = supervisor_of(root, &node, command)?;
             let started = parent.bounce_child(node.path().id()).await;
             let started = started.map_err(SupervisorError::from)?;
-            Ok(started.node.is_some().then_some(started.incarnation))
+            let run = started.node.is_some().then_some(started.incarnation);
+            Ok(Done::Started(run))
         }
         Command::Stop => {
             let parent = supervisor_of(root, &node, command)?;
             let stopped = parent.terminate_child(node.path().id()).await;
             stopped.map_err(SupervisorError::from)?;
-            Ok(None)
+            Ok(Done::AsTold)
         }
         Command::Resume => {
             let parent = supervisor_of(root, &node, command)?;
             let resumed = parent.resume_child(node.path().id()).await;
             resumed.map_err(SupervisorError::from)?;
-            Ok(None)
+            Ok(Done::AsTold)
         }
+        Command::Pause => {
+            let run = running(&node)?;
+            // The debug actor would not take the command that ends the pause.
+            if shared.is_home(&node) || !run.pause() {
+                let path = node.path().clone();
+                return Err(CommandError::CannotPause { path });
+            }
+            Ok(Done::AsTold)
+        }
+        Command::ResumeMessages => {
+            running(&node)?.go_on();
+            Ok(Done::AsTold)
+        }
+        Command::Send(label) => {
+            send(shared, &node, label)?;
+            Ok(Done::AsTold)
+        }
+        Command::Trace { messages, within } => Ok(Done::Traces(node.trace(*messages, *within))),
+        Command::Replay(_) => unreachable!("done above, since it needs no place"),
     }
+}
+
+fn running(node: &Arc<Node>) -> Result<Arc<Incarnation>, CommandError> {
+    node.current().ok_or_else(|| CommandError::NotRunning {
+        path: node.path().clone(),
+        state: node.state(),
+    })
+}
+
+fn send(shared: &Shared, node: &Arc<Node>, label: &str) -> Result<(), CommandError> {
+    let path = node.path();
+    let found = shared.declared.find(shared.names.get(), path, label);
+    let declaration = found.map_err(|nearest| CommandError::NotDeclared {
+        path: path.clone(),
+        message: label.to_owned(),
+        nearest,
+    })?;
+    let run = running(node)?;
+    let path = path.clone();
+    declaration
+        .send(&run)
+        .map_err(|undelivered| match undelivered {
+            Undelivered::Full(()) => CommandError::MailboxFull { path },
+            Undelivered::Ended(()) => CommandError::NotRunning {
+                path,
+                state: node.state(),
+            },
+            Undelivered::WrongType(()) => CommandError::OtherType {
+                path,
+                takes: run.message_type().name,
+            },
+        })
 }
 
 fn supervisor_of(
     root: &Arc<Node>,
     node: &Arc<Node>,
-    command: Command,
+    command: &Command,
 ) -> Result<Supervisor, CommandError> {
     let path = node.path();
     let command = command.name();

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use perennial_lifecycle::{ActorPath, ChildState};
+use perennial_lifecycle::{ActorPath, ChildState, ReplayError};
 use perennial_supervisor::{RestartChildError, ResumeChildError, TerminateChildError};
 
 /// A snapshot that cannot be taken.
@@ -51,6 +51,44 @@ pub enum CommandError {
         /// The command.
         command: &'static str,
     },
+    /// A supervisor, or the debug actor itself: paused, it could not be told to go on.
+    #[error("cannot pause `{path}`: it takes its orders as messages")]
+    CannotPause {
+        /// The path.
+        path: ActorPath,
+    },
+    /// No debug message of this name was declared for the actor.
+    #[error("no debug message `{message}` is declared for `{path}`{}", did_you_mean(nearest.as_deref()))]
+    NotDeclared {
+        /// The path.
+        path: ActorPath,
+        /// The name as given.
+        message: String,
+        /// The name that was probably meant.
+        nearest: Option<String>,
+    },
+    /// There is no room for the debug message.
+    #[error("the mailbox of `{path}` is full")]
+    MailboxFull {
+        /// The path.
+        path: ActorPath,
+    },
+    /// The actor takes another type than the debug message that was declared for it.
+    #[error("`{path}` takes {takes}, and the debug message is none")]
+    OtherType {
+        /// The path.
+        path: ActorPath,
+        /// What it takes.
+        takes: &'static str,
+    },
+    /// The dead letter was not replayed.
+    #[error("cannot replay dead letter {id}")]
+    Replay {
+        /// The id as given.
+        id: u64,
+        /// Why.
+        source: ReplayError,
+    },
     /// The supervisor of the actor refused.
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),
@@ -81,9 +119,20 @@ impl CommandError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::NotFound { .. } | Self::Root { .. } | Self::Unsupervised { .. } => false,
+            Self::NotFound { .. }
+            | Self::Root { .. }
+            | Self::Unsupervised { .. }
+            | Self::CannotPause { .. }
+            | Self::NotDeclared { .. }
+            | Self::OtherType { .. } => false,
+            Self::Replay { source, .. } => {
+                matches!(source, ReplayError::NotRunning | ReplayError::Full)
+            }
             Self::NotRunning { state, .. } => *state != ChildState::Stopped,
-            Self::Supervisor(_) | Self::TimedOut { .. } | Self::CutOff { .. } => true,
+            Self::MailboxFull { .. }
+            | Self::Supervisor(_)
+            | Self::TimedOut { .. }
+            | Self::CutOff { .. } => true,
         }
     }
 }

@@ -9,15 +9,20 @@ use crate::actor::Command;
 const OPERATOR: &str = "operator";
 
 /// Logs a command that was taken, before it is carried out.
-pub(crate) fn taken(scope: &Scope, command: Command, path: &str) {
+pub(crate) fn taken(scope: &Scope, command: &Command, path: &str) {
     tracing::info!(actor.name = %path, command = %command, "operator command");
     note(scope, path, format!("{command} {path}"));
 }
 
 /// Logs the command's failure.
-pub(crate) fn failed(scope: &Scope, command: Command, path: &str, error: &CommandError) {
+pub(crate) fn failed(scope: &Scope, command: &Command, path: &str, error: &CommandError) {
     tracing::warn!(actor.name = %path, command = %command, error = %error, "operator command failed");
-    note(scope, path, format!("{command} {path} failed: {error}"));
+    let mut text = format!("{command} {path} failed: {error}");
+    if let CommandError::Replay { source, .. } = error {
+        // Other errors say it all by themselves.
+        text.push_str(&format!(": {source}"));
+    }
+    note(scope, path, text);
 }
 
 fn note(scope: &Scope, path: &str, text: String) {

@@ -1,16 +1,21 @@
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ChildKind, ChildSpec, Events, Incarnation, Node, Scope, StartContext, Started,
+    ActorPath, ChildKind, ChildSpec, DeadLetter, DeadLetterStream, Events, Incarnation, Node,
+    Scope, StartContext, Started,
 };
+use perennial_registry::{Name, Registry};
+use ractor::Message;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::actor::{Command, DebugActor, DebugMsg, Outcome};
-use crate::{CommandError, Snapshot, SnapshotError, TimelineEntry};
+use crate::actor::{Command, DebugActor, DebugMsg, Done, Outcome};
+use crate::declared::{Declaration, Declarations};
+use crate::traffic::Around;
+use crate::{CommandError, MessageTrace, Snapshot, SnapshotError, TimelineEntry};
 
 /// The child id of the debug actor.
 const ID: &str = "debug";
@@ -47,10 +52,20 @@ pub struct Debugger {
     deadline: Duration,
 }
 
-struct Shared {
-    scope: Scope,
+pub(crate) struct Shared {
+    pub(crate) scope: Scope,
+    pub(crate) names: OnceLock<Registry>,
+    pub(crate) declared: Declarations,
     /// Where the debug actor lives, once it was started.
     home: watch::Sender<Option<Arc<Node>>>,
+}
+
+impl Shared {
+    /// Says whether the debug actor lives here.
+    pub(crate) fn is_home(&self, node: &Arc<Node>) -> bool {
+        let home = self.home.borrow();
+        home.as_ref().is_some_and(|it| Arc::ptr_eq(it, node))
+    }
 }
 
 impl Debugger {
@@ -60,10 +75,21 @@ impl Debugger {
         Self {
             shared: Arc::new(Shared {
                 scope: scope.clone(),
+                names: OnceLock::new(),
+                declared: Declarations::default(),
                 home: watch::Sender::new(None),
             }),
             deadline: DEADLINE,
         }
+    }
+
+    /// Says which names the tree has, for groups and for debug messages that are declared by name. The first names
+    /// stand.
+    #[must_use]
+    pub fn with_names(self, names: &Registry) -> Self {
+        // Another handle may have set them.
+        drop(self.shared.names.set(names.clone()));
+        self
     }
 
     /// Sets how long this handle waits for the outcome of a command. Default: 15 s.
@@ -80,7 +106,8 @@ impl Debugger {
             let shared = Arc::clone(&shared);
             async move {
                 shared.home.send_replace(Some(Arc::clone(context.node())));
-                let child = context.spawn(DebugActor, shared.scope.clone()).await?;
+                let shared = Arc::clone(&shared);
+                let child = context.spawn(DebugActor, shared).await?;
                 Ok(Started::from(child))
             }
         })
@@ -105,7 +132,9 @@ impl Debugger {
             let root = root.path().clone();
             return Err(SnapshotError::NotStarted { root });
         }
-        Ok(Snapshot::read(root, self.shared.scope.detached()).await)
+        let declared = self.declared_by_place();
+        let around = Around::read(&self.shared.scope, self.shared.names.get(), declared);
+        Ok(Snapshot::read(root, around).await)
     }
 
     /// Receives every event of the tree from now on.
@@ -184,7 +213,10 @@ impl Debugger {
     ///
     /// As [`kill`](Self::kill).
     pub async fn restart(&self, path: &str) -> Result<Option<u64>, CommandError> {
-        self.command(Command::Restart, path).await
+        match self.command(Command::Restart, path).await? {
+            Done::Started(run) => Ok(run),
+            _ => Ok(None),
+        }
     }
 
     /// Stops the actor at `path` in order; it stays down until it is restarted.
@@ -215,15 +247,180 @@ impl Debugger {
         self.command(Command::Resume, path).await.map(drop)
     }
 
+    /// Lets the actor at `path` take no message until it is told to [go on](Self::resume_messages), or ends.
+    ///
+    /// The message in hand is finished; the others wait, and its mailbox fills up as ever. A stop, a kill and a restart
+    /// take effect at once, and the next run is not paused. One message may be held back on its way to the handler: at
+    /// a stop it is one of those that waited. Events of actors that it has linked by ractor's own means, and a stop by
+    /// ractor's own means, wait as well.
+    ///
+    /// # Errors
+    ///
+    /// - [`CommandError::NotFound`] names the path that was probably meant.
+    /// - [`CommandError::NotRunning`] when there is nothing to pause.
+    /// - [`CommandError::CannotPause`] for a supervisor and for the debug actor.
+    /// - [`CommandError::TimedOut`] when the debug actor was not running until the deadline.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`kill`](Self::kill).
+    pub async fn pause(&self, path: &str) -> Result<(), CommandError> {
+        self.command(Command::Pause, path).await.map(drop)
+    }
+
+    /// Lets the actor at `path` take messages again; one that is not paused is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`pause`](Self::pause).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`kill`](Self::kill).
+    pub async fn resume_messages(&self, path: &str) -> Result<(), CommandError> {
+        self.command(Command::ResumeMessages, path).await.map(drop)
+    }
+
+    /// Follows the next `messages` messages of the actor at `path`, those of later runs included, but none that is taken
+    /// more than `within` from now.
+    ///
+    /// The actor does not wait for whoever reads.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::NotFound`] names the path that was probably meant; [`CommandError::TimedOut`] as for
+    /// [`pause`](Self::pause).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the trace.
+    pub async fn trace(
+        &self,
+        path: &str,
+        messages: u32,
+        within: Duration,
+    ) -> Result<MessageTrace, CommandError> {
+        match self
+            .command(Command::Trace { messages, within }, path)
+            .await?
+        {
+            Done::Traces(trace) => Ok(MessageTrace::new(trace)),
+            _ => Err(CommandError::CutOff {
+                path: path.to_owned(),
+                command: "trace",
+            }),
+        }
+    }
+
+    /// Declares a message that operators may send to a named actor, by a name of its own.
+    ///
+    /// The name is looked up when the message is sent, so the actor need not have been started yet. A later declaration
+    /// of the same name for the same actor stands. Needs [`with_names`](Self::with_names).
+    ///
+    /// ```
+    /// # use perennial_debug::Debugger;
+    /// # use perennial_lifecycle::Scope;
+    /// # use perennial_registry::{Name, Registry};
+    /// enum CacheMsg {
+    ///     Flush,
+    /// }
+    /// const CACHE: Name<CacheMsg> = Name::new("cache");
+    ///
+    /// let scope = Scope::new("shop");
+    /// let names = Registry::new(&scope);
+    /// let debugger = Debugger::new(&scope).with_names(&names);
+    /// debugger.declare(&CACHE, "flush", || CacheMsg::Flush);
+    /// ```
+    pub fn declare<M: Message>(
+        &self,
+        name: &Name<M>,
+        message: &str,
+        make: impl Fn() -> M + Send + Sync + 'static,
+    ) {
+        let declaration = Declaration::of_name(name, message, make);
+        self.shared.declared.add(declaration);
+    }
+
+    /// Declares a message that operators may send to the actor at `path`, as [`declare`](Self::declare) does.
+    pub fn declare_at<M: Message>(
+        &self,
+        path: &str,
+        message: &str,
+        make: impl Fn() -> M + Send + Sync + 'static,
+    ) {
+        let declaration = Declaration::of_path(path, message, make);
+        self.shared.declared.add(declaration);
+    }
+
+    /// Lists the debug messages that are declared for the actor at `path`, in the order of their declaration.
+    #[must_use]
+    pub fn declared(&self, path: &str) -> Vec<Arc<str>> {
+        let mut all = self.declared_by_place();
+        all.remove(&ActorPath::root(path)).unwrap_or_default()
+    }
+
+    fn declared_by_place(&self) -> std::collections::HashMap<ActorPath, Vec<Arc<str>>> {
+        self.shared.declared.by_place(self.shared.names.get())
+    }
+
+    /// Sends the actor at `path` the debug message that was [declared](Self::declare) by this name.
+    ///
+    /// # Errors
+    ///
+    /// - [`CommandError::NotDeclared`] names the debug message that was probably meant.
+    /// - [`CommandError::MailboxFull`] when there is no room for it.
+    /// - [`CommandError::OtherType`] when the actor takes other messages than it was declared for.
+    /// - [`CommandError::NotFound`], [`CommandError::NotRunning`] and [`CommandError::TimedOut`] as for
+    ///   [`pause`](Self::pause).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`kill`](Self::kill).
+    pub async fn send_declared(&self, path: &str, message: &str) -> Result<(), CommandError> {
+        let command = Command::Send(message.into());
+        self.command(command, path).await.map(drop)
+    }
+
+    /// Lists the messages that nobody handled, as far as they are kept, oldest first.
+    #[must_use]
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+        self.shared.scope.traffic().dead_letters().list()
+    }
+
+    /// Follows the messages that nobody handles, from now on.
+    pub fn follow_dead_letters(&self) -> DeadLetterStream {
+        self.shared.scope.traffic().dead_letters().subscribe()
+    }
+
+    /// Sends the message of a dead letter to the place that it was for, once more.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::Replay`] says why not; the letter is still there, unless it is unknown.
+    /// [`CommandError::TimedOut`] as for [`pause`](Self::pause).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`kill`](Self::kill).
+    pub async fn replay(&self, id: u64) -> Result<(), CommandError> {
+        let letters = self.dead_letters();
+        let letter = letters.iter().find(|it| it.id == id);
+        // For the log.
+        let target = letter.map_or(self.shared.scope.root().path(), |it| &it.target);
+        let command = Command::Replay(id);
+        self.command(command, target.as_str()).await.map(drop)
+    }
+
     async fn command(&self, command: Command, path: &str) -> Outcome {
+        let name = command.name();
         let outcome = async {
             loop {
                 let run = self.debug_actor().await;
-                if let Some(work) = submit(&run, command, path).await {
+                if let Some(work) = submit(&run, command.clone(), path).await {
                     return work.await.unwrap_or_else(|_| {
                         Err(CommandError::CutOff {
                             path: path.to_owned(),
-                            command: command.name(),
+                            command: name,
                         })
                     });
                 }
@@ -234,7 +431,7 @@ impl Debugger {
         timeout(self.deadline, outcome).await.unwrap_or_else(|_| {
             Err(CommandError::TimedOut {
                 path: path.to_owned(),
-                command: command.name(),
+                command: name,
                 after: self.deadline,
             })
         })

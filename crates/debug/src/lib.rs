@@ -2,8 +2,17 @@
 //!
 //! A tree that runs must be visible while it runs, above all when something in it hangs. A [`Debugger`]
 //! reads the shared cells of a tree and sends no actor a message for it, so a stuck actor is seen instead
-//! of waited for. What changes the tree (kill, restart, stop) goes through one supervised actor, so that
+//! of waited for. What changes the tree (kill, restart, stop, pause) goes through one supervised actor, so that
 //! there is one log of what operators did.
+//!
+//! | an operator asks | by |
+//! | --- | --- |
+//! | what runs, how full its mailbox is, how it ended before, who waits for whom | [`Debugger::snapshot`] |
+//! | what needs a look, worst first | [`Snapshot::troubled`] |
+//! | what nobody handled, and to have it handled after all | [`Debugger::dead_letters`], [`Debugger::replay`] |
+//! | what an actor does with its next messages | [`Debugger::trace`] |
+//! | that an actor takes no message for a while | [`Debugger::pause`], [`Debugger::resume_messages`] |
+//! | that an actor does something the host has foreseen | [`Debugger::send_declared`] |
 //!
 //! ```
 //! # use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -51,6 +60,7 @@
 //! handler that does not yield; such a command times out.
 
 mod actor;
+mod declared;
 mod error;
 mod event;
 mod handle;
@@ -58,8 +68,17 @@ mod nearest;
 mod render;
 mod snapshot;
 mod timeline;
+mod trace;
+mod traffic;
+mod troubled;
 
 pub use error::{CommandError, SnapshotError, SupervisorError};
 pub use handle::Debugger;
 pub use snapshot::{ExitSnapshot, NodeSnapshot, Snapshot, SpecSnapshot, Totals};
 pub use timeline::{Level, TimelineEntry};
+pub use trace::{MessageTrace, TraceEntry};
+pub use traffic::{
+    BooksSnapshot, DeadLately, DeadLetterSnapshot, DeadLettersSnapshot, GroupSnapshot,
+    MailboxSnapshot, TimesSnapshot, WaitSnapshot,
+};
+pub use troubled::{Severity, Trouble, TroubleKind, Troubled};

@@ -31,7 +31,7 @@ pub(crate) fn nearest(root: &Arc<Node>, asked: &str) -> Option<String> {
 }
 
 /// Counts the letters to insert, remove or replace (Levenshtein).
-fn edit_distance(mut a: &[char], mut b: &[char]) -> usize {
+pub(crate) fn edit_distance(mut a: &[char], mut b: &[char]) -> usize {
     // Paths of one tree begin alike.
     let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
     (a, b) = (&a[same..], &b[same..]);

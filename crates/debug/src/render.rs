@@ -3,10 +3,13 @@ use std::time::Duration;
 
 use perennial_lifecycle::{ChildKind, ChildState};
 
-use crate::{NodeSnapshot, Snapshot};
+use crate::{DeadLettersSnapshot, NodeSnapshot, Severity, Snapshot, Troubled, WaitSnapshot};
 
 /// How much of a reason is shown beside its actor.
 const NOTE: usize = 100;
+
+/// How many waits are shown below the tree.
+const WAITS: usize = 5;
 
 const HEADER: [&str; 6] = ["actor", "kind", "state", "restarts", "uptime", "mailbox"];
 
@@ -29,7 +32,7 @@ pub(crate) fn summary(snapshot: &Snapshot) -> String {
     line
 }
 
-fn count(number: u64, of: &str) -> String {
+pub(crate) fn count(number: u64, of: &str) -> String {
     format!("{number} {of}{}", if number == 1 { "" } else { "s" })
 }
 
@@ -79,6 +82,77 @@ pub(crate) fn text(snapshot: &Snapshot) -> String {
     out.push('\n');
     out.push_str(&summary(snapshot));
     out.push('\n');
+    add_waits(&snapshot.waits, &mut out);
+    add_dead_letters(&snapshot.dead_letters, &mut out);
+    out
+}
+
+/// Writes who waits longest, if anybody does.
+fn add_waits(waits: &[WaitSnapshot], out: &mut String) {
+    if waits.is_empty() {
+        return;
+    }
+    let mut longest: Vec<_> = waits.iter().collect();
+    longest.sort_by_key(|it| std::cmp::Reverse(it.for_ms));
+    out.push_str("waits:\n");
+    for wait in longest.iter().take(WAITS) {
+        let time = duration(Duration::from_millis(wait.for_ms));
+        let (caller, callee) = (
+            one_line(wait.caller.as_str()),
+            one_line(wait.callee.as_str()),
+        );
+        writeln!(out, "  {caller} -> {callee} for {time}").expect("a string takes everything");
+    }
+    if waits.len() > WAITS {
+        writeln!(out, "  and {} more", waits.len() - WAITS).expect("a string takes everything");
+    }
+}
+
+/// Writes how many there are and what the last one was, if there are any.
+fn add_dead_letters(dead: &DeadLettersSnapshot, out: &mut String) {
+    let Some(last) = dead.last.last() else {
+        return;
+    };
+    let text = format!("{} to {}: {}", last.message_type, last.target, last.reason);
+    writeln!(
+        out,
+        "{}, the last a {}",
+        count(dead.total, "dead letter"),
+        shorten(&one_line(&text))
+    )
+    .expect("a string takes everything");
+}
+
+pub(crate) fn troubled(troubled: &Troubled) -> String {
+    if troubled.is_empty() {
+        return "nothing needs a look\n".to_owned();
+    }
+    let paths: Vec<_> = troubled
+        .troubles
+        .iter()
+        .map(|it| one_line(it.path.as_str()))
+        .collect();
+    let width = paths.iter().map(|it| it.chars().count()).max();
+    let width = width.unwrap_or_default();
+    let mut out = String::new();
+    for (trouble, path) in troubled.troubles.iter().zip(&paths) {
+        let reason = shorten(&one_line(&trouble.reason));
+        let padding = " ".repeat(width - path.chars().count());
+        writeln!(out, "{:8}  {path}{padding}  {reason}", trouble.severity)
+            .expect("a string takes everything");
+    }
+    let many = |severity, of| {
+        let number = u64::try_from(troubled.count(severity)).unwrap_or(u64::MAX);
+        format!("{number} {of}")
+    };
+    writeln!(
+        out,
+        "\n{}, {}, {}",
+        many(Severity::Critical, "critical"),
+        many(Severity::Warning, "warning"),
+        many(Severity::Notice, "notice")
+    )
+    .expect("a string takes everything");
     out
 }
 

@@ -1,18 +1,27 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use perennial_lifecycle::{ActorPath, ChildKind, ChildState, Ended, Node, Restart, Shutdown};
+use perennial_lifecycle::{
+    ActorPath, ChildKind, ChildState, Ended, Figures, Node, Restart, Shutdown,
+};
 use serde::{Serialize, Serializer};
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
-use crate::render;
+use crate::traffic::Around;
+use crate::{
+    BooksSnapshot, DeadLettersSnapshot, GroupSnapshot, MailboxSnapshot, Troubled, WaitSnapshot,
+    render,
+};
 
 /// How many nodes are read before other tasks get a turn.
 const BATCH: usize = 256;
 
 /// A message in hand for longer than this is a problem.
-const SLOW: Duration = Duration::from_secs(5);
+pub(crate) const SLOW: Duration = Duration::from_secs(5);
+
+/// A mailbox with this share of its room taken, in hundredths, is a problem.
+const NEARLY_FULL: u64 = 80;
 
 /// A whole tree at one moment, detached from it: nothing that is done with a snapshot touches the tree.
 ///
@@ -38,6 +47,14 @@ pub struct Snapshot {
     pub at_ms: u64,
     /// Counts over the whole tree.
     pub totals: Totals,
+    /// What became of all messages.
+    pub books: BooksSnapshot,
+    /// Who waits for whose answer, in the order of the paths.
+    pub waits: Vec<WaitSnapshot>,
+    /// The messages that nobody handled.
+    pub dead_letters: DeadLettersSnapshot,
+    /// The groups that have members, in order; none where the debugger was given no names.
+    pub groups: Vec<GroupSnapshot>,
     /// The root supervisor.
     pub root: NodeSnapshot,
 }
@@ -78,6 +95,12 @@ pub struct NodeSnapshot {
     pub uptime_ms: Option<u64>,
     /// How many messages wait.
     pub mailbox_depth: u64,
+    /// What became of its messages; `None` while it was sent none.
+    pub mailbox: Option<MailboxSnapshot>,
+    /// For how long an operator has paused it; `None` when it takes messages.
+    pub paused_ms: Option<u64>,
+    /// The debug messages that are declared for it.
+    pub debug_messages: Vec<Arc<str>>,
     /// For how long the message in hand has been worked on; `None` when idle.
     pub in_hand_ms: Option<u64>,
     /// The type of message that it takes.
@@ -130,16 +153,24 @@ pub struct SpecSnapshot {
 
 impl Snapshot {
     /// Reads a tree. No lock is held over more than one node, or over an await.
-    pub(crate) async fn read(root: &Arc<Node>, detached: u64) -> Self {
+    pub(crate) async fn read(root: &Arc<Node>, around: Around) -> Self {
+        let mut books = around.books;
         let mut totals = Totals {
-            detached,
+            detached: around.detached,
             ..Totals::default()
         };
         let mut open = vec![(0, Arc::clone(root))];
         // Each node before its children, these in start order.
         let mut flat = Vec::new();
         while let Some((depth, node)) = open.pop() {
-            let read = NodeSnapshot::read(&node);
+            let figures = node.figures();
+            if let Some(figures) = &figures {
+                books.add_figures(figures);
+            }
+            let mut read = NodeSnapshot::read(&node, figures.as_ref());
+            if let Some(declared) = around.declared.get(&read.path) {
+                read.debug_messages.clone_from(declared);
+            }
             totals.add(&read);
             flat.push((depth, read));
             let children = node.children().into_iter().rev();
@@ -151,7 +182,11 @@ impl Snapshot {
         Self {
             at_ms: epoch_ms(SystemTime::now()),
             totals,
-            root: fold(flat).unwrap_or_else(|| NodeSnapshot::read(root)),
+            books: BooksSnapshot::from(&books),
+            waits: around.waits,
+            dead_letters: around.dead_letters,
+            groups: around.groups,
+            root: fold(flat).unwrap_or_else(|| NodeSnapshot::read(root, None)),
         }
     }
 
@@ -169,6 +204,12 @@ impl Snapshot {
             open.extend(node.children.iter().rev());
             Some(node)
         })
+    }
+
+    /// Lists only what needs a look, worst first.
+    #[must_use]
+    pub fn troubled(&self) -> Troubled {
+        Troubled::of(self)
     }
 
     /// Says in one line how the tree is.
@@ -206,7 +247,7 @@ impl Totals {
 }
 
 impl NodeSnapshot {
-    fn read(node: &Arc<Node>) -> Self {
+    fn read(node: &Arc<Node>, figures: Option<&Figures>) -> Self {
         let path = node.path().clone();
         let spec = node.spec();
         let run = node.current();
@@ -221,7 +262,15 @@ impl NodeSnapshot {
             restarts: node.restarts(),
             incarnation: run.map(|it| it.number()),
             uptime_ms: run.map(|it| millis(it.uptime())),
-            mailbox_depth: run.map_or(0, |it| it.mailbox_depth()),
+            // Between two runs what is kept for the next one.
+            mailbox_depth: run
+                .map_or_else(|| figures.map_or(0, |it| it.depth), |it| it.mailbox_depth()),
+            mailbox: figures.map(|it| {
+                let capacity = run.map(|it| it.mailbox().capacity());
+                MailboxSnapshot::new(it, capacity)
+            }),
+            paused_ms: run.and_then(|it| it.paused()).map(millis),
+            debug_messages: Vec::new(),
             in_hand_ms: run.and_then(|it| it.in_hand()).map(millis),
             message_type: run.map(|it| it.message_type().name),
             handled: run.map_or(0, |it| it.handled()),
@@ -234,9 +283,20 @@ impl NodeSnapshot {
     }
 
     /// Says what is wrong here, in a few words: it is being restarted or waits for that, it ended badly and
-    /// stayed down, or its message in hand takes long.
+    /// stayed down, its message in hand takes long, it is paused, or its mailbox is nearly full.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
+        self.life_problem().or_else(|| {
+            let time = |ms| render::duration(Duration::from_millis(ms));
+            let slow = self.in_hand_ms.filter(|it| *it >= millis(SLOW));
+            slow.map(|it| format!("message in hand for {}", time(it)))
+                .or_else(|| self.paused_ms.map(|it| format!("paused for {}", time(it))))
+                .or_else(|| self.fullness().map(|(_, text)| text))
+        })
+    }
+
+    /// Says why it does not run.
+    pub(crate) fn life_problem(&self) -> Option<String> {
         let bad_end = self.last_exit.as_ref().filter(|exit| !exit.clean);
         let why = || bad_end.map_or_else(String::new, |exit| format!(": {}", exit.reason));
         let due = |due| render::duration(Duration::from_millis(due));
@@ -248,15 +308,22 @@ impl NodeSnapshot {
                 due(at.unwrap_or_default()),
                 why()
             )),
-            (ChildState::Stopped, _) if self.incarnation.is_none() && bad_end.is_some() => {
-                Some(format!("down{}", why()))
-            }
-            _ => self
-                .in_hand_ms
-                .map(Duration::from_millis)
-                .filter(|it| *it >= SLOW)
-                .map(|it| format!("message in hand for {}", render::duration(it))),
+            (ChildState::Stopped, _) if self.ended_badly() => Some(format!("down{}", why())),
+            _ => None,
         }
+    }
+
+    pub(crate) fn ended_badly(&self) -> bool {
+        let bad_end = self.last_exit.as_ref().filter(|exit| !exit.clean);
+        self.incarnation.is_none() && bad_end.is_some()
+    }
+
+    /// Says how full the mailbox is, in hundredths and in words, once it is nearly full.
+    pub(crate) fn fullness(&self) -> Option<(u64, String)> {
+        let capacity = self.mailbox.as_ref()?.capacity?;
+        let depth = self.mailbox_depth;
+        let share = depth.saturating_mul(100).checked_div(capacity)?;
+        (share >= NEARLY_FULL).then(|| (share, format!("mailbox {depth} of {capacity}")))
     }
 }
 
@@ -293,7 +360,7 @@ fn as_text<S: Serializer>(shutdown: &Shutdown, serializer: S) -> Result<S::Ok, S
     serializer.collect_str(shutdown)
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

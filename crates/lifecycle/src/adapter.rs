@@ -3,7 +3,6 @@ use std::time::SystemTime;
 
 use futures_util::future::Either;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tracing::Instrument as _;
 
 use crate::call::call;
 use crate::{ChildKey, EventKind, ExitReason, Incarnation, ParentLink, StartError, panic, span};
@@ -40,7 +39,7 @@ pub(crate) struct SupervisedArguments<T> {
 /// supervisor hears of the end.
 pub(crate) struct SupervisedState<S> {
     inner: S,
-    life: Life,
+    pub(crate) life: Life,
 }
 
 /// Reports the end when it is dropped, which happens on every way out: stop, error, panic, kill, abort.
@@ -146,6 +145,37 @@ impl Life {
     }
 }
 
+impl<A: Actor> Supervised<A> {
+    /// Has a message handled that was taken, or drops one that is not wanted.
+    #[inline]
+    pub(crate) fn deliver(
+        &self,
+        myself: ActorRef<A::Msg>,
+        message: A::Msg,
+        SupervisedState { inner, life }: &mut SupervisedState<A::State>,
+        is_wanted: bool,
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
+        call(
+            life.lent.take(),
+            || {
+                if is_wanted {
+                    return Ok(self.0.handle(myself, message, inner));
+                }
+                drop(message);
+                Err(Ok(()))
+            },
+            move |result, lent| {
+                let verdict = life.back(lent).judge(result);
+                // One that was skipped has been counted.
+                if is_wanted {
+                    life.incarnation.end_message(verdict.is_ok());
+                }
+                verdict
+            },
+        )
+    }
+}
+
 impl<A: Actor> Actor for Supervised<A> {
     type Msg = A::Msg;
     type State = SupervisedState<A::State>;
@@ -190,32 +220,14 @@ impl<A: Actor> Actor for Supervised<A> {
         &self,
         myself: ActorRef<A::Msg>,
         mut message: A::Msg,
-        SupervisedState { inner, life }: &mut Self::State,
+        state: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
-        let is_wanted = life.incarnation.begin_message(&mut message);
-        let span = span::is_on().then(|| life.incarnation.span_of(&message));
-        let handled = call(
-            life.lent.take(),
-            || {
-                if is_wanted {
-                    return Ok(self.0.handle(myself, message, inner));
-                }
-                drop(message);
-                Err(Ok(()))
-            },
-            move |result, lent| {
-                let verdict = life.back(lent).judge(result);
-                // One that was skipped has been counted.
-                if is_wanted {
-                    life.incarnation.end_message(verdict.is_ok());
-                }
-                verdict
-            },
-        );
-        match span {
-            None => Either::Left(handled),
-            Some(span) => Either::Right(Box::pin(handled.instrument(span))),
+        let run = &state.life.incarnation;
+        if run.is_inspected() || span::is_on() {
+            return Either::Right(Box::pin(self.inspected(myself, message, state)));
         }
+        let is_wanted = run.begin_message(&mut message);
+        Either::Left(self.deliver(myself, message, state, is_wanted))
     }
 
     fn handle_supervisor_evt(

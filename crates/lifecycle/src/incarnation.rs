@@ -1,3 +1,5 @@
+mod inspect;
+
 use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{
@@ -12,6 +14,7 @@ use ractor::{ActorCell, ActorRef, Message};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use self::inspect::Inspection;
 use crate::bell::Bell;
 use crate::dead::Obituary;
 use crate::mailbox::intake::Intake;
@@ -45,6 +48,9 @@ pub struct Incarnation {
     disowned: AtomicBool,
     /// Left behind: the end on record is not the end of the task.
     detached: AtomicBool,
+    /// It is paused or traced.
+    is_inspected: AtomicBool,
+    inspection: OnceBox<Inspection>,
     intake: Intake,
     /// `None` for the settings of most.
     mailbox: Option<Arc<Mailbox>>,
@@ -81,6 +87,8 @@ impl Incarnation {
             killed: AtomicBool::new(false),
             disowned: AtomicBool::new(false),
             detached: AtomicBool::new(false),
+            is_inspected: AtomicBool::new(false),
+            inspection: OnceBox::new(),
             intake: Intake::default(),
             mailbox,
             letterbox: OnceBox::new(),
@@ -186,6 +194,9 @@ impl Incarnation {
     pub fn stop(&self, reason: ExitReason) {
         if self.asked.set(Box::new(reason.clone())).is_ok() {
             self.door.knock(self.cell(), reason);
+            if let Some(inspection) = self.inspection.get() {
+                inspection.ring();
+            }
         }
     }
 
@@ -347,6 +358,10 @@ impl Incarnation {
         self.in_hand.store(0, Relaxed);
         if self.is_detached() {
             // It was counted as failed when it was left behind.
+            return;
+        }
+        if since == 0 {
+            // It was skipped, and is in the books already.
             return;
         }
         let ledger = self.ledger();

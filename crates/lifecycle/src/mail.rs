@@ -14,7 +14,8 @@ use crate::{ActorPath, Moment, current, span};
 
 /// A message in its envelope: what an actor takes that says `type Msg = Mail<M>`.
 ///
-/// It is sent to by the same [`Name<M>`] as an actor that says `type Msg = M`; nothing changes for who sends. The actor gets more:
+/// It is sent to by the same `Name<M>` as an actor that says `type Msg = M`; nothing changes for who sends. The actor
+/// gets more:
 ///
 /// - A message whose deadline has passed, or whose caller has gone, is skipped.
 /// - What waits when the actor crashes is handled by its next run, in order.

@@ -201,7 +201,7 @@ impl TreeBuilder {
         }
         let performance = PerformanceMonitor::new(settings.performance.clone());
         let health = HealthAggregator::new(settings.health.clone());
-        let debug = Debugger::new(&scope);
+        let debug = Debugger::new(&scope).with_names(&registry);
         let database = pools.get(DATABASE).ok_or(StartTreeError::DatabasePool)?;
         let environment = Environment::builder()
             .gate(gate.clone())

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ActorName, GroupMismatch, Incarnation, MessageType, Node, Terms, Traffic,
+    ActorName, ActorPath, GroupMismatch, Incarnation, MessageType, Node, Terms, Traffic,
 };
 use ractor::{Message, RpcReplyPort};
 
@@ -77,6 +77,14 @@ pub struct Broadcast {
     pub delivered: usize,
     /// How many ended before they could be given theirs.
     pub missed: usize,
+}
+
+impl Members {
+    /// Returns where the members live, in order of joining.
+    pub(crate) fn paths(&self) -> Vec<ActorPath> {
+        let members = self.list();
+        members.iter().map(|it| it.path().clone()).collect()
+    }
 }
 
 impl<M: Message> Group<M> {

@@ -240,6 +240,16 @@ impl Registry {
         all
     }
 
+    /// Lists the groups that have members, in order, each with where these live in order of joining.
+    #[must_use]
+    pub fn group_members(&self) -> Vec<(ActorName, Vec<ActorPath>)> {
+        let all = self.0.groups.iter();
+        let all = all.map(|members| (members.key().clone(), members.paths()));
+        let mut all: Vec<_> = all.filter(|(_, paths)| !paths.is_empty()).collect();
+        all.sort();
+        all
+    }
+
     /// Puts a gate before every cast and call to a name, in place of the one before.
     ///
     /// The actor need not have been started yet.

@@ -39,10 +39,13 @@ impl Actor for Clerk {
     }
 }
 
+/// A span, and its parent.
+type Made = (&'static str, Option<&'static str>);
+
 /// What was told of spans: the name of each with its parent's, and whom one follows from.
 #[derive(Clone, Default)]
 struct Told {
-    made: Arc<Mutex<Vec<(&'static str, Option<&'static str>)>>>,
+    made: Arc<Mutex<Vec<Made>>>,
     follows: Arc<Mutex<Vec<(&'static str, &'static str)>>>,
 }
 

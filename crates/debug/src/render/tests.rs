@@ -1,7 +1,7 @@
 use perennial_lifecycle::{ActorPath, ChildKind, ChildState, Restart, Shutdown};
 
 use super::*;
-use crate::{ExitSnapshot, SpecSnapshot, Totals};
+use crate::{BooksSnapshot, ExitSnapshot, SpecSnapshot, Totals};
 
 fn node(path: &str, kind: ChildKind) -> NodeSnapshot {
     let id = path.rsplit('/').next().unwrap_or(path);
@@ -18,6 +18,9 @@ fn node(path: &str, kind: ChildKind) -> NodeSnapshot {
         incarnation: Some(1),
         uptime_ms: Some(125_000),
         mailbox_depth: 0,
+        mailbox: None,
+        paused_ms: None,
+        debug_messages: Vec::new(),
         in_hand_ms: None,
         message_type: Some("Msg"),
         handled: 7,
@@ -100,6 +103,10 @@ fn sample() -> Snapshot {
     let mut snapshot = Snapshot {
         at_ms: 1_700_000_060_000,
         totals: Totals::default(),
+        books: BooksSnapshot::default(),
+        waits: Vec::new(),
+        dead_letters: DeadLettersSnapshot::default(),
+        groups: Vec::new(),
         root,
     };
     let mut totals = Totals::default();
@@ -193,6 +200,24 @@ fn json_has_every_field_in_a_stable_order() {
     "problems": 3,
     "detached": 0
   },
+  "books": {
+    "waiting": 0,
+    "in_hand": 0,
+    "handled": 0,
+    "failed": 0,
+    "expired": 0,
+    "returned": 0,
+    "refused": 0,
+    "dead": 0
+  },
+  "waits": [],
+  "dead_letters": {
+    "total": 0,
+    "kept": 0,
+    "last": [],
+    "lately": []
+  },
+  "groups": [],
   "root": {
     "path": "production",
     "id": "production",
@@ -202,6 +227,9 @@ fn json_has_every_field_in_a_stable_order() {
     "incarnation": 1,
     "uptime_ms": 125000,
     "mailbox_depth": 0,
+    "mailbox": null,
+    "paused_ms": null,
+    "debug_messages": [],
     "in_hand_ms": null,
     "message_type": "Msg",
     "handled": 7,
@@ -222,6 +250,9 @@ fn json_has_every_field_in_a_stable_order() {
         "incarnation": null,
         "uptime_ms": null,
         "mailbox_depth": 0,
+        "mailbox": null,
+        "paused_ms": null,
+        "debug_messages": [],
         "in_hand_ms": null,
         "message_type": null,
         "handled": 0,

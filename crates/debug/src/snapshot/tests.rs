@@ -25,7 +25,7 @@ fn ids(nodes: &[NodeSnapshot]) -> Vec<&str> {
 
 #[tokio::test]
 async fn children_are_in_start_order_at_every_depth() {
-    let snapshot = Snapshot::read(&big(12, 3), 0).await;
+    let snapshot = Snapshot::read(&big(12, 3), Around::default()).await;
     let groups: Vec<String> = (0..12).map(|it| format!("group_{it}")).collect();
     assert_eq!(ids(&snapshot.root.children), groups);
     for group in &snapshot.root.children {
@@ -42,7 +42,7 @@ async fn children_are_in_start_order_at_every_depth() {
 async fn ten_thousand_nodes_are_quick_and_let_others_run() {
     let root = big(100, 99);
     let start = tokio::time::Instant::now();
-    let mut reading = std::pin::pin!(Snapshot::read(&root, 0));
+    let mut reading = std::pin::pin!(Snapshot::read(&root, Around::default()));
     let mut turns = 0;
     let snapshot = loop {
         tokio::select! {

@@ -6,6 +6,7 @@ use std::collections::hash_map::{Entry, HashMap};
 use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use ractor::{ActorCell, Message};
 use tracing::Span;
@@ -71,6 +72,8 @@ pub(crate) trait AnyLetterbox: Any + Send + Sync {
     fn open(&self, message: &mut dyn Any, now: Moment) -> Opened;
     /// Returns the span in which a message was sent.
     fn span<'a>(&self, message: &'a dyn Any) -> Option<&'a Span>;
+    /// Returns how long ago a message was sent, where that is written on it.
+    fn age(&self, message: &dyn Any) -> Option<Duration>;
     /// The message in hand was handled.
     fn handled(&self);
     /// The run ended with the message in hand.
@@ -380,6 +383,15 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
     fn span<'a>(&self, message: &'a dyn Any) -> Option<&'a Span> {
         let mail = message.downcast_ref::<Mail<M>>()?;
         mail.letter.as_ref()?.span()
+    }
+
+    fn age(&self, message: &dyn Any) -> Option<Duration> {
+        let mail = message.downcast_ref::<Mail<M>>()?;
+        let letter = mail.letter.as_ref()?;
+        // One that was skipped has no home any more, but a reason to be; an actor's own has neither.
+        let has_terms = letter.deadline != Moment::NEVER || letter.origin.is_some();
+        let was_sent = mail.home.is_some() || has_terms;
+        was_sent.then(|| self.clock().since(letter.sent))
     }
 
     #[inline]
