@@ -140,17 +140,23 @@ impl<'a> Call<'a> {
 
     /// Waits for the operation; `None` if the deadline passed first.
     ///
-    /// The timer is made when the operation has to wait for the first time: it costs more than all the rest of a
-    /// guard, and most operations that end at once need none.
+    /// The timer costs more than all the rest of a guard, so it is made only for an operation that is not through at
+    /// its second poll: many end at once, and one that asks an actor next door is answered before its task has come
+    /// round again. The task wakes itself for the second poll, so the deadline is never out of sight.
     pub(crate) async fn finish<F: Future>(
         &mut self,
         mut work: Pin<&mut F>,
         deadline: &Option<Duration>,
     ) -> Option<F::Output> {
         let mut timer = pin!(None::<Sleep>);
+        let mut is_first = true;
         poll_fn(|context| {
             if let Poll::Ready(output) = self.operate(|| work.as_mut().poll(context)) {
                 return Poll::Ready(Some(output));
+            }
+            if std::mem::take(&mut is_first) && deadline.is_some() {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
             }
             if timer.is_none() {
                 let left = deadline.map(|given| given.saturating_sub(self.elapsed()));

@@ -1,13 +1,14 @@
 //! How a borrower comes to a worker: at once, or after a wait.
 
+use std::future::poll_fn;
 use std::panic::Location;
 use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use perennial_lifecycle::{ExitReason, StartError};
 use perennial_supervisor::StartChildError;
 use tokio::time::Instant;
-use tracing::Instrument as _;
 
 use crate::actor::Life;
 use crate::cells::{Claim, Offer, Taken, Waiter};
@@ -22,12 +23,29 @@ enum Started {
     NotNow,
 }
 
+/// What somebody has who cannot go on at once.
+enum Begin<'a, W: Worker> {
+    Claim(Claim),
+    Waiter(Waiter<'a>),
+    /// It is to be asked first whether it is in order.
+    Unchecked(Box<Checkout<W>>),
+}
+
+/// What somebody who waits goes by.
+///
+/// It is lent to the futures within, and those who wait are blocks rather than `async fn`, which keep what they are
+/// given twice. All of a wait together is less than a kilobyte, beyond which allocators are slow.
+struct Terms {
+    location: &'static Location<'static>,
+    began: Instant,
+    deadline: Option<Instant>,
+}
+
 /// What a wait has come to.
 enum Step {
-    Offer(Offer),
     Turn,
-    /// Too many wait already.
-    Full,
+    /// The pool lends nothing any more.
+    Shut,
     /// Nothing can be started in time.
     Hopeless(StartError),
 }
@@ -43,51 +61,74 @@ impl<W: Worker> Pool<W> {
         if !self.cells.is_open() {
             return Err(self.cells.not_open());
         }
-        // Without waiting first: a timer costs more than all the rest.
-        let offer = self.cells.take(self.borrower(location));
-        if let Offer::Worker(taken) = offer {
-            self.cells.note_no_wait();
-            let checkout = self.hand_over(taken, location)?;
-            if !self.needs_check(&checkout) {
-                return Ok(checkout);
+        let began = Instant::now();
+        let begin = match self.begin(location, began)? {
+            Ok(checkout) => {
+                self.cells.note_no_wait();
+                if !self.needs_check(&checkout) {
+                    return Ok(checkout);
+                }
+                Begin::Unchecked(Box::new(checkout))
             }
-            return Box::pin(self.borrow_slowly(limit, location, Some(checkout))).await;
-        }
-        // A right to start one is dropped here and asked for again, under the deadline.
-        drop(offer);
+            Err(begin) => begin,
+        };
         // Boxed, so that who need not wait carries no room for it.
-        Box::pin(self.borrow_slowly(limit, location, None)).await
+        Box::pin(self.borrow_slowly(limit, location, began, begin)).await
     }
 
-    async fn borrow_slowly(
+    /// Takes what there is: a worker, the right to start one, or a place in the queue.
+    fn begin(
         &self,
+        location: &'static Location<'static>,
+        now: Instant,
+    ) -> Result<Result<Checkout<W>, Begin<'_, W>>, CheckoutError> {
+        match self.cells.take_or_join(self.borrower(location), now) {
+            Ok(Offer::Worker(taken)) => self.hand_over(taken, location).map(Ok),
+            Ok(Offer::Start(claim)) => Ok(Err(Begin::Claim(claim))),
+            Err(Some(waiter)) => Ok(Err(Begin::Waiter(waiter))),
+            Err(None) => Err(self.cells.exhausted(now.elapsed())),
+        }
+    }
+
+    fn begin_again(
+        &self,
+        location: &'static Location<'static>,
+    ) -> Result<Begin<'_, W>, CheckoutError> {
+        let begin = self.begin(location, Instant::now())?;
+        Ok(begin.map_or_else(|begin| begin, |checkout| Begin::Unchecked(checkout.into())))
+    }
+
+    fn borrow_slowly<'a>(
+        &'a self,
         limit: Timeout,
         location: &'static Location<'static>,
-        unchecked: Option<Checkout<W>>,
-    ) -> Result<Checkout<W>, CheckoutError> {
-        let began = Instant::now();
-        // One that is too far away to be told is no deadline.
-        let deadline = match limit {
-            Timeout::Never => None,
-            Timeout::After(limit) => began.checked_add(limit),
+        began: Instant,
+        begin: Begin<'a, W>,
+    ) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send + 'a {
+        let terms = Terms {
+            location,
+            began,
+            // One that is too far away to be told is no deadline.
+            deadline: match limit {
+                Timeout::Never => None,
+                Timeout::After(limit) => began.checked_add(limit),
+            },
         };
-        let came_late = unchecked.is_none();
-        let span = tracing::debug_span!("pool.checkout", pool.name = &*self.cells.name);
-        let wait = self.wait(location, began, deadline, unchecked);
-        let wait = self.unless_shut(wait).instrument(span);
-        let outcome = match deadline {
-            Some(deadline) => tokio::time::timeout_at(deadline, wait).await,
-            None => Ok(wait.await),
-        };
-        match outcome {
-            Ok(Ok(checkout)) => {
-                if came_late {
-                    self.cells.note_wait(began.elapsed());
+        async move {
+            let outcome = {
+                let mut wait = pin!(self.wait(&terms, begin));
+                let span = tracing::debug_span!("pool.checkout", pool.name = &*self.cells.name);
+                // Where nobody listens, entering and leaving the span at each poll would cost for nothing.
+                let wait = poll_fn(|context| {
+                    let _entered = (!span.is_disabled()).then(|| span.enter());
+                    wait.as_mut().poll(context)
+                });
+                match terms.deadline {
+                    Some(deadline) => tokio::time::timeout_at(deadline, wait).await,
+                    None => Ok(wait.await),
                 }
-                Ok(checkout)
-            }
-            Ok(Err(refused)) => Err(refused),
-            Err(_) => Err(self.cells.timed_out(began.elapsed())),
+            };
+            outcome.unwrap_or_else(|_| Err(self.cells.timed_out(terms.began.elapsed())))
         }
     }
 
@@ -102,9 +143,9 @@ impl<W: Worker> Pool<W> {
             if !self.cells.is_open() {
                 return Err(self.cells.not_open());
             }
-            let taken = match self.cells.take(self.borrower(location)) {
-                Offer::Worker(taken) => taken,
-                Offer::Start(claim) => {
+            let taken = match self.cells.take(self.borrower(location), Instant::now()) {
+                Some(Offer::Worker(taken)) => taken,
+                Some(Offer::Start(claim)) => {
                     let start = async { Ok(self.start(claim, location).await) };
                     let left = limit.saturating_sub(began.elapsed());
                     let started = tokio::time::timeout(left, self.unless_shut(start)).await;
@@ -117,11 +158,13 @@ impl<W: Worker> Pool<W> {
                         Err(_) => Err(self.cells.timed_out(waited)),
                     };
                 }
-                Offer::Wait if self.cells.has_room_soon() => {
+                None if self.cells.has_room_soon() => {
                     // Part of the start, which the same time bounds.
-                    return Box::pin(self.borrow_slowly(limit.into(), location, None)).await;
+                    let begin = self.begin_again(location)?;
+                    let slowly = self.borrow_slowly(limit.into(), location, began, begin);
+                    return Box::pin(slowly).await;
                 }
-                Offer::Wait => {
+                None => {
                     let waited = began.elapsed();
                     // Now is the only time for this call.
                     return Err(match self.cells.hopeless_before(Some(began)) {
@@ -154,88 +197,111 @@ impl<W: Worker> Pool<W> {
     }
 
     /// Waits for a worker that is in order.
-    async fn wait(
-        &self,
-        location: &'static Location<'static>,
-        began: Instant,
-        deadline: Option<Instant>,
-        mut unchecked: Option<Checkout<W>>,
-    ) -> Result<Checkout<W>, CheckoutError> {
-        loop {
-            let checkout = match unchecked.take() {
-                Some(checkout) => checkout,
-                None => {
-                    let taken = self.find(location, began, deadline).await?;
-                    self.hand_over(taken, location)?
+    fn wait<'a>(
+        &'a self,
+        terms: &'a Terms,
+        mut begin: Begin<'a, W>,
+    ) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send + 'a {
+        let cells = &self.cells;
+        let mut since = terms.began;
+        async move {
+            loop {
+                let checkout = match begin {
+                    Begin::Unchecked(checkout) => *checkout,
+                    Begin::Waiter(waiter) => match self.served(terms, since, waiter).await? {
+                        Offer::Worker(taken) => self.hand_over(taken, terms.location)?,
+                        Offer::Start(claim) => {
+                            begin = Begin::Claim(claim);
+                            continue;
+                        }
+                    },
+                    Begin::Claim(claim) => {
+                        // Rare, and large.
+                        let start = Box::pin(async { Ok(self.start(claim, terms.location).await) });
+                        match self.unless_shut(start).await? {
+                            Started::Worker(taken) => {
+                                cells.note_wait(since.elapsed());
+                                self.hand_over(taken, terms.location)?
+                            }
+                            Started::Failed(source) => {
+                                return Err(cells.no_start(since.elapsed(), source));
+                            }
+                            Started::NotNow => {
+                                begin = self.begin_again(terms.location)?;
+                                if let Begin::Unchecked(_) = begin {
+                                    cells.note_wait(since.elapsed());
+                                }
+                                continue;
+                            }
+                        }
+                    }
+                };
+                if !self.needs_check(&checkout) {
+                    return Ok(checkout);
                 }
-            };
-            if !self.needs_check(&checkout) {
-                return Ok(checkout);
-            }
-            if let Some(checkout) = self.checked(checkout).await {
-                return Ok(checkout);
+                let check = Box::pin(async { Ok(self.checked(checkout).await) });
+                if let Some(checkout) = self.unless_shut(check).await? {
+                    return Ok(checkout);
+                }
+                since = Instant::now();
+                begin = self.begin_again(terms.location)?;
             }
         }
     }
 
-    /// Waits for a worker.
-    async fn find(
-        &self,
-        location: &'static Location<'static>,
-        began: Instant,
-        deadline: Option<Instant>,
-    ) -> Result<Taken, CheckoutError> {
+    /// Waits for the turn of one who stands in the queue.
+    fn served<'a>(
+        &'a self,
+        terms: &'a Terms,
+        since: Instant,
+        mut waiter: Waiter<'a>,
+    ) -> impl Future<Output = Result<Offer, CheckoutError>> + Send + 'a {
         let cells = &self.cells;
-        let borrower = self.borrower(location);
-        // Dropped last: a turn that came is passed on before the place in the queue is left.
-        let mut waiter: Option<Waiter> = None;
-        loop {
-            let step = {
-                let mut turn = pin!(cells.queue.turn());
-                // Waits for one turn, through any number of news.
-                loop {
-                    // Before the looks, so that nothing after them is missed.
-                    let news = cells.news();
-                    if waiter.is_none() {
-                        match cells.take_or_join(borrower) {
-                            None => break Step::Full,
-                            Some(Ok(offer)) => break Step::Offer(offer),
-                            Some(Err(joined)) => waiter = Some(joined),
+        async move {
+            loop {
+                let step = {
+                    let mut turn = pin!(cells.queue.turn());
+                    // Waits for one turn, through any number of news.
+                    loop {
+                        // Before the looks, so that nothing after them is missed.
+                        let mut news = pin!(cells.news());
+                        if !cells.is_open() {
+                            break Step::Shut;
+                        }
+                        if let Some(source) = cells.hopeless_before(terms.deadline) {
+                            break Step::Hopeless(source);
+                        }
+                        let turned = poll_fn(|context| {
+                            // First of all: a turn that was taken must be used, or it is lost to who waits behind.
+                            if !cells.is_open() {
+                                return Poll::Ready(false);
+                            }
+                            match turn.as_mut().poll(context) {
+                                Poll::Ready(()) => Poll::Ready(true),
+                                Poll::Pending => news.as_mut().poll(context).map(|()| false),
+                            }
+                        });
+                        if turned.await {
+                            break Step::Turn;
                         }
                     }
-                    if let Some(source) = cells.hopeless_before(deadline) {
-                        break Step::Hopeless(source);
+                };
+                match step {
+                    Step::Turn => {}
+                    Step::Shut => {
+                        drop(waiter);
+                        return Err(cells.not_open());
                     }
-                    tokio::select! {
-                        biased;
-                        () = &mut turn => break Step::Turn,
-                        () = news => {}
+                    Step::Hopeless(source) => {
+                        // It counts those who wait beside it.
+                        drop(waiter);
+                        return Err(cells.no_start(since.elapsed(), source));
                     }
                 }
-            };
-            let offer = match (step, &mut waiter) {
-                (Step::Offer(offer), _) => offer,
-                (Step::Turn, Some(waiter)) => cells.serve(waiter, borrower),
-                (Step::Turn, None) => continue,
-                (Step::Full, _) => return Err(cells.exhausted(began.elapsed())),
-                (Step::Hopeless(source), _) => {
-                    // It counts those who wait beside it.
-                    drop(waiter);
-                    return Err(cells.no_start(began.elapsed(), source));
+                if let Some(offer) = cells.serve(&mut waiter, self.borrower(terms.location), since)
+                {
+                    return Ok(offer);
                 }
-            };
-            if waiter.as_ref().is_some_and(Waiter::is_served) {
-                waiter = None;
-            }
-            let claim = match offer {
-                Offer::Worker(taken) => return Ok(taken),
-                Offer::Start(claim) => claim,
-                Offer::Wait => continue,
-            };
-            match self.start(claim, location).await {
-                Started::Worker(taken) => return Ok(taken),
-                Started::Failed(source) => return Err(cells.no_start(began.elapsed(), source)),
-                Started::NotNow => {}
             }
         }
     }

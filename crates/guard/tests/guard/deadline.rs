@@ -9,6 +9,7 @@ use std::time::Duration;
 use perennial_guard::{Bulkhead, Guard, GuardError, Stage};
 use perennial_pool::PoolConfig;
 use tokio::task::coop::{consume_budget, has_budget_remaining};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
 use crate::support::{ok, pool, slept};
@@ -107,6 +108,12 @@ async fn an_operation_that_does_not_wait_needs_no_timer() {
             .unwrap();
         let guard = Guard::builder("svc").deadline(SECOND).build().unwrap();
         runtime.block_on(guard.run(|()| ok())).unwrap();
+        // Nor does one that only lets others go first.
+        let polite = || async {
+            yield_now().await;
+            ok().await
+        };
+        runtime.block_on(guard.run(|()| polite())).unwrap();
     })
     .join()
     .unwrap();

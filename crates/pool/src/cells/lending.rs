@@ -49,60 +49,72 @@ pub(crate) struct Taken {
 pub(crate) enum Offer {
     Worker(Taken),
     Start(Claim),
-    Wait,
 }
 
 impl Cells {
     /// Gives a worker, or the right to start one, to somebody who comes.
-    pub(crate) fn take(self: &Arc<Self>, borrower: Borrower<'_>) -> Offer {
-        let since = Instant::now();
-        let startable = self.is_startable(since);
-        let held = borrower.held(since);
+    pub(crate) fn take(self: &Arc<Self>, borrower: Borrower<'_>, now: Instant) -> Option<Offer> {
+        let startable = self.is_startable(now);
+        let held = borrower.held(now);
         let mut books = self.books();
         let take = books.take(|| held, |desk| desk.is_alive(), startable);
         let counts = (books.idle(), books.in_use());
         drop(books);
-        self.offer(take, since, counts)
+        self.offer(take, now, counts)
     }
 
-    /// As [`take`](Self::take); whoever is given nothing joins the queue, if it is not full. Nobody comes in
-    /// between.
+    /// As [`take`](Self::take); whoever is given nothing joins the queue, and nobody comes in between. `Err(None)`:
+    /// it is full.
     pub(crate) fn take_or_join(
         self: &Arc<Self>,
         borrower: Borrower<'_>,
-    ) -> Option<Result<Offer, Waiter>> {
-        let since = Instant::now();
-        let startable = self.is_startable(since);
-        let held = borrower.held(since);
+        now: Instant,
+    ) -> Result<Offer, Option<Waiter<'_>>> {
+        let startable = self.is_startable(now);
+        let held = borrower.held(now);
         let mut books = self.books();
         let take = books.take(|| held, |desk| desk.is_alive(), startable);
         if !matches!(take, Take::Wait) {
             let counts = (books.idle(), books.in_use());
             drop(books);
-            return Some(Ok(self.offer(take, since, counts)));
+            return self.offer(take, now, counts).ok_or(None);
         }
         let ticket = books.join(self.config.max_waiting);
         let waiting = books.waiting();
+        let is_short = books.is_short();
         drop(books);
         event::pending(self.meters(), waiting);
-        let waiter = Waiter {
-            cells: Arc::clone(self),
-            ticket: Some(ticket?),
-        };
+        let waiter = ticket.map(|ticket| Waiter {
+            cells: self,
+            ticket: Some(ticket),
+        });
         // It may be the first that waits for a start that was put off.
-        self.mend();
-        Some(Err(waiter))
+        if is_short {
+            self.mend();
+        }
+        Err(waiter)
     }
 
-    /// Gives what was reserved for who waits.
-    pub(crate) fn serve(self: &Arc<Self>, waiter: &mut Waiter, borrower: Borrower<'_>) -> Offer {
-        let Some(ticket) = waiter.ticket else {
-            return Offer::Wait;
-        };
-        let since = Instant::now();
-        let held = borrower.held(since);
+    /// Gives what was reserved for who has waited since then.
+    pub(crate) fn serve(
+        self: &Arc<Self>,
+        waiter: &mut Waiter<'_>,
+        borrower: Borrower<'_>,
+        since: Instant,
+    ) -> Option<Offer> {
+        let ticket = waiter.ticket?;
+        let now = Instant::now();
+        let held = borrower.held(now);
         let mut books = self.books();
         let take = books.serve(ticket, || held, |desk| desk.is_alive());
+        let waited = match take {
+            Take::Worker(_) => {
+                let waited = now - since;
+                books.note_wait(waited);
+                Some(waited)
+            }
+            Take::Start { .. } | Take::Wait => None,
+        };
         let counts = (books.idle(), books.in_use());
         let waiting = books.waiting();
         drop(books);
@@ -110,7 +122,10 @@ impl Cells {
             waiter.ticket = None;
             event::pending(self.meters(), waiting);
         }
-        self.offer(take, since, counts)
+        if let Some(waited) = waited {
+            event::checked_out(self.meters(), waited);
+        }
+        self.offer(take, now, counts)
     }
 
     fn offer(
@@ -118,20 +133,20 @@ impl Cells {
         take: Take<Arc<Desk>>,
         since: Instant,
         (idle, used): (usize, usize),
-    ) -> Offer {
+    ) -> Option<Offer> {
         match take {
             Take::Worker(lent) => {
                 lent.desk.begin_loan(lent.loan);
                 event::counted(self.meters(), idle, used);
-                Offer::Worker(Taken { lent, since })
+                Some(Offer::Worker(Taken { lent, since }))
             }
-            Take::Start { place, life } => Offer::Start(Claim {
+            Take::Start { place, life } => Some(Offer::Start(Claim {
                 cells: Arc::clone(self),
                 place,
                 life,
                 asked: false,
-            }),
-            Take::Wait => Offer::Wait,
+            })),
+            Take::Wait => None,
         }
     }
 
@@ -180,19 +195,13 @@ impl Cells {
 }
 
 /// A place in the queue; left when it is dropped.
-pub(crate) struct Waiter {
-    cells: Arc<Cells>,
+pub(crate) struct Waiter<'a> {
+    cells: &'a Arc<Cells>,
     /// `None` once it was served.
     ticket: Option<u64>,
 }
 
-impl Waiter {
-    pub(crate) fn is_served(&self) -> bool {
-        self.ticket.is_none()
-    }
-}
-
-impl Drop for Waiter {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket.take() else {
             return;
@@ -224,9 +233,9 @@ impl Claim {
         let take = books.redeem(self.place, self.life, || held, |desk| desk.is_alive());
         let counts = (books.idle(), books.in_use());
         drop(books);
-        match cells.offer(take, since, counts) {
+        match cells.offer(take, since, counts)? {
             Offer::Worker(taken) => Some(taken),
-            _ => None,
+            Offer::Start(_) => None,
         }
     }
 }

@@ -28,9 +28,10 @@ impl<D: Clone, H> Machine<D, H> {
         holder: impl FnOnce() -> H,
         alive: impl Fn(&D) -> bool,
     ) -> Take<D> {
-        let Ok(mut position) = self.queue.binary_search(&ticket) else {
+        let Ok(in_queue) = self.queue.binary_search(&ticket) else {
             return Take::Wait;
         };
+        let mut position = in_queue;
         loop {
             if position >= self.handed.len() {
                 position = 0;
@@ -43,11 +44,11 @@ impl<D: Clone, H> Machine<D, H> {
             match (&it.state, desk) {
                 (State::Starting, _) => {
                     let life = it.life;
-                    self.forget(ticket);
+                    self.queue.remove(in_queue);
                     return Take::Start { place, life };
                 }
                 (_, Some(desk)) => {
-                    self.forget(ticket);
+                    self.queue.remove(in_queue);
                     return Take::Worker(self.lend(place, desk, holder()));
                 }
                 (_, None) => {
@@ -58,17 +59,12 @@ impl<D: Clone, H> Machine<D, H> {
         }
     }
 
-    fn forget(&mut self, ticket: u64) -> Option<usize> {
-        let position = self.queue.binary_search(&ticket).ok()?;
-        self.queue.remove(position);
-        Some(position)
-    }
-
     /// Leaves the queue. What was meant for the one that leaves becomes free once more.
     pub(crate) fn leave(&mut self, ticket: u64, now: Instant) {
-        let Some(position) = self.forget(ticket) else {
+        let Ok(position) = self.queue.binary_search(&ticket) else {
             return;
         };
+        self.queue.remove(position);
         let Some(place) = self.handed.remove(position) else {
             return;
         };
