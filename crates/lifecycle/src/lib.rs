@@ -35,6 +35,7 @@
 //!   `post_stop`.
 //! - A [`Node`] outlives the actor it describes, so that looking at it never waits for the actor.
 //! - A [`Monitor`] gives notice of an end exactly once, also of an actor that is gone already.
+//! - Every message that is sent through the framework ends in one way, and the [`Figures`] of its place say which.
 //! - [`Events`] come in one order, and a subscriber that does not keep up learns how many it missed; it
 //!   never holds up who emits.
 //!

@@ -11,7 +11,6 @@ use std::fmt;
 use std::hash::Hash;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ractor::Message;
 
@@ -36,8 +35,7 @@ const CAPACITY: u64 = 10_000;
 /// up by a full mailbox. Nor is what comes straight through a [`ractor::ActorRef`], as an actor's own timers.
 ///
 /// ```
-/// use std::time::Duration;
-/// use perennial_lifecycle::Mailbox;
+/// /// use perennial_lifecycle::Mailbox;
 ///
 /// struct Price { share: u32, cents: u64 }
 ///
@@ -53,7 +51,6 @@ pub struct Mailbox {
     pub(crate) overflow: Overflow,
     pub(crate) at_restart: AtRestart,
     pub(crate) poison_after: NonZeroU32,
-    pub(crate) drain: Option<Duration>,
 }
 
 /// What happens to a message for which there is no room.
@@ -148,13 +145,6 @@ impl Mailbox {
         self
     }
 
-    /// Gives the actor this long to handle what waits for it when its tree shuts down, and not the time that the
-    /// shutdown has in all.
-    pub fn drain_within(mut self, time: Duration) -> Self {
-        self.drain = Some(time);
-        self
-    }
-
     /// Returns how many messages it holds.
     #[must_use]
     pub fn capacity(&self) -> u64 {
@@ -188,7 +178,6 @@ impl Default for Mailbox {
             overflow: Overflow::Wait,
             at_restart: AtRestart::Keep,
             poison_after: NonZeroU32::new(3).expect("not zero"),
-            drain: None,
         }
     }
 }
@@ -209,7 +198,6 @@ impl fmt::Debug for Mailbox {
             .field("overflow", &self.overflow)
             .field("at_restart", &self.at_restart)
             .field("poison_after", &self.poison_after)
-            .field("drain", &self.drain)
             .finish()
     }
 }

@@ -54,13 +54,14 @@
 //! - A second live actor cannot take a name; the error names the holder.
 //! - Every run of a name that is watched gives one up and one down, in order.
 //! - A group has as members the runs that are alive.
-//! - A cast that is refused hands its message back. A call always ends by its deadline.
+//! - A message that is refused comes back. A call always ends by its deadline, and one that would close a cycle of
+//!   actors waiting for each other is refused at once.
 //! - A gate attached to a name is asked before each cast and call to it.
 //!
 //! # What it does not do
 //!
-//! It starts and restarts nothing, and a message that was delivered to an actor which then ended is gone:
-//! the caller of `call` is told, the sender of `cast` is not.
+//! It starts and restarts nothing. What waits for an actor that takes its messages plainly is lost when the actor
+//! ends, and counted; one that takes them in a [`Mail`](perennial_lifecycle::Mail) goes on with them after its restart.
 
 mod actor;
 mod address;
