@@ -98,12 +98,6 @@ impl Drop for Life {
 }
 
 impl Life {
-    /// Takes back what was lent to the threads that polled.
-    fn back(&mut self, lent: Option<Arc<Incarnation>>) -> &mut Self {
-        self.lent = lent;
-        self
-    }
-
     /// Turns the result of one of the actor's functions into what ractor must see.
     fn judge(
         &mut self,
@@ -145,6 +139,14 @@ impl Life {
     }
 }
 
+/// Judges what one of the actor's functions came to.
+fn judged(
+    result: std::thread::Result<Result<(), ActorProcessingErr>>,
+    life: Option<&mut Life>,
+) -> Result<(), ActorProcessingErr> {
+    life.expect("given with the call").judge(result)
+}
+
 impl<A: Actor> Supervised<A> {
     /// Has a message handled that was taken, or drops one that is not wanted.
     #[inline]
@@ -156,7 +158,7 @@ impl<A: Actor> Supervised<A> {
         is_wanted: bool,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
         call(
-            life.lent.take(),
+            Some(life),
             || {
                 if is_wanted {
                     return Ok(self.0.handle(myself, message, inner));
@@ -164,12 +166,10 @@ impl<A: Actor> Supervised<A> {
                 drop(message);
                 Err(Ok(()))
             },
-            move |result, lent| {
-                let verdict = life.back(lent).judge(result);
-                // One that was skipped has been counted.
-                if is_wanted {
-                    life.incarnation.end_message(verdict.is_ok());
-                }
+            |result, life| {
+                let life = life.expect("given above");
+                let verdict = life.judge(result);
+                life.incarnation.end_message(verdict.is_ok());
                 verdict
             },
         )
@@ -209,11 +209,7 @@ impl<A: Actor> Actor for Supervised<A> {
         myself: ActorRef<A::Msg>,
         SupervisedState { inner, life }: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
-        call(
-            life.lent.take(),
-            || Ok(self.0.post_start(myself, inner)),
-            |result, lent| life.back(lent).judge(result),
-        )
+        call(Some(life), || Ok(self.0.post_start(myself, inner)), judged)
     }
 
     fn handle(
@@ -237,9 +233,9 @@ impl<A: Actor> Actor for Supervised<A> {
         SupervisedState { inner, life }: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
         call(
-            life.lent.take(),
+            Some(life),
             || Ok(self.0.handle_supervisor_evt(myself, event, inner)),
-            |result, lent| life.back(lent).judge(result),
+            judged,
         )
     }
 
@@ -249,10 +245,10 @@ impl<A: Actor> Actor for Supervised<A> {
         SupervisedState { inner, life }: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
         call(
-            life.lent.take(),
+            Some(life),
             || Ok(self.0.post_stop(myself, inner)),
-            |result, lent| {
-                life.back(lent).stopped(result);
+            |result, life| {
+                life.expect("given above").stopped(result);
                 Ok(())
             },
         )

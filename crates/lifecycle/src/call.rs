@@ -4,12 +4,12 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use crate::{Incarnation, current};
+use crate::adapter::Life;
+use crate::current;
 
 pin_project! {
     /// A future that gives what the call came to, a panic included, to a function.
@@ -17,11 +17,11 @@ pin_project! {
     /// By hand, since an `async` block would store the inner future twice: every idle actor carries the largest of
     /// these in its task.
     #[must_use = "futures do nothing unless polled"]
-    pub(crate) struct Call<F, T, Then> {
+    pub(crate) struct Call<'a, F, T, Then> {
         #[pin]
         inner: Inner<F, T>,
-        // Whose call it is; lent to the thread that polls, so that it need not be counted.
-        run: Option<Arc<Incarnation>>,
+        // Whose call it is, once it has come up.
+        life: Option<&'a mut Life>,
         then: Option<Then>,
     }
 }
@@ -35,14 +35,14 @@ pin_project! {
 }
 
 /// Makes the call; `make` may panic as well, or give the result itself where there is nothing to call.
-pub(crate) fn call<F, T, U, Then>(
-    run: Option<Arc<Incarnation>>,
+pub(crate) fn call<'a, F, T, U, Then>(
+    life: Option<&'a mut Life>,
     make: impl FnOnce() -> Result<F, T>,
     then: Then,
-) -> Call<F, T, Then>
+) -> Call<'a, F, T, Then>
 where
     F: Future<Output = T>,
-    Then: FnOnce(std::thread::Result<T>, Option<Arc<Incarnation>>) -> U,
+    Then: FnOnce(std::thread::Result<T>, Option<&'a mut Life>) -> U,
 {
     let make = || match make() {
         Ok(future) => Inner::Made { future },
@@ -55,45 +55,49 @@ where
     });
     Call {
         inner,
-        run,
+        life,
         then: Some(then),
     }
 }
 
 /// Does something of an actor's own, and catches its panic.
+///
+/// The run is lent to the thread meanwhile, so that its handles need not be counted.
 #[inline]
-fn on_behalf_of<T>(
-    run: &mut Option<Arc<Incarnation>>,
-    work: impl FnOnce() -> T,
-) -> std::thread::Result<T> {
-    let outer = current::replace(run.take());
+fn on_behalf_of<T>(life: Option<&mut Life>, work: impl FnOnce() -> T) -> std::thread::Result<T> {
+    let Some(life) = life else {
+        return catch_unwind(AssertUnwindSafe(work));
+    };
+    let outer = current::replace(life.lent.take());
     let result = catch_unwind(AssertUnwindSafe(work));
-    *run = current::replace(outer);
+    life.lent = current::replace(outer);
     result
 }
 
-impl<F, T, U, Then> Future for Call<F, T, Then>
+impl<'a, F, T, U, Then> Future for Call<'a, F, T, Then>
 where
     F: Future<Output = T>,
-    Then: FnOnce(std::thread::Result<T>, Option<Arc<Incarnation>>) -> U,
+    Then: FnOnce(std::thread::Result<T>, Option<&'a mut Life>) -> U,
 {
     type Output = U;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<U> {
         let this = self.project();
         let result = match this.inner.project() {
-            InnerProjection::Made { future } => match on_behalf_of(this.run, || future.poll(cx)) {
-                Ok(Poll::Pending) => return Poll::Pending,
-                Ok(Poll::Ready(result)) => Ok(result),
-                Err(payload) => Err(payload),
-            },
+            InnerProjection::Made { future } => {
+                match on_behalf_of(this.life.as_deref_mut(), || future.poll(cx)) {
+                    Ok(Poll::Pending) => return Poll::Pending,
+                    Ok(Poll::Ready(result)) => Ok(result),
+                    Err(payload) => Err(payload),
+                }
+            }
             InnerProjection::Done { result } => match result.take() {
                 Some(result) => result,
                 None => return Poll::Pending,
             },
         };
         match this.then.take() {
-            Some(then) => Poll::Ready(then(result, this.run.take())),
+            Some(then) => Poll::Ready(then(result, this.life.take())),
             // Polled after it was ready.
             None => Poll::Pending,
         }

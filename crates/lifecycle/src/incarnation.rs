@@ -37,9 +37,8 @@ pub struct Incarnation {
     started: Moment,
     door: StopDoor,
     // Boxed: most runs have neither.
-    asked: OnceBox<ExitReason>,
     exit: OnceBox<ExitReason>,
-    ended: Bell,
+    more: OnceBox<More>,
     awaited: AtomicBool,
     /// The end was recorded and the parent told: only then do the waiters hear of it.
     told: AtomicBool,
@@ -50,15 +49,33 @@ pub struct Incarnation {
     detached: AtomicBool,
     /// It is paused or traced.
     is_inspected: AtomicBool,
-    inspection: OnceBox<Inspection>,
     intake: Intake,
+    taken: AtomicU64,
+    /// When the message in hand was taken, in nanoseconds and plus one; 0 when idle.
+    in_hand: AtomicU64,
+}
+
+/// What an actor does not have that idles from its start to its end.
+struct More {
+    asked: OnceBox<ExitReason>,
+    ended: Bell,
+    inspection: OnceBox<Inspection>,
     /// `None` for the settings of most.
     mailbox: Option<Arc<Mailbox>>,
     /// Of an actor that takes [`Mail`](crate::Mail).
     letterbox: OnceBox<Arc<dyn AnyLetterbox>>,
-    taken: AtomicU64,
-    /// When the message in hand was taken, in nanoseconds and plus one; 0 when idle.
-    in_hand: AtomicU64,
+}
+
+impl More {
+    fn new(mailbox: Option<Arc<Mailbox>>) -> Box<Self> {
+        Box::new(Self {
+            asked: OnceBox::new(),
+            ended: Bell::new(),
+            inspection: OnceBox::new(),
+            mailbox,
+            letterbox: OnceBox::new(),
+        })
+    }
 }
 
 impl Incarnation {
@@ -71,6 +88,11 @@ impl Incarnation {
         mailbox: Option<Arc<Mailbox>>,
     ) -> Self {
         let started = traffic.clock().recent();
+        let more = OnceBox::new();
+        if mailbox.is_some() {
+            // It is new, so nobody else has set it.
+            drop(more.set(More::new(mailbox)));
+        }
         Self {
             number,
             cell: OnceLock::new(),
@@ -79,19 +101,15 @@ impl Incarnation {
             traffic,
             started,
             door,
-            asked: OnceBox::new(),
             exit: OnceBox::new(),
-            ended: Bell::new(),
+            more,
             awaited: AtomicBool::new(false),
             told: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             disowned: AtomicBool::new(false),
             detached: AtomicBool::new(false),
             is_inspected: AtomicBool::new(false),
-            inspection: OnceBox::new(),
             intake: Intake::default(),
-            mailbox,
-            letterbox: OnceBox::new(),
             taken: AtomicU64::new(0),
             in_hand: AtomicU64::new(0),
         }
@@ -142,7 +160,7 @@ impl Incarnation {
     /// a ractor reference is not seen until it is taken.
     #[must_use]
     pub fn mailbox_depth(&self) -> u64 {
-        let letters = self.letterbox.get().map_or(0, |it| it.intake().depth());
+        let letters = self.known_letterbox().map_or(0, |it| it.intake().depth());
         self.intake.depth() + letters
     }
 
@@ -179,22 +197,22 @@ impl Incarnation {
     /// Returns the reason for which it was asked to stop, once it was.
     #[must_use]
     pub fn asked(&self) -> Option<&ExitReason> {
-        self.asked.get()
+        self.more.get()?.asked.get()
     }
 
     /// Says whether it has ended, or was asked to stop or killed and will end.
     #[must_use]
     pub fn is_ending(&self) -> bool {
-        self.asked.get().is_some() || self.killed.load(Relaxed) || self.exit.get().is_some()
+        self.asked().is_some() || self.killed.load(Relaxed) || self.exit.get().is_some()
     }
 
     /// Asks the actor to stop in order; the first reason asked for stands.
     ///
     /// The message in hand is finished and `post_stop` runs. Returns at once.
     pub fn stop(&self, reason: ExitReason) {
-        if self.asked.set(Box::new(reason.clone())).is_ok() {
+        if self.more().asked.set(Box::new(reason.clone())).is_ok() {
             self.door.knock(self.cell(), reason);
-            if let Some(inspection) = self.inspection.get() {
+            if let Some(inspection) = self.inspection() {
                 inspection.ring();
             }
         }
@@ -222,7 +240,7 @@ impl Incarnation {
     /// Cancel safe: waiting changes nothing.
     pub async fn ended(&self) -> ExitReason {
         loop {
-            let notified = self.ended.next(&self.awaited);
+            let notified = self.more().ended.next(&self.awaited);
             if self.told.load(SeqCst)
                 && let Some(reason) = self.exit.get()
             {
@@ -272,17 +290,28 @@ impl Incarnation {
 
     /// Returns the settings of its mailbox.
     pub fn mailbox(&self) -> &Mailbox {
-        self.mailbox
-            .as_deref()
-            .unwrap_or_else(|| mailbox::defaults())
+        let own = self.more.get().and_then(|it| it.mailbox.as_deref());
+        own.unwrap_or_else(|| mailbox::defaults())
     }
 
     /// Returns the deadline of the message in hand; [`Moment::NEVER`] when it has none, or none is known.
     #[must_use]
     pub fn deadline_in_hand(&self) -> Moment {
-        self.letterbox
-            .get()
+        self.known_letterbox()
             .map_or(Moment::NEVER, |it| it.deadline())
+    }
+
+    fn more(&self) -> &More {
+        self.more.get_or_init(|| More::new(None))
+    }
+
+    #[inline]
+    fn known_letterbox(&self) -> Option<&Arc<dyn AnyLetterbox>> {
+        self.more.get()?.letterbox.get()
+    }
+
+    fn inspection(&self) -> Option<&Inspection> {
+        self.more.get()?.inspection.get()
     }
 
     pub(crate) fn intake(&self) -> &Intake {
@@ -297,7 +326,7 @@ impl Incarnation {
     /// Returns where its letters go; made by the first that is sent.
     #[inline]
     pub(crate) fn letterbox<M: Message>(&self) -> &Arc<dyn AnyLetterbox> {
-        self.letterbox.get_or_init(|| {
+        self.more().letterbox.get_or_init(|| {
             let present = Some(self.cell().clone());
             Box::new(
                 self.node
@@ -313,7 +342,7 @@ impl Incarnation {
         };
         letterbox.resume(self.cell(), self.mailbox());
         // Nobody can have sent anything yet.
-        drop(self.letterbox.set(Box::new(letterbox)));
+        drop(self.more().letterbox.set(Box::new(letterbox)));
     }
 
     /// Takes a message in hand; `false` when it is to be skipped.
@@ -331,7 +360,7 @@ impl Incarnation {
         self.in_hand.store(now.as_nanos() + 1, Relaxed);
         self.taken.store(taken, Relaxed);
         let ledger = self.ledger();
-        if let Some(letterbox) = self.letterbox.get() {
+        if let Some(letterbox) = self.known_letterbox() {
             if letterbox.open(message, now) == Opened::Skip {
                 self.in_hand.store(0, Relaxed);
                 return false;
@@ -346,7 +375,7 @@ impl Incarnation {
 
     /// Makes the span of a message that was taken.
     pub(crate) fn span_of(&self, message: &dyn Any) -> tracing::Span {
-        let letterbox = self.letterbox.get();
+        let letterbox = self.known_letterbox();
         let sender = letterbox.and_then(|it| it.span(message));
         span::of_message(self, sender)
     }
@@ -365,7 +394,7 @@ impl Incarnation {
             return;
         }
         let ledger = self.ledger();
-        let letterbox = self.letterbox.get();
+        let letterbox = self.known_letterbox();
         if is_handled {
             if is_timed(self.taken.load(Relaxed)) {
                 let now = self.traffic.clock().now().as_nanos();
@@ -387,7 +416,7 @@ impl Incarnation {
         if self.in_hand.load(Relaxed) != 0 && !self.is_detached() {
             self.end_message(false);
         }
-        if let Some(letterbox) = self.letterbox.get() {
+        if let Some(letterbox) = self.known_letterbox() {
             letterbox.pause();
         }
         let counted = self.intake.close();
@@ -449,7 +478,12 @@ impl Incarnation {
 
     pub(crate) fn announce(&self) {
         self.told.swap(true, SeqCst);
-        self.ended.ring(&self.awaited);
+        // In this order: whoever waits has made the bell before it says so.
+        if self.awaited.load(SeqCst)
+            && let Some(more) = self.more.get()
+        {
+            more.ended.ring(&self.awaited);
+        }
     }
 }
 

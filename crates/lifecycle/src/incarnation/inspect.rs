@@ -54,7 +54,7 @@ impl Incarnation {
 
     /// Lets an actor that was paused take messages again; says whether it was.
     pub fn go_on(&self) -> bool {
-        let Some(inspection) = self.inspection.get() else {
+        let Some(inspection) = self.inspection() else {
             return false;
         };
         let mut was_paused = false;
@@ -66,7 +66,7 @@ impl Incarnation {
     /// Returns for how long it has been paused; `None` when it is not.
     #[must_use]
     pub fn paused(&self) -> Option<Duration> {
-        let since = self.inspection.get()?.paused.load(Relaxed).checked_sub(1)?;
+        let since = self.inspection()?.paused.load(Relaxed).checked_sub(1)?;
         let since = Moment::from_nanos(since);
         (!self.has_ended()).then(|| self.traffic.clock().since(since))
     }
@@ -79,7 +79,7 @@ impl Incarnation {
 
     /// Waits while it is paused; `false` when it was asked to stop meanwhile.
     pub(crate) async fn pass(&self) -> bool {
-        let Some(inspection) = self.inspection.get() else {
+        let Some(inspection) = self.inspection() else {
             return true;
         };
         loop {
@@ -89,7 +89,7 @@ impl Incarnation {
             if inspection.paused.load(SeqCst) == 0 {
                 return true;
             }
-            if self.asked.get().is_some() {
+            if self.asked().is_some() {
                 return false;
             }
             changed.await;
@@ -101,7 +101,7 @@ impl Incarnation {
     }
 
     pub(crate) fn detach_tracer(&self, tracer: &Arc<Tracer>) {
-        if self.inspection.get().is_some() {
+        if self.inspection().is_some() {
             self.inspect(|_, tracers| tracers.retain(|it| !Arc::ptr_eq(it, tracer)));
         }
     }
@@ -121,12 +121,12 @@ impl Incarnation {
 
     /// Returns how long the message in hand had waited, where that is written on it.
     pub(crate) fn waited(&self, message: &dyn std::any::Any) -> Option<Duration> {
-        self.letterbox.get()?.age(message)
+        self.known_letterbox()?.age(message)
     }
 
     /// Changes something, and says afterwards whether there is anything to look after.
     fn inspect(&self, change: impl FnOnce(&Inspection, &mut Vec<Arc<Tracer>>)) {
-        let inspection = self.inspection.get_or_init(Box::default);
+        let inspection = self.more().inspection.get_or_init(Box::default);
         // The flag is written under the lock, so that it says what the last change made true.
         let mut tracers = inspection.tracers();
         change(inspection, &mut tracers);
