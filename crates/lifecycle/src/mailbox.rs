@@ -35,7 +35,7 @@ const CAPACITY: u64 = 10_000;
 /// up by a full mailbox. Nor is what comes straight through a [`ractor::ActorRef`], as an actor's own timers.
 ///
 /// ```
-/// /// use perennial_lifecycle::Mailbox;
+/// use perennial_lifecycle::Mailbox;
 ///
 /// struct Price { share: u32, cents: u64 }
 ///
