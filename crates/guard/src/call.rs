@@ -9,11 +9,12 @@ use std::time::Duration;
 use perennial_breaker::{Outcome, Permit};
 use perennial_rate_limit::{Decision, GateLimiter};
 use tokio::task::coop::unconstrained;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::OperationOutcome;
 use crate::environment::Service;
 use crate::stopwatch::Reading;
+use perennial_lifecycle::early;
 
 /// Whose cell a call spends.
 pub(crate) trait Payer {
@@ -142,32 +143,30 @@ impl<'a> Call<'a> {
     ///
     /// The timer costs more than all the rest of a guard, so it is made only for an operation that is not through at
     /// its second poll: many end at once, and one that asks an actor next door is answered before its task has come
-    /// round again. The task wakes itself for the second poll, so the deadline is never out of sight.
+    /// round again.
     pub(crate) async fn finish<F: Future>(
         &mut self,
         mut work: Pin<&mut F>,
         deadline: &Option<Duration>,
     ) -> Option<F::Output> {
-        let mut timer = pin!(None::<Sleep>);
-        let mut is_first = true;
+        let Some(deadline) = *deadline else {
+            return Some(poll_fn(|context| self.operate(|| work.as_mut().poll(context))).await);
+        };
+        let first = early(|context| self.operate(|| work.as_mut().poll(context)));
+        if let Some(output) = first.await {
+            return Some(output);
+        }
+        let left = deadline.saturating_sub(self.elapsed());
+        // A deadline beyond the end of time is none.
+        let until = Instant::now().checked_add(left);
+        let mut timer = pin!(until.map(sleep_until));
         poll_fn(|context| {
             if let Poll::Ready(output) = self.operate(|| work.as_mut().poll(context)) {
                 return Poll::Ready(Some(output));
             }
-            if std::mem::take(&mut is_first) && deadline.is_some() {
-                context.waker().wake_by_ref();
+            let Some(timer) = timer.as_mut().as_pin_mut() else {
                 return Poll::Pending;
-            }
-            if timer.is_none() {
-                let left = deadline.map(|given| given.saturating_sub(self.elapsed()));
-                // A deadline beyond the end of time is none.
-                let until = left.and_then(|left| Instant::now().checked_add(left));
-                let Some(until) = until else {
-                    return Poll::Pending;
-                };
-                timer.set(Some(sleep_until(until)));
-            }
-            let timer = timer.as_mut().as_pin_mut().expect("set above");
+            };
             // An operation that uses up the task's budget at each poll must not outrun its deadline.
             pin!(unconstrained(timer)).poll(context).map(|()| None)
         })

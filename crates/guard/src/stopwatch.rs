@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use perennial_lifecycle::is_tokio_real;
 use tokio::time::Instant;
 
 /// Measures times of one service.
@@ -46,16 +47,6 @@ impl Stopwatch {
 
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-#[expect(
-    clippy::disallowed_types,
-    reason = "it is compared with tokio's, to find out whether that is paused"
-)]
-fn is_tokio_real() -> bool {
-    let before = std::time::Instant::now();
-    let tokio = Instant::now().into_std();
-    before <= tokio && tokio <= std::time::Instant::now()
 }
 
 #[cfg(test)]

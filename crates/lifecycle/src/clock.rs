@@ -158,14 +158,16 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Tells whether tokio's clock is the machine's. Tokio does not say whether its time is paused, but a paused clock
-/// does not read the same as the machine's between two readings of the machine's.
-#[cfg(target_os = "linux")]
+/// Tells whether tokio's clock is the machine's, and not paused as in a test.
+///
+/// Tokio does not say so, but a paused clock does not read the same as the machine's between two readings of the
+/// machine's.
+#[must_use]
 #[expect(
     clippy::disallowed_types,
     reason = "it is compared with tokio's, to find out whether that is paused"
 )]
-fn is_tokio_real() -> bool {
+pub fn is_tokio_real() -> bool {
     let before = std::time::Instant::now();
     let tokio = Instant::now().into_std();
     before <= tokio && tokio <= std::time::Instant::now()
@@ -186,6 +188,16 @@ mod tests {
         assert_eq!(clock.recent(), clock.now());
         assert_eq!(clock.until(begin.after(2 * MINUTE)), MINUTE);
         assert_eq!(Instant::now() - clock.instant(begin), MINUTE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_clock_is_recognised_also_after_it_moved() {
+        assert!(!is_tokio_real());
+        tokio::time::advance(MINUTE).await;
+        assert!(!is_tokio_real());
+        tokio::time::resume();
+        tokio::time::pause();
+        assert!(!is_tokio_real());
     }
 
     #[test]

@@ -2,6 +2,7 @@ mod inspect;
 
 use std::any::Any;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::atomic::{
     AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
     Ordering::SeqCst,
@@ -22,7 +23,7 @@ use crate::mailbox::ledger::Ledger;
 use crate::mailbox::letterbox::{AnyLetterbox, Opened};
 use crate::mailbox::{self, Mailbox};
 use crate::traffic::Traffic;
-use crate::{DeadReason, ExitReason, MessageType, Moment, Node, StopDoor, current, span};
+use crate::{DeadReason, ExitReason, MessageType, Moment, Node, StopDoor, current, early, span};
 
 /// One run of an actor, from its start to its end.
 ///
@@ -260,6 +261,9 @@ impl Incarnation {
     ///
     /// Dropping the future gives up the answer; the message is handled all the same.
     pub async fn answer<T>(&self, answer: &mut oneshot::Receiver<T>) -> Option<T> {
+        if let Some(answer) = early(|context| Pin::new(&mut *answer).poll(context)).await {
+            return answer.ok();
+        }
         tokio::select! {
             biased;
             answer = &mut *answer => answer.ok(),
@@ -340,7 +344,7 @@ impl Incarnation {
         let Some(letterbox) = self.node.known_letterbox(self.message_type().id) else {
             return;
         };
-        letterbox.resume(self.cell(), self.mailbox());
+        letterbox.resume(self.cell());
         // Nobody can have sent anything yet.
         drop(self.more().letterbox.set(Box::new(letterbox)));
     }

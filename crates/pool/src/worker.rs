@@ -1,15 +1,13 @@
 use std::any::TypeId;
 use std::error::Error;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::marker::PhantomData;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Release},
 };
-use std::task::Poll;
 use std::time::Duration;
 
 use perennial_lifecycle::{ActorPath, Incarnation, Node};
@@ -107,11 +105,8 @@ impl<M: Message> WorkerRef<M> {
             call.settle();
             return Err(self.desk.end_or_silence().await);
         }
-        let answer = match call.early_answer().await {
-            Some(answer) => answer,
-            // A port that was handed on may outlive the worker; nobody waits for that.
-            None => self.desk.incarnation.answer(&mut call.answer).await,
-        };
+        // A port that was handed on may outlive the worker; nobody waits for that.
+        let answer = self.desk.incarnation.answer(&mut call.answer).await;
         call.settle();
         match answer {
             Some(answer) => Ok(answer),
@@ -264,21 +259,6 @@ struct Call<'a, T> {
 }
 
 impl<T> Call<'_, T> {
-    /// Waits until the task has come round once more, by when most workers have answered: for them nobody need stand
-    /// by for the end of the worker. `None`: it takes longer.
-    async fn early_answer(&mut self) -> Option<Option<T>> {
-        let mut is_first = true;
-        poll_fn(|context| match Pin::new(&mut self.answer).poll(context) {
-            Poll::Ready(answer) => Poll::Ready(Some(answer.ok())),
-            Poll::Pending if std::mem::take(&mut is_first) => {
-                context.waker().wake_by_ref();
-                Poll::Pending
-            }
-            Poll::Pending => Poll::Ready(None),
-        })
-        .await
-    }
-
     fn settle(&mut self) {
         self.settled = true;
         self.desk.answered.fetch_max(self.number, Release);

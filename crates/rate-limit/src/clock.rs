@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use perennial_lifecycle::is_tokio_real;
 use ratelimit_meter::clock::Reference;
 use tokio::time::Instant;
 
@@ -218,18 +219,6 @@ impl Clock {
     }
 }
 
-/// Tells whether tokio's clock is the machine's. Tokio does not say whether its time is paused, but a paused clock
-/// does not read the same as the machine's between two readings of the machine's.
-#[expect(
-    clippy::disallowed_types,
-    reason = "it is compared with tokio's, to find out whether that is paused"
-)]
-fn is_tokio_real() -> bool {
-    let before = std::time::Instant::now();
-    let tokio = Instant::now().into_std();
-    before <= tokio && tokio <= std::time::Instant::now()
-}
-
 impl Default for Clock {
     fn default() -> Self {
         Self::system()
@@ -270,16 +259,6 @@ mod tests {
         let before = clock.now();
         tokio::time::advance(Duration::from_secs(90)).await;
         assert_eq!(clock.now().since(before), Duration::from_secs(90));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_paused_clock_is_recognised_also_after_it_moved() {
-        assert!(!is_tokio_real());
-        tokio::time::advance(Duration::from_secs(9)).await;
-        assert!(!is_tokio_real());
-        tokio::time::resume();
-        tokio::time::pause();
-        assert!(!is_tokio_real());
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ActorName, Caller, ExitReason, Incarnation, Moment, Terms, Traffic, Waiting,
+    ActorName, Caller, ExitReason, Incarnation, Moment, Terms, Traffic, Waiting, early,
 };
 use ractor::{Message, RpcReplyPort};
 use tokio::sync::oneshot;
@@ -14,7 +14,7 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tracing::Instrument as _;
 
-use crate::policy::{FAR, WhenDown, after};
+use crate::policy::{WhenDown, after};
 use crate::{CallError, CastError, Refusal, event};
 
 /// How long a call waits to hear why its callee dropped the reply port: the end of an actor is recorded a
@@ -70,7 +70,10 @@ pub(crate) async fn send<M: Message>(
 ) -> Result<(), CastError<M>> {
     let result = match target.admit() {
         Err(refusal) => Err(CastError { message, refusal }),
-        Ok(()) => deliver_by(target, message, || after(wait), Terms::default, |_| Ok(())).await,
+        Ok(()) => {
+            let until = once(|| after(wait));
+            deliver_by(target, message, until, Terms::default, |_| Ok(())).await
+        }
     };
     result.inspect_err(|error| refused(target, &error.refusal))
 }
@@ -128,12 +131,11 @@ async fn try_call<M: Message, T: Send + 'static>(
     }
     // Never early, though the reading may be late; the exact time is asked for when something has to be waited for.
     let deadline = now.after(timeout).after(clock.grain()).min(own);
-    let until = OnceLock::new();
-    let until = || *until.get_or_init(|| Instant::now() + timeout.min(clock.until(own)).min(FAR));
-    let ticket = Ticket(Caller::new());
+    let until = once(|| after(timeout.min(clock.until(own))));
+    let ticket = Ticket::default();
     let terms = || Terms {
         deadline,
-        caller: Some(ticket.0.clone()),
+        caller: Some(ticket.0.get_or_init(Caller::new).clone()),
     };
     let waker = match caller {
         Some(_) => Some(std::future::poll_fn(|cx| Poll::Ready(cx.waker().clone())).await),
@@ -152,15 +154,15 @@ async fn try_call<M: Message, T: Send + 'static>(
         };
         Ok((Arc::clone(run), waiting))
     };
-    let (callee, waiting) = deliver_by(target, message, until, terms, meet).await?;
+    let (callee, waiting) = deliver_by(target, message, &until, terms, meet).await?;
     let waker = waiting.as_ref().map(|(_, waker)| waker);
     let name = || target.name().clone();
-    let answered = match first_look(&mut answer, waker).await {
-        Some(answered) => answered,
+    let answered = match early(|context| poll_answer(&mut answer, waker, context)).await {
+        Some(answered) => answered.map_err(|_| NoAnswer::Dropped),
         None => {
             tokio::select! {
                 biased;
-                answered = answer_of::<M, T>(&callee, &mut answer, waker, &ticket.0) => answered,
+                answered = answer_of::<M, T>(&callee, &mut answer, waker, &ticket) => answered,
                 () = sleep_until(until()) => Err(NoAnswer::Late),
             }
         }
@@ -179,12 +181,29 @@ async fn try_call<M: Message, T: Send + 'static>(
     }
 }
 
+/// Looks at the time once, when it is first asked for: most messages find their actor and its answer without.
+fn once(look: impl Fn() -> Instant) -> impl Fn() -> Instant {
+    let seen = OnceLock::new();
+    move || *seen.get_or_init(&look)
+}
+
 /// What a call leaves behind when it is given up: its message need not be handled any more.
-struct Ticket(Caller);
+///
+/// Made when the message gets an envelope, which is where it is written.
+#[derive(Default)]
+struct Ticket(OnceLock<Caller>);
+
+impl Ticket {
+    fn is_taken(&self) -> bool {
+        self.0.get().is_some_and(Caller::is_taken)
+    }
+}
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.0.leave();
+        if let Some(caller) = self.0.get() {
+            caller.leave();
+        }
     }
 }
 
@@ -213,26 +232,6 @@ enum NoAnswer {
     Late,
 }
 
-/// Waits for an answer that comes at once, without a timer: most do, and a timer costs more than all the rest.
-///
-/// So that a deadline is never missed, the task wakes itself once and is polled again, behind those that are ready.
-async fn first_look<T>(
-    answer: &mut oneshot::Receiver<T>,
-    waker: Option<&Waker>,
-) -> Option<Result<T, NoAnswer>> {
-    let mut has_looked = false;
-    std::future::poll_fn(|cx| match poll_answer(answer, waker, cx) {
-        Poll::Ready(answer) => Poll::Ready(Some(answer.map_err(|_| NoAnswer::Dropped))),
-        Poll::Pending if has_looked => Poll::Ready(None),
-        Poll::Pending => {
-            has_looked = true;
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        }
-    })
-    .await
-}
-
 fn poll_answer<T>(
     answer: &mut oneshot::Receiver<T>,
     waker: Option<&Waker>,
@@ -258,7 +257,7 @@ async fn answer_of<M: Message, T>(
     callee: &Incarnation,
     answer: &mut oneshot::Receiver<T>,
     waker: Option<&Waker>,
-    ticket: &Caller,
+    ticket: &Ticket,
 ) -> Result<T, NoAnswer> {
     let reason = tokio::select! {
         biased;
@@ -299,6 +298,8 @@ async fn why_dropped<M>(name: ActorName, callee: &Arc<Incarnation>) -> CallError
     }
 }
 
+/// Hands the message to the actor that is alive, or comes to life or gets room by the deadline. That is asked for more
+/// than once, and must stay the same.
 async fn deliver_by<M: Message, R>(
     target: &impl Target<M>,
     mut message: M,
@@ -330,7 +331,7 @@ async fn deliver_by<M: Message, R>(
             _ if !error.refusal.may_pass() => return Err(error),
             _ => {}
         }
-        // Asked for once, at the first refusal: most messages find their actor, and need no clock.
+        // Chosen once, at the first refusal.
         let until = *until.get_or_insert_with(|| target.when_down().until(deadline()));
         let Some(until) = until else {
             return Err(error);

@@ -33,6 +33,7 @@ pub(crate) struct Letterbox<M: Message> {
     traffic: Arc<Traffic>,
     place: Weak<Node>,
     path: ActorPath,
+    /// Those of the run that was sent the first letter; they stay with the place.
     settings: Mailbox,
     store: Mutex<Store<M>>,
     /// What the handler in hand has dropped without taking it out. It was handled, or comes back.
@@ -79,7 +80,7 @@ pub(crate) trait AnyLetterbox: Any + Send + Sync {
     /// The run ended with the message in hand.
     fn crashed(&self);
     /// A run is about to begin that takes this type of message: gives it what waits.
-    fn resume(&self, cell: &ActorCell, settings: &Mailbox);
+    fn resume(&self, cell: &ActorCell);
     /// The run has ended.
     fn pause(&self);
     /// Nobody will come any more.
@@ -423,7 +424,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
         store.put_back(letter);
     }
 
-    fn resume(&self, cell: &ActorCell, _: &Mailbox) {
+    fn resume(&self, cell: &ActorCell) {
         let mut store = self.lock();
         store.closed = None;
         for _ in 0..store.letters.len() {

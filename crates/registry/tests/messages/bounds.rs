@@ -179,6 +179,25 @@ async fn msg_6_a_mailbox_may_refuse_whoever_could_wait() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn msg_5_a_restart_puts_no_deadline_off() {
+    let it = Fixture::start(Mailbox::bounded(3)).await;
+    let scribe = it.registry.resolve(&SCRIBE).unwrap();
+    let begin = Instant::now();
+    it.block().await;
+    it.write(0..3);
+    let restart = async {
+        tokio::time::sleep(40 * SECOND).await;
+        it.run().kill();
+        it.desk.blocked.notified().await;
+    };
+    let (late, ()) = tokio::join!(scribe.send(Job::Write(7), 60 * SECOND), restart);
+    assert_eq!(number(&late.unwrap_err()), 7);
+    assert_eq!(begin.elapsed(), 60 * SECOND);
+    it.go();
+    it.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn msg_7_a_mailbox_may_drop_what_is_newest() {
     for door in Door::BOTH {
         let it = Fixture::behind(door, Mailbox::bounded(3).drop_newest()).await;

@@ -1,0 +1,49 @@
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+/// Waits for what comes at once, and returns `None` for what takes longer: it is polled, and once more when the task has
+/// come round again, behind those that were ready.
+///
+/// Most answers are there by then, and whoever gives one needs no timer and nobody who stands by for its end, which
+/// cost more than all the rest. The task wakes itself for the second poll, so that what is waited for after it is not
+/// begun late.
+///
+/// # Cancel safety
+///
+/// As cancel safe as what is polled.
+pub async fn early<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
+    let mut is_first = true;
+    poll_fn(|context| match poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if std::mem::take(&mut is_first) => {
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_gives_what_comes_by_the_second_look_and_no_more() {
+        let mut looks = 0;
+        let late = early(|_| {
+            looks += 1;
+            Poll::<()>::Pending
+        });
+        assert_eq!((late.await, looks), (None, 2));
+
+        let (sender, mut answer) = oneshot::channel();
+        tokio::spawn(async move { sender.send(7) });
+        let answered = early(|context| Pin::new(&mut answer).poll(context));
+        assert_eq!(answered.await, Some(Ok(7)));
+    }
+}
