@@ -365,16 +365,32 @@ impl Incarnation {
         self.taken.store(taken, Relaxed);
         let ledger = self.ledger();
         if let Some(letterbox) = self.known_letterbox() {
-            if letterbox.open(message, now) == Opened::Skip {
-                self.in_hand.store(0, Relaxed);
-                return false;
+            match letterbox.open(message, now) {
+                Opened::Handle => {}
+                Opened::Foreign => self.take_plain(ledger),
+                opened => {
+                    if opened == Opened::Skip {
+                        ledger.tracked.taken();
+                    }
+                    self.taken.store(taken - 1, Relaxed);
+                    self.in_hand.store(0, Relaxed);
+                    return false;
+                }
             }
-        } else if !self.intake.take() {
-            // Senders count here as well.
-            Ledger::count_shared(&ledger.uncounted);
+        } else {
+            self.take_plain(ledger);
         }
         ledger.tracked.taken();
         true
+    }
+
+    /// Counts a message off that did not come through a letterbox.
+    #[inline]
+    fn take_plain(&self, ledger: &Ledger) {
+        if !self.intake.take() {
+            // Senders count here as well.
+            Ledger::count_shared(&ledger.uncounted);
+        }
     }
 
     /// Makes the span of a message that was taken.
@@ -388,11 +404,11 @@ impl Incarnation {
     #[inline]
     pub(crate) fn end_message(&self, is_handled: bool) {
         let since = self.in_hand.load(Relaxed);
-        self.in_hand.store(0, Relaxed);
         if self.is_detached() {
-            // It was counted as failed when it was left behind.
+            // It counts as failed once the run has settled, whatever came of it: a successor may be here.
             return;
         }
+        self.in_hand.store(0, Relaxed);
         if since == 0 {
             // It was skipped, and is in the books already.
             return;
@@ -417,12 +433,33 @@ impl Incarnation {
 
     /// Settles what became of its messages: the one in hand, and those that wait in a port that is gone.
     pub(crate) fn settle(&self) {
-        if self.in_hand.load(Relaxed) != 0 && !self.is_detached() {
+        if self.in_hand.load(Relaxed) != 0 {
             self.end_message(false);
         }
-        if let Some(letterbox) = self.known_letterbox() {
-            letterbox.pause();
+        if self.in_hand.load(Relaxed) != 0 {
+            // It was left behind. Not for the letterbox, which is a successor's.
+            self.in_hand.store(0, Relaxed);
+            Ledger::count_shared(&self.ledger().failed);
         }
+        if let Some(letterbox) = self.known_letterbox() {
+            letterbox.pause(self.cell());
+            if self.node.is_retired() {
+                letterbox.close(DeadReason::Stopped);
+            }
+        }
+        self.close_intake();
+    }
+
+    /// It was left behind: what waits in its port has nobody who would take it. The message in hand is settled by its own
+    /// end, since it may be through with it at this moment.
+    pub(crate) fn part(&self) {
+        if let Some(letterbox) = self.known_letterbox() {
+            letterbox.part(self.cell());
+        }
+        self.close_intake();
+    }
+
+    fn close_intake(&self) {
         let counted = self.intake.close();
         if counted.accepted == 0 && counted.depth == 0 {
             return;

@@ -90,6 +90,13 @@ impl<M> Letter<M> {
         self.origin.as_ref()?.0.sender.as_ref()
     }
 
+    /// Notes that the mailbox has dropped it, for whoever waits for an answer.
+    pub(crate) fn note_dropped(&self) {
+        if let Some(caller) = self.caller() {
+            caller.0.flags.fetch_or(DROPPED, AcqRel);
+        }
+    }
+
     /// Returns the span that it was sent in.
     pub(crate) fn span(&self) -> Option<&Span> {
         self.origin.as_ref()?.0.span.as_ref()
@@ -232,6 +239,7 @@ struct Slip {
 
 const GONE: u8 = 1;
 const TAKEN: u8 = 2;
+const DROPPED: u8 = 4;
 
 impl Caller {
     /// Notes a call by the actor whose handler is being run on this thread, or by nobody of the tree.
@@ -274,6 +282,12 @@ impl Caller {
     #[must_use]
     pub fn is_taken(&self) -> bool {
         self.0.flags.load(Acquire) & TAKEN != 0
+    }
+
+    /// Says whether the mailbox has dropped the message, for want of room or for a later one with the same key.
+    #[must_use]
+    pub fn was_dropped(&self) -> bool {
+        self.0.flags.load(Acquire) & DROPPED != 0
     }
 }
 

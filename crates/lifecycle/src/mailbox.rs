@@ -27,7 +27,7 @@ const CAPACITY: u64 = 10_000;
 /// | --- | --- | --- | --- |
 /// | wait (the default) | [`Full`](crate::Undelivered::Full) | waits for room, to its deadline | |
 /// | [`reject_when_full`](Self::reject_when_full) | `Full` | `Full` | |
-/// | [`drop_newest`](Self::drop_newest) | taken, and dead-lettered | the same; the call fails | |
+/// | [`drop_newest`](Self::drop_newest) | taken, and dead-lettered | a `send` the same, a `call` is `Full` | |
 /// | [`drop_oldest`](Self::drop_oldest) | taken; the oldest is dead-lettered | the same | `Mail` |
 /// | [`coalesce`](Self::coalesce) | replaces one with the same key, else `Full` | the same, else waits for room | `Mail` |
 ///
@@ -107,7 +107,8 @@ impl Mailbox {
         self
     }
 
-    /// Drops a message for which there is no room. Whoever sent it is not told; it becomes a dead letter.
+    /// Drops a message for which there is no room. Whoever sent it is not told; it becomes a dead letter. A call is refused
+    /// instead: its caller waits for an answer.
     pub fn drop_newest(mut self) -> Self {
         self.overflow = Overflow::DropNewest;
         self

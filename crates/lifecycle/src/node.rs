@@ -85,6 +85,8 @@ pub struct Node {
     occupant: AtomicU64,
     changed: Bell,
     awaited: AtomicBool,
+    /// Nobody will be started here any more, as far as is known.
+    retired: AtomicBool,
     /// Made by the first message.
     post: OnceBox<Post>,
     detail: Mutex<Detail>,
@@ -150,6 +152,7 @@ impl Node {
             occupant: AtomicU64::new(0),
             changed: Bell::new(),
             awaited: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
             post: OnceBox::new(),
             detail: Mutex::default(),
         })
@@ -333,6 +336,7 @@ impl Node {
             scope.uncount_detached();
             return false;
         }
+        self.note_left_behind(run);
         self.leave(run, reason, SystemTime::now());
         scope.events().emit(
             &self.path,
@@ -352,6 +356,9 @@ impl Node {
     }
 
     pub(crate) fn next_incarnation(&self) -> u64 {
+        if self.is_retired() {
+            self.revive();
+        }
         self.started.fetch_add(1, AcqRel) + 1
     }
 

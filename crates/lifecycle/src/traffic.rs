@@ -1,9 +1,12 @@
 //! What all messages of one tree have in common.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::mailbox::ledger::Totals;
-use crate::{Clock, DeadLetters, Waits};
+use crate::{Clock, DeadLetters, Node, Waits};
+
+/// Among so many places that are gone nobody looks for those that nobody holds.
+const FEW: usize = 16;
 
 /// The clock that messages are timed by, the dead letters, who waits for whom, and the books of places that are gone.
 #[derive(Debug)]
@@ -13,6 +16,15 @@ pub struct Traffic {
     waits: Arc<Waits>,
     /// Of places that are no longer in the tree.
     buried: Mutex<Totals>,
+    gone: Mutex<Gone>,
+}
+
+/// Places that are no longer in the tree and that somebody still holds, as a name does.
+#[derive(Debug, Default)]
+struct Gone {
+    places: Vec<Weak<Node>>,
+    /// At this number those that nobody holds any more are looked for.
+    full: usize,
 }
 
 impl Traffic {
@@ -22,6 +34,7 @@ impl Traffic {
             dead: DeadLetters::new(),
             waits: Arc::default(),
             buried: Mutex::default(),
+            gone: Mutex::default(),
         }
     }
 
@@ -47,8 +60,31 @@ impl Traffic {
         self.lock().add(totals);
     }
 
+    pub(crate) fn add_gone(&self, place: &Arc<Node>) {
+        let mut gone = self.lock_gone();
+        if gone.places.len() >= gone.full.max(FEW) {
+            gone.places.retain(|it| it.strong_count() > 0);
+            gone.full = gone.places.len() * 2;
+        }
+        gone.places.push(Arc::downgrade(place));
+    }
+
+    /// Returns the books of the places that are no longer in the tree.
     pub(crate) fn buried(&self) -> Totals {
-        *self.lock()
+        // First those that nobody holds: one that is let go meanwhile is missing, and not counted twice.
+        let mut all = *self.lock();
+        let gone: Vec<_> = {
+            let gone = self.lock_gone();
+            gone.places.iter().filter_map(Weak::upgrade).collect()
+        };
+        for figures in gone.iter().filter_map(|it| it.figures()) {
+            all.add(&Totals::from(&figures));
+        }
+        all
+    }
+
+    fn lock_gone(&self) -> MutexGuard<'_, Gone> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Totals> {

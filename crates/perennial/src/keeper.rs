@@ -79,6 +79,8 @@ impl Keeper {
                 () = self.start_again() => {}
             }
         };
+        // Also where the root was killed, and is not brought back now.
+        self.scope.root().retire();
         end.send_replace(Some(how));
     }
 

@@ -133,6 +133,7 @@ impl<M: Message> Address<M> {
     /// - [`CallError::Refused`]: not delivered.
     /// - [`CallError::TimedOut`]: no answer by the deadline.
     /// - [`CallError::CalleeFailed`]: the actor ended while it held the message.
+    /// - [`CallError::Dropped`]: the mailbox dropped the message for a later one.
     /// - [`CallError::NoReply`]: the actor dropped the reply port and lives on.
     ///
     /// # Cancel safety

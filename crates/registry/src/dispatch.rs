@@ -173,6 +173,9 @@ async fn try_call<M: Message, T: Send + 'static>(
             name: name(),
             reason,
         }),
+        Err(NoAnswer::Dropped) if ticket.was_dropped() => {
+            Err(CallError::Dropped { name: name() })
+        }
         Err(NoAnswer::Dropped) if clock.now() < deadline => Err(why_dropped(name(), &callee).await),
         Err(_) => Err(CallError::TimedOut {
             name: name(),
@@ -196,6 +199,10 @@ struct Ticket(OnceLock<Caller>);
 impl Ticket {
     fn is_taken(&self) -> bool {
         self.0.get().is_some_and(Caller::is_taken)
+    }
+
+    fn was_dropped(&self) -> bool {
+        self.0.get().is_some_and(Caller::was_dropped)
     }
 }
 
@@ -224,7 +231,7 @@ fn wait_for<'a, M: Message>(
 
 /// Why there is no answer.
 enum NoAnswer {
-    /// The reply port was dropped.
+    /// The reply port was dropped, or nobody will take the message.
     Dropped,
     /// The callee has ended with the message.
     Ended(ExitReason),
@@ -272,8 +279,14 @@ async fn answer_of<M: Message, T>(
     }
     if callee.takes_mail::<M>() && !ticket.is_taken() {
         // It waits for the next run.
-        let answered = std::future::poll_fn(|cx| poll_answer(answer, waker, cx)).await;
-        return answered.map_err(|_| NoAnswer::Dropped);
+        tokio::select! {
+            biased;
+            answered = std::future::poll_fn(|cx| poll_answer(answer, waker, cx)) => {
+                return answered.map_err(|_| NoAnswer::Dropped);
+            }
+            // There will be none, though the message may be kept, as in a port that closed with it on its way.
+            () = callee.node().retired() => return answer.try_recv().map_err(|_| NoAnswer::Dropped),
+        }
     }
     Err(NoAnswer::Ended(reason))
 }

@@ -26,6 +26,15 @@ pub enum Refusal {
         /// nobody will start it.
         next_attempt: Option<Instant>,
     },
+    /// The actor has ended, and its supervisor has no reason to start it again: it has given the place up, or has
+    /// ended for good itself.
+    ///
+    /// A later actor of the same name is found again.
+    #[error("`{name}` has stopped for good")]
+    Stopped {
+        /// The name.
+        name: ActorName,
+    },
     /// The group has no member at this moment.
     #[error("the group `{name}` has no member")]
     NoMember {
@@ -183,6 +192,12 @@ pub enum CallError<M> {
         /// Why it ended.
         reason: ExitReason,
     },
+    /// The mailbox dropped the call, for a later message for which there was no room, or with the same key.
+    #[error("the mailbox of `{name}` dropped the call for a later message")]
+    Dropped {
+        /// The name.
+        name: ActorName,
+    },
     /// The actor handled the message without answering.
     #[error("`{name}` dropped the call without an answer")]
     NoReply {
@@ -206,7 +221,7 @@ impl<M> CallError<M> {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Refused(error) => error.refusal.is_retryable(),
-            Self::TimedOut { .. } | Self::CalleeFailed { .. } => true,
+            Self::TimedOut { .. } | Self::CalleeFailed { .. } | Self::Dropped { .. } => true,
             Self::NoReply { .. } => false,
         }
     }

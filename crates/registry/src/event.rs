@@ -13,6 +13,7 @@ pub(crate) fn refused(refusal: &Refusal) {
     let kind = match refusal {
         Refusal::Unknown { .. } => "unknown",
         Refusal::NotRunning { .. } => "not_running",
+        Refusal::Stopped { .. } => "stopped",
         Refusal::NoMember { .. } => "no_member",
         Refusal::OtherTree { .. } => "other_tree",
         Refusal::Unavailable { .. } => "unavailable",
@@ -31,6 +32,7 @@ pub(crate) fn call_failed<M>(error: &CallError<M>) {
         CallError::Refused(error) => return refused(&error.refusal),
         CallError::TimedOut { .. } => "timed_out",
         CallError::CalleeFailed { .. } => "callee_failed",
+        CallError::Dropped { .. } => "dropped",
         CallError::NoReply { .. } => "no_reply",
     };
     tracing::debug!(error.type = kind, "call failed: {error}");

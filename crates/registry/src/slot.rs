@@ -411,11 +411,13 @@ impl Slot {
         // Made first, and all that is waited for looked at after.
         let changed = node.changed();
         let same = self.leads_to(&bound);
+        // Said between the refusal and this wait, nothing else would end it.
+        let retired = node.is_retired();
         // One that is ending still has its node: wait for the change, not only for an entry.
         let alive = node
             .current()
             .is_some_and(|it| it.cell().get_status() < ActorStatus::Draining);
-        if same && !alive {
+        if same && !alive && !retired {
             changed.await;
         } else {
             // It refused a moment ago; on one thread it can only go on when this task lets it.
@@ -433,6 +435,16 @@ impl Slot {
 
     fn not_running(&self, node: &Node) -> Refusal {
         let name = self.name.clone();
+        if node.is_retired() {
+            let bound = self.node.load();
+            // Else the name has moved at this moment, and somebody is there.
+            if bound
+                .as_ref()
+                .is_some_and(|it| std::ptr::eq(&**it.node(), node))
+            {
+                return Refusal::Stopped { name };
+            }
+        }
         let due = node.due();
         match due {
             // At that time it is about to be started: whoever can wait may.

@@ -269,6 +269,9 @@ impl State {
         let node = Arc::clone(&child.node);
         if restart == Restart::Temporary {
             self.forget(key);
+        } else {
+            // Only an operator, or a restart of its group, would start it again.
+            node.retire();
         }
         if significant && self.shuts_down_by_itself() {
             self.parent.node.escalate(&node);

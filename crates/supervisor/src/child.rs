@@ -152,6 +152,7 @@ impl Parent {
             },
             Ok(Started::Ignored) => {
                 child.node.set_state(ChildState::Stopped);
+                child.node.retire();
                 event::ignored(&self.scope, &child.node, number);
                 Start::Ignored
             }

@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use perennial_lifecycle::{
-    Child, ChildKey, ChildKind, ChildState, Incarnation, ParentLink, Restart, Scope, Shutdown,
-    StartContext, StartError,
+    Child, ChildKey, ChildKind, ChildState, ExitReason, Incarnation, ParentLink, Restart, Scope,
+    Shutdown, StartContext, StartError,
 };
 
 use crate::event;
@@ -16,7 +16,12 @@ impl ParentLink for NoParent {
         &self.0
     }
 
-    fn child_ended(&self, _: ChildKey, _: &Arc<Incarnation>, _: SystemTime) {}
+    fn child_ended(&self, _: ChildKey, run: &Arc<Incarnation>, _: SystemTime) {
+        // One that was killed may be brought back by whoever started it.
+        if run.exit_reason().is_some_and(ExitReason::is_clean) {
+            run.node().retire();
+        }
+    }
 }
 
 /// Starts a supervisor, of any sort, as the root of the tree that `scope` describes.

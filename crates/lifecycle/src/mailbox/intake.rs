@@ -169,11 +169,18 @@ impl Intake {
         self.word.fetch_add(ACCEPTED, AcqRel);
     }
 
-    /// Lets nobody in any more, and returns what it has counted. Those who wait for room are told.
+    /// Lets nobody in any more, and returns what it has counted: nothing to whoever comes second. Those who wait for
+    /// room are told.
     pub(crate) fn close(&self) -> Counted {
         let word = self.word.fetch_or(CLOSED, AcqRel);
         if let Some(room) = self.room.get() {
             room.freed.notify_waiters();
+        }
+        if word & CLOSED != 0 {
+            return Counted {
+                depth: 0,
+                accepted: 0,
+            };
         }
         Counted {
             depth: word & DEPTH,

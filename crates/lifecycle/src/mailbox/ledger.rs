@@ -122,15 +122,18 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn read(&self, intakes: [Option<&Intake>; 2], in_hand: bool) -> Figures {
+    pub(crate) fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
+    }
+
+    pub(crate) fn read(&self, intakes: &[&Intake], in_hand: u64) -> Figures {
         let now = self.traffic.clock().now();
         let read = |counter: &AtomicU64| counter.load(Relaxed);
-        let intakes = || intakes.iter().flatten();
-        let depth = intakes().map(|it| it.depth()).sum();
+        let depth = intakes.iter().map(|it| it.depth()).sum();
         let figures = Figures {
             depth,
             oldest_at_least: self.tracked.age(now).filter(|_| depth > 0),
-            in_hand: u64::from(in_hand),
+            in_hand,
             handled: read(&self.handled),
             failed: read(&self.failed),
             uncounted: read(&self.uncounted),
@@ -142,7 +145,7 @@ impl Ledger {
             times: self.times.read(),
             accepted: 0,
         };
-        let accepted = intakes().map(|it| it.accepted()).sum::<u64>();
+        let accepted = intakes.iter().map(|it| it.accepted()).sum::<u64>();
         Figures {
             accepted: accepted.wrapping_add(read(&self.accepted)) % WRAP,
             ..figures
@@ -150,7 +153,7 @@ impl Ledger {
     }
 
     fn totals(&self) -> Totals {
-        Totals::from(&self.read([None, None], false))
+        Totals::from(&self.read(&[], 0))
     }
 }
 
@@ -168,7 +171,7 @@ pub struct Figures {
     pub depth: u64,
     /// For how long at least the oldest of them has waited. One message at a time is looked at; `None` while none is.
     pub oldest_at_least: Option<Duration>,
-    /// 1 while a message is in hand.
+    /// 1 while a message is in hand; more where runs that were left behind still have theirs.
     pub in_hand: u64,
     /// How many were handled with success.
     pub handled: u64,

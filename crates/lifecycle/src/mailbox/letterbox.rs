@@ -64,7 +64,12 @@ const FIRST: u64 = 1 << 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opened {
     Handle,
+    /// It came another way, and is not counted here.
+    Foreign,
+    /// Its deadline has passed, or its caller has gone.
     Skip,
+    /// There is no message.
+    Nothing,
 }
 
 /// A letterbox, whatever the type of its messages.
@@ -81,8 +86,10 @@ pub(crate) trait AnyLetterbox: Any + Send + Sync {
     fn crashed(&self);
     /// A run is about to begin that takes this type of message: gives it what waits.
     fn resume(&self, cell: &ActorCell);
-    /// The run has ended.
-    fn pause(&self);
+    /// The run of this actor has ended; nothing is changed if another one is here by now.
+    fn pause(&self, cell: &ActorCell);
+    /// The run was left behind: what it has in hand is no longer of concern here.
+    fn part(&self, cell: &ActorCell);
     /// Nobody will come any more.
     fn close(&self, reason: DeadReason);
     fn intake(&self) -> &Intake;
@@ -162,7 +169,10 @@ impl<M: Message> Letterbox<M> {
         }
         match self.intake.enter(self.settings.capacity()) {
             Ok(before) => self.hand_over(cell, letter).map(|()| before),
-            Err(NoEntry::Full) if matches!(self.settings.overflow, Overflow::DropNewest) => {
+            Err(NoEntry::Full)
+                if matches!(self.settings.overflow, Overflow::DropNewest)
+                    && letter.caller().is_none() =>
+            {
                 self.intake.count_only();
                 self.bury(letter, DeadReason::Overflow);
                 Ok(0)
@@ -200,6 +210,7 @@ impl<M: Message> Letterbox<M> {
             }
             Ledger::count_shared(&self.ledger.dead);
             drop(store);
+            replaced.note_dropped();
             drop(replaced);
             return Ok(());
         }
@@ -272,6 +283,9 @@ impl<M: Message> Letterbox<M> {
             _ => &self.ledger.dead,
         };
         Ledger::count_shared(counter);
+        if reason == DeadReason::Overflow {
+            letter.note_dropped();
+        }
         let (is_call, sender) = (letter.caller().is_some(), letter.sender().cloned());
         let Letter {
             message,
@@ -341,7 +355,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
     #[inline]
     fn open(&self, message: &mut dyn Any, now: Moment) -> Opened {
         let Some(mail) = message.downcast_mut::<Mail<M>>() else {
-            return Opened::Handle;
+            return Opened::Foreign;
         };
         let is_claim = mail.stage == Stage::Claim;
         if is_claim {
@@ -352,13 +366,12 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
                 self.intake.take();
             }
         } else if mail.stage != Stage::Sent || !mail.is_of(&self.me) {
-            // An actor's own, or one that was handled and sent on in its envelope.
-            Ledger::count_shared(&self.ledger.uncounted);
-            return Opened::Handle;
+            // An actor's own, one that was handled and sent on in its envelope, or one sent by a `Name<Mail<M>>`.
+            return Opened::Foreign;
         }
         let Some(letter) = &mail.letter else {
             // What it was for has been handled by the claim of another.
-            return Opened::Skip;
+            return Opened::Nothing;
         };
         if !is_claim {
             self.intake.take();
@@ -433,12 +446,25 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
         store.present = Some(cell.clone());
     }
 
-    fn pause(&self) {
-        let present = self.lock().present.take();
+    fn pause(&self, cell: &ActorCell) {
+        let mut store = self.lock();
+        let is_present = |it: &ActorCell| it.get_id() == cell.get_id();
+        if !store.present.as_ref().is_some_and(is_present) {
+            // One that was left behind ends late.
+            return;
+        }
+        let present = store.present.take();
+        drop(store);
         drop(present);
         if self.settings.at_restart == AtRestart::Return {
             self.close(DeadReason::Returned);
         }
+    }
+
+    fn part(&self, cell: &ActorCell) {
+        // It does not begin another one: it was killed.
+        self.in_hand.store(0, Relaxed);
+        self.pause(cell);
     }
 
     fn close(&self, reason: DeadReason) {

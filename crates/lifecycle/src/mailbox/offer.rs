@@ -124,9 +124,12 @@ impl Incarnation {
                 self.track(before);
                 Ok(())
             }
-            Err(NoEntry::Full) if matches!(self.mailbox().overflow, Overflow::DropNewest) => {
+            Err(NoEntry::Full)
+                if matches!(self.mailbox().overflow, Overflow::DropNewest)
+                    && terms().caller.is_none() =>
+            {
                 self.ledger().count_passed_by();
-                self.bury(message, terms().caller.is_some());
+                self.bury(message);
                 Ok(())
             }
             Err(NoEntry::Full) => Err(Undelivered::Full(message)),
@@ -223,7 +226,7 @@ impl Incarnation {
         }
     }
 
-    fn bury<M: Message>(&self, message: M, is_call: bool) {
+    fn bury<M: Message>(&self, message: M) {
         Ledger::count_shared(&self.ledger().dead);
         let obituary = Obituary {
             target: self.node().path().clone(),
@@ -235,12 +238,8 @@ impl Incarnation {
             messages: 1,
         };
         let place = Arc::downgrade(self.node());
-        // Not of a call, whose caller hears at once that the answer will not come.
-        let content: Option<Box<dyn Replay>> = match is_call {
-            false => Some(Box::new(Kept { message, place })),
-            true => None,
-        };
-        self.traffic().dead_letters().add(obituary, content);
+        let content: Box<dyn Replay> = Box::new(Kept { message, place });
+        self.traffic().dead_letters().add(obituary, Some(content));
     }
 }
 

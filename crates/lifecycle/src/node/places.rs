@@ -55,12 +55,27 @@ impl Places {
         self.by_id.reserve(count.saturating_sub(self.by_id.len()));
     }
 
-    pub(super) fn remove(&mut self, id: &str) {
-        self.by_id.remove(id);
+    #[must_use]
+    pub(super) fn remove(&mut self, id: &str) -> Option<Arc<Node>> {
+        self.by_id.take(id).map(|place| place.0)
     }
 
-    pub(super) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
-        self.by_id.retain(|place| keep(place.borrow()));
+    /// Removes those that `keep` refuses, and returns them.
+    #[must_use]
+    pub(super) fn retain(&mut self, keep: impl Fn(&str) -> bool) -> Vec<Arc<Node>> {
+        let mut removed = Vec::new();
+        self.by_id.retain(|place| {
+            let is_kept = keep(place.borrow());
+            if !is_kept {
+                removed.push(Arc::clone(&place.0));
+            }
+            is_kept
+        });
+        removed
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.by_id.iter().map(|place| &place.0)
     }
 
     fn add(&mut self, parent: &ActorPath, id: &str) -> Arc<Node> {
@@ -123,18 +138,34 @@ impl Node {
         detail.more().children.move_to_end_or_add(&self.path, id)
     }
 
-    /// Removes a child that its supervisor has forgotten.
+    /// Removes a child that its supervisor has forgotten, and [retires](Self::retire) it.
     pub fn remove_child(&self, id: &str) {
-        if let Some(more) = &mut self.detail().more {
-            more.children.remove(id);
+        let mut detail = self.detail();
+        let more = detail.more.as_mut();
+        let removed = more.and_then(|more| more.children.remove(id));
+        drop(detail);
+        if let Some(removed) = removed {
+            removed.leave_tree();
         }
     }
 
-    /// Removes every child whose id `keep` refuses: a supervisor that starts anew knows only its specs.
+    /// Removes every child whose id `keep` refuses, and [retires](Self::retire) it: a supervisor that starts anew knows
+    /// only its specs.
     pub fn retain_children(&self, keep: impl Fn(&str) -> bool) {
-        if let Some(more) = &mut self.detail().more {
-            more.children.retain(keep);
+        let mut detail = self.detail();
+        let more = detail.more.as_mut();
+        let removed = more.map(|more| more.children.retain(keep));
+        drop(detail);
+        for removed in removed.into_iter().flatten() {
+            removed.leave_tree();
         }
+    }
+
+    /// Returns the children in no order.
+    pub(super) fn children_in_any_order(&self) -> Vec<Arc<Self>> {
+        let detail = self.detail();
+        let more = detail.more.as_ref();
+        more.map_or_else(Vec::new, |it| it.children.iter().cloned().collect())
     }
 
     /// Makes room for children that are known to come.

@@ -1,7 +1,8 @@
 //! The messages of a place: its books, and what waits between two runs.
 
 use std::any::TypeId;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{Ordering::Acquire, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use ractor::{ActorCell, Message};
 
@@ -9,19 +10,26 @@ use super::Node;
 use crate::mailbox::ledger::{Figures, Ledger};
 use crate::mailbox::letterbox::{AnyLetterbox, Letterbox};
 use crate::traffic::Traffic;
-use crate::{DeadReason, Mail, Mailbox};
+use crate::{DeadReason, Incarnation, Mail, Mailbox};
 
 /// What outlasts the runs of a place that has got a message.
 pub(super) struct Post {
     ledger: Arc<Ledger>,
-    letterbox: Mutex<Option<Arc<dyn AnyLetterbox>>>,
+    shelf: Mutex<Shelf>,
+}
+
+#[derive(Default)]
+struct Shelf {
+    letterbox: Option<Arc<dyn AnyLetterbox>>,
+    /// Letterboxes for other types, which a run or a message still holds: they have counted what is in no other book.
+    earlier: Vec<Weak<dyn AnyLetterbox>>,
+    /// Runs that were left behind: each may still have a message in hand.
+    left_behind: Vec<Weak<Incarnation>>,
 }
 
 impl Post {
-    fn letterbox(&self) -> MutexGuard<'_, Option<Arc<dyn AnyLetterbox>>> {
-        self.letterbox
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -31,13 +39,18 @@ impl Node {
     pub fn figures(&self) -> Option<Figures> {
         let post = self.post.get()?;
         let run = self.current();
-        let letterbox = post.letterbox().clone();
-        let intakes = [
-            run.as_ref().map(|it| it.intake()),
-            letterbox.as_ref().map(|it| it.intake()),
-        ];
-        let in_hand = run.as_ref().is_some_and(|it| it.in_hand_since().is_some());
-        Some(post.ledger.read(intakes, in_hand))
+        let (letterboxes, left_behind) = {
+            let shelf = post.shelf();
+            let earlier = shelf.earlier.iter().filter_map(Weak::upgrade);
+            let letterboxes: Vec<_> = shelf.letterbox.iter().cloned().chain(earlier).collect();
+            let left_behind = shelf.left_behind.iter().filter_map(Weak::upgrade);
+            (letterboxes, left_behind.collect::<Vec<_>>())
+        };
+        let letters = letterboxes.iter().map(|it| it.intake());
+        let intakes: Vec<_> = run.iter().map(|it| it.intake()).chain(letters).collect();
+        let runs = run.iter().chain(&left_behind);
+        let in_hand = runs.filter(|it| it.in_hand_since().is_some()).count();
+        Some(post.ledger.read(&intakes, in_hand as u64))
     }
 
     /// Counts a message that was refused.
@@ -45,12 +58,80 @@ impl Node {
         Ledger::count_shared(&self.ledger(traffic).refused);
     }
 
-    /// Says that nobody will be started here any more, as far as is known: what waits becomes dead letters.
+    /// Says that nobody will be started here any more, nor below, as far as is known: what waits becomes dead letters,
+    /// and whoever waits for the place is told.
+    ///
+    /// A start takes it back, for this place and all below.
     pub fn retire(&self) {
-        let letterbox = self.post.get().and_then(|it| it.letterbox().clone());
+        self.retire_here();
+        let mut open = self.children_in_any_order();
+        while let Some(node) = open.pop() {
+            node.retire_here();
+            open.append(&mut node.children_in_any_order());
+        }
+    }
+
+    /// Says whether the place was [retired](Self::retire), and nobody has been started here since.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Acquire)
+    }
+
+    /// Waits until the place is [retired](Self::retire).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: waiting changes nothing.
+    pub async fn retired(&self) {
+        loop {
+            let changed = self.changed();
+            if self.is_retired() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn retire_here(&self) {
+        // Before the letterbox is closed: a run that ends meanwhile either sees it, or finds the letterbox closed.
+        self.retired.store(true, SeqCst);
+        let letterbox = self.post.get().and_then(|it| it.shelf().letterbox.clone());
         if let Some(letterbox) = letterbox {
             letterbox.close(DeadReason::Stopped);
         }
+        self.announce();
+    }
+
+    #[cold]
+    pub(super) fn revive(&self) {
+        self.retired.store(false, SeqCst);
+        let mut open = self.children_in_any_order();
+        while let Some(node) = open.pop() {
+            node.retired.store(false, SeqCst);
+            open.append(&mut node.children_in_any_order());
+        }
+    }
+
+    /// Retires a place that the tree no longer holds; somebody else may, and then it stays in the books.
+    pub(super) fn leave_tree(self: Arc<Self>) {
+        let mut open = vec![self];
+        while let Some(node) = open.pop() {
+            node.retire_here();
+            open.append(&mut node.children_in_any_order());
+            if let Some(post) = node.post.get() {
+                post.ledger.traffic().add_gone(&node);
+            }
+        }
+    }
+
+    /// Notes a run that is no longer the one of this place, and may still have a message in hand.
+    pub(super) fn note_left_behind(&self, run: &Arc<Incarnation>) {
+        if let Some(post) = self.post.get() {
+            let mut shelf = post.shelf();
+            shelf.left_behind.retain(|it| it.strong_count() > 0);
+            shelf.left_behind.push(Arc::downgrade(run));
+        }
+        run.part();
     }
 
     #[inline]
@@ -58,7 +139,7 @@ impl Node {
         let post = self.post.get_or_init(|| {
             Box::new(Post {
                 ledger: Arc::new(Ledger::new(Arc::clone(traffic))),
-                letterbox: Mutex::new(None),
+                shelf: Mutex::default(),
             })
         });
         &post.ledger
@@ -73,8 +154,9 @@ impl Node {
     ) -> Arc<dyn AnyLetterbox> {
         let ledger = Arc::clone(self.ledger(traffic));
         let post = self.post.get().expect("made with the ledger");
-        let mut letterbox = post.letterbox();
-        if let Some(known) = letterbox
+        let mut shelf = post.shelf();
+        if let Some(known) = shelf
+            .letterbox
             .as_ref()
             .filter(|it| it.mail() == TypeId::of::<Mail<M>>())
         {
@@ -82,8 +164,10 @@ impl Node {
         }
         let traffic = Arc::clone(traffic);
         let new = Letterbox::<M>::new(self, ledger, traffic, settings.clone(), present);
-        let old = letterbox.replace(new.clone());
-        drop(letterbox);
+        let old = shelf.letterbox.replace(new.clone());
+        shelf.earlier.retain(|it| it.strong_count() > 0);
+        shelf.earlier.extend(old.as_ref().map(Arc::downgrade));
+        drop(shelf);
         if let Some(old) = old {
             old.close(DeadReason::OtherType);
         }
@@ -92,7 +176,7 @@ impl Node {
 
     /// Returns the letterbox that earlier runs have left, for an actor that takes this type of mail.
     pub(crate) fn known_letterbox(&self, mail: TypeId) -> Option<Arc<dyn AnyLetterbox>> {
-        let known = self.post.get()?.letterbox().clone()?;
+        let known = self.post.get()?.shelf().letterbox.clone()?;
         if known.mail() == mail {
             return Some(known);
         }

@@ -206,10 +206,18 @@ async fn msg_7_a_mailbox_may_drop_what_is_newest() {
         it.write(0..5);
         scribe.send(Job::Write(5), SECOND).await.unwrap();
         let begin = Instant::now();
+        // A caller waits for an answer: it is told, and has its message back.
         let call = scribe.call(Job::Read, SECOND).await;
-        assert!(matches!(call, Err(CallError::NoReply { .. })), "{call:?}");
-        assert!(begin.elapsed() < SECOND);
-        assert_eq!(it.dead_reasons(), [DeadReason::Overflow; 4]);
+        let Err(CallError::Refused(CastError { message, refusal })) = call else {
+            panic!("{call:?}");
+        };
+        assert!(matches!(message, Job::Read(_)));
+        assert!(matches!(refusal, Refusal::Full { capacity: 3, .. }));
+        assert_eq!(begin, Instant::now());
+        assert_eq!(
+            (it.dead_reasons(), it.figures().refused),
+            (vec![DeadReason::Overflow; 3], 1)
+        );
         it.assert_balanced();
         it.go();
         it.settled().await;
@@ -243,6 +251,30 @@ async fn msg_8_a_mailbox_may_drop_what_is_oldest() {
         it.settled().await;
         let notes = it.notes().await;
         assert_eq!(notes, (dropped..11).collect::<Vec<_>>());
+        it.finish().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_29_a_call_that_its_mailbox_drops_fails_at_once() {
+    let any = |_: &Job| ();
+    for mailbox in [
+        Mailbox::bounded(1).drop_oldest::<Job>(),
+        Mailbox::bounded(1).coalesce(any),
+    ] {
+        let it = Fixture::start(mailbox).await;
+        it.block().await;
+        let begin = Instant::now();
+        let (call, ()) = tokio::join!(it.registry.call(SCRIBE, Job::Read, SECOND), async {
+            it.write([1]);
+        });
+        assert!(matches!(call, Err(CallError::Dropped { .. })), "{call:?}");
+        assert!(call.unwrap_err().is_retryable());
+        assert_eq!(begin, Instant::now());
+        it.assert_balanced();
+        it.go();
+        it.settled().await;
+        assert_eq!(it.notes().await, [1]);
         it.finish().await;
     }
 }

@@ -108,10 +108,12 @@ async fn msg_24_a_dead_letter_is_replayed_or_taken() {
 
 #[tokio::test(start_paused = true)]
 async fn msg_24_a_call_is_known_and_not_kept() {
-    let it = Fixture::start(Mailbox::bounded(1).drop_newest()).await;
+    let it = Fixture::start(Mailbox::bounded(1).drop_oldest::<Job>()).await;
     it.block().await;
-    it.write([1]);
-    assert!(it.registry.call(SCRIBE, Job::Read, SECOND).await.is_err());
+    let (call, ()) = tokio::join!(it.registry.call(SCRIBE, Job::Read, SECOND), async {
+        it.write([1]);
+    });
+    assert!(call.is_err());
     assert_eq!(it.dead().replay(0), Err(ReplayError::NotKept));
     assert!(matches!(
         it.dead().take::<Job>(0),

@@ -7,5 +7,6 @@ mod calls;
 mod cycles;
 mod letters;
 mod mail;
+mod stopped;
 mod storms;
 mod support;
