@@ -77,11 +77,12 @@ pub(crate) fn pool_spec<W: Worker>(worker: &Arc<W>, cells: &Arc<Cells>) -> Child
                         StartError::new(perennial_lifecycle::ExitReason::failed(error))
                     })?;
                 }
+                cells.open(epoch);
+                // Afterwards, so that the end of this run has the last word.
                 if let Some(run) = node.current() {
                     let cells = Arc::clone(cells);
                     tokio::spawn(async move { cells.home_ended(epoch, &run.ended().await) });
                 }
-                cells.open();
                 Ok(started)
             }
         },

@@ -78,7 +78,8 @@ pub(crate) struct Cells {
     pub(crate) name: Arc<str>,
     pub(crate) config: PoolConfig,
     phase: AtomicU8,
-    /// The supervisor is up: workers can be started.
+    /// The supervisor is up: workers can be started. Written under the lock of `home`, for what one run of the
+    /// supervisor says late must not be taken for news of the next.
     ready: AtomicBool,
     machine: Apart<Mutex<Machine<Arc<Desk>, Held>>>,
     pub(crate) queue: Queue,
@@ -87,8 +88,6 @@ pub(crate) struct Cells {
     failures: Mutex<Failures>,
     /// Where the pool's supervisor lives; known from its first start.
     home: Mutex<Option<Home>>,
-    /// Counts the starts of the supervisor.
-    epoch: AtomicU64,
     /// Somebody will look again for starts that were put off.
     waking: AtomicBool,
     /// Tells those who wait that the pool closed, or that a start failed.
@@ -112,6 +111,8 @@ struct Failures {
 pub(crate) struct Home {
     pub(crate) scope: Scope,
     pub(crate) node: Arc<Node>,
+    /// Counts the starts of the supervisor.
+    pub(crate) epoch: u64,
     /// Work that a checkin begins goes on there: it may be done on any thread.
     runtime: Handle,
 }
@@ -134,7 +135,6 @@ impl Cells {
             failing: AtomicBool::new(false),
             failures: Mutex::default(),
             home: Mutex::default(),
-            epoch: AtomicU64::new(0),
             waking: AtomicBool::new(false),
             news: Notify::new(),
             seed: RandomState::new().hash_one(0),
@@ -146,70 +146,88 @@ impl Cells {
 
     /// The pool's supervisor is being started.
     pub(crate) fn settle_at(self: &Arc<Self>, scope: &Scope, node: &Arc<Node>) -> u64 {
+        let mut home = lock(&self.home);
+        let epoch = home.as_ref().map_or(0, |home| home.epoch) + 1;
         self.ready.store(false, Release);
-        *lock(&self.home) = Some(Home {
+        let before = home.replace(Home {
             scope: scope.clone(),
             node: Arc::clone(node),
+            epoch,
             runtime: Handle::current(),
         });
+        drop(home);
+        drop(before);
         self.waking.store(false, Release);
         lock(&self.failures).retry_at = None;
         self.books().settle();
-        self.epoch.fetch_add(1, AcqRel) + 1
+        epoch
     }
 
     pub(crate) fn home(&self) -> Option<Home> {
         lock(&self.home).clone()
     }
 
-    /// The pool's supervisor and its workers are up.
-    pub(crate) fn open(self: &Arc<Self>) {
-        self.ready.store(true, Release);
-        let before = self.phase.compare_exchange(STOPPED, OPEN, AcqRel, Acquire);
-        if before != Err(CLOSED) {
+    /// The pool's supervisor, in the run that began this epoch, and its workers are up.
+    pub(crate) fn open(self: &Arc<Self>, epoch: u64) {
+        let opened = self.during(epoch, || {
+            self.ready.store(true, Release);
+            self.phase.compare_exchange(STOPPED, OPEN, AcqRel, Acquire)
+        });
+        if opened.is_some_and(|before| before != Err(CLOSED)) {
             event::opened(&self.name);
         }
         self.mend();
+    }
+
+    /// The run of the supervisor that began this epoch takes no more requests.
+    pub(crate) fn not_ready(&self, epoch: u64) {
+        self.during(epoch, || self.ready.store(false, Release));
+    }
+
+    /// Does something, unless the supervisor was started again since it began this epoch, nor is meanwhile.
+    fn during<T>(&self, epoch: u64, then: impl FnOnce() -> T) -> Option<T> {
+        let home = lock(&self.home);
+        let is_now = home.as_ref().is_some_and(|home| home.epoch == epoch);
+        is_now.then(then)
     }
 
     /// The pool's keeper has ended: was the pool told to stop?
     pub(crate) fn keeper_ended(&self) {
         // A supervisor that was killed, or that gave up, comes back, and who waits goes on waiting. One that
         // its own supervisor stops is marked before it is asked to.
-        if self.home().is_some_and(|home| home.is_stopping()) {
-            self.stop();
+        if let Some(home) = self.home().filter(Home::is_stopping) {
+            self.stop(home.epoch);
         }
     }
 
     /// The run of the supervisor that began this epoch has ended.
     pub(crate) fn home_ended(&self, epoch: u64, reason: &ExitReason) {
-        if self.epoch.load(Acquire) != epoch {
+        let Some(home) = self.home().filter(|home| home.epoch == epoch) else {
             return;
-        }
-        self.ready.store(false, Release);
-        let Some(home) = self.home() else { return };
+        };
+        self.not_ready(epoch);
         let comes_back = match home.node.spec() {
             Some((_, Restart::Temporary, _)) => false,
             Some((_, Restart::Transient, _)) => !reason.is_clean(),
             _ => !home.is_stopping(),
         };
         if !comes_back {
-            self.stop();
+            self.stop(epoch);
         }
     }
 
     /// Nobody can start this pool again: its spec is gone from the tree.
     pub(crate) fn forgotten(&self, epoch: u64) {
-        if epoch > 0 && self.epoch.load(Acquire) == epoch {
-            self.stop();
-        }
+        self.stop(epoch);
     }
 
-    /// The pool's supervisor was told to stop, or will not come back.
-    fn stop(&self) {
-        self.ready.store(false, Release);
-        let stopped = self.phase.compare_exchange(OPEN, STOPPED, AcqRel, Acquire);
-        if stopped.is_ok() {
+    /// The pool's supervisor was told to stop in this epoch, or will not come back.
+    fn stop(&self, epoch: u64) {
+        let stopped = self.during(epoch, || {
+            self.ready.store(false, Release);
+            self.phase.compare_exchange(OPEN, STOPPED, AcqRel, Acquire)
+        });
+        if stopped.is_some_and(|stopped| stopped.is_ok()) {
             event::closed(&self.name, false);
             self.news.notify_waiters();
         }

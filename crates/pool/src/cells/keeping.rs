@@ -179,7 +179,7 @@ impl Cells {
             return Err(declined());
         };
         let Some(supervisor) = home.supervisor() else {
-            self.ready.store(false, Release);
+            self.not_ready(home.epoch);
             return Err(declined());
         };
         if !self.books().is_current(place, number) {
@@ -191,7 +191,8 @@ impl Cells {
         match &outcome {
             // Its start function has said so already.
             Ok(_) | Err(StartChildError::Failed(_) | StartChildError::Ignored { .. }) => {}
-            Err(StartChildError::Down(_)) => self.ready.store(false, Release),
+            // It may have been replaced while this was on its way.
+            Err(StartChildError::Down(_)) => self.not_ready(home.epoch),
             // The supervisor was replaced in the last moment: its workers are none of this life's business.
             Err(
                 StartChildError::AlreadyPresent { .. } | StartChildError::AlreadyStarted { .. },

@@ -247,6 +247,28 @@ async fn a_checkout_in_the_gap_of_a_restart_waits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_that_a_killed_supervisor_left_undone_says_nothing_of_its_successor() {
+    let mut it = Fixture::start(config(1, 1)).await;
+    let pool = it.pool.clone();
+    let first = pool.checkout().await.unwrap();
+    // Asks for an overflow worker, and hears only after the restart that its supervisor was killed.
+    let mut second = Box::pin(pool.checkout());
+    assert!(poll(second.as_mut()).is_pending());
+    it.supervisor().kill();
+    it.until(|it| {
+        it.supervisor()
+            .incarnation()
+            .is_some_and(|run| run.number() == 2)
+    })
+    .await;
+    it.until(|it| it.pool.status().idle == 1).await;
+    drop(first);
+    let_others_run().await;
+    assert_eq!(second.await.unwrap().echo(1).await.unwrap(), 1);
+    it.lends_all().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn killing_the_keeper_changes_nothing() {
     let mut it = Fixture::start(config(1, 0)).await;
     it.run("keeper").kill();
