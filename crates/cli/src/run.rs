@@ -3,6 +3,7 @@
 mod actors;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use perennial::{ANALYZER, AnalyzerWorker, PoolConfig, Settings, Tree};
 use serde::Deserialize;
@@ -15,7 +16,7 @@ pub use actors::ActorSettings;
 const STOPPED: u8 = 0;
 /// Exit code: could not run, or the tree gave up.
 const COULD_NOT_RUN: u8 = 1;
-/// Exit code: actors had to be killed at the end.
+/// Exit code: something was cut off at the end, a message or an actor.
 const CUT_OFF: u8 = 3;
 
 /// The `[host]` section of the reference host.
@@ -65,13 +66,16 @@ pub async fn main(args: RunArgs) -> u8 {
             return COULD_NOT_RUN;
         }
     }
-    let report = tree.shutdown().await;
+    let report = tokio::select! {
+        report = tree.shutdown() => report,
+        // Again: whoever sends it does not want to wait for the drain.
+        Some(()) = interrupts.recv() => tree.shutdown_within(Duration::ZERO).await,
+        Some(()) = terminations.recv() => tree.shutdown_within(Duration::ZERO).await,
+    };
     if report.is_clean() {
         return STOPPED;
     }
-    for path in &report.killed {
-        eprintln!("perennial: {path} did not stop in time");
-    }
+    eprintln!("perennial: {report}");
     CUT_OFF
 }
 

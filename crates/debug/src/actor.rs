@@ -215,6 +215,7 @@ fn send(shared: &Shared, node: &Arc<Node>, label: &str) -> Result<(), CommandErr
                 path,
                 state: node.state(),
             },
+            Undelivered::ShuttingDown(()) => CommandError::ShuttingDown { path },
             Undelivered::WrongType(()) => CommandError::OtherType {
                 path,
                 takes: run.message_type().name,

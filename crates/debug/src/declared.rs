@@ -65,6 +65,7 @@ impl Declaration {
             run.offer(make()).map_err(|undelivered| match undelivered {
                 Undelivered::Full(_) => Undelivered::Full(()),
                 Undelivered::Ended(_) => Undelivered::Ended(()),
+                Undelivered::ShuttingDown(_) => Undelivered::ShuttingDown(()),
                 Undelivered::WrongType(_) => Undelivered::WrongType(()),
             })
         };

@@ -73,6 +73,12 @@ pub enum CommandError {
         /// The path.
         path: ActorPath,
     },
+    /// The tree is shutting down, and takes no more messages.
+    #[error("`{path}` takes no more messages: its tree is shutting down")]
+    ShuttingDown {
+        /// The path.
+        path: ActorPath,
+    },
     /// The actor takes another type than the debug message that was declared for it.
     #[error("`{path}` takes {takes}, and the debug message is none")]
     OtherType {
@@ -124,6 +130,7 @@ impl CommandError {
             | Self::Unsupervised { .. }
             | Self::CannotPause { .. }
             | Self::NotDeclared { .. }
+            | Self::ShuttingDown { .. }
             | Self::OtherType { .. } => false,
             Self::Replay { source, .. } => {
                 matches!(source, ReplayError::NotRunning | ReplayError::Full)

@@ -94,6 +94,7 @@ impl Drop for Life {
             link.child_ended(self.key, &self.incarnation, at);
         }
         self.incarnation.announce();
+        self.incarnation.traffic().closing().stir();
     }
 }
 
@@ -201,6 +202,7 @@ impl<A: Actor> Actor for Supervised<A> {
         life.incarnation.resume();
         let node = life.incarnation.node();
         node.enter(Arc::clone(&life.incarnation));
+        life.incarnation.shut_if_late();
         Ok(SupervisedState { inner, life })
     }
 

@@ -147,6 +147,7 @@ impl<M: Message> Replay for Kept<M> {
         Incarnation::offer(&run, message).map_err(|undelivered| match undelivered {
             Undelivered::Full(message) => back(message, ReplayError::Full),
             Undelivered::Ended(message) => back(message, ReplayError::NotRunning),
+            Undelivered::ShuttingDown(message) => back(message, ReplayError::ShuttingDown),
             Undelivered::WrongType(message) => back(message, ReplayError::OtherType),
         })
     }
@@ -175,6 +176,9 @@ pub enum ReplayError {
     /// The mailbox is full.
     #[error("the mailbox of its actor is full")]
     Full,
+    /// The tree is shutting down.
+    #[error("the tree is shutting down")]
+    ShuttingDown,
     /// The actor that runs there now takes another type of message.
     #[error("its actor takes other messages now")]
     OtherType,

@@ -1,11 +1,11 @@
 mod inspect;
+mod marks;
 
 use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{
-    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
-    Ordering::SeqCst,
+    AtomicBool, AtomicU8, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::SeqCst,
 };
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -46,8 +46,8 @@ pub struct Incarnation {
     killed: AtomicBool,
     /// Its supervisor stops it and waits for the end itself.
     disowned: AtomicBool,
-    /// Left behind: the end on record is not the end of the task.
-    detached: AtomicBool,
+    /// What is to be minded at the end of a message; 0 for nearly all runs.
+    marks: AtomicU8,
     /// It is paused or traced.
     is_inspected: AtomicBool,
     intake: Intake,
@@ -108,7 +108,7 @@ impl Incarnation {
             told: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             disowned: AtomicBool::new(false),
-            detached: AtomicBool::new(false),
+            marks: AtomicU8::new(0),
             is_inspected: AtomicBool::new(false),
             intake: Intake::default(),
             taken: AtomicU64::new(0),
@@ -404,11 +404,19 @@ impl Incarnation {
     #[inline]
     pub(crate) fn end_message(&self, is_handled: bool) {
         let since = self.in_hand.load(Relaxed);
-        if self.is_detached() {
+        if !is_handled {
+            self.mark_failing();
+        }
+        // One look for all that is rare.
+        let is_marked = self.is_marked();
+        if is_marked && self.is_detached() {
             // It counts as failed once the run has settled, whatever came of it: a successor may be here.
             return;
         }
         self.in_hand.store(0, Relaxed);
+        if is_marked {
+            self.tell_rest();
+        }
         if since == 0 {
             // It was skipped, and is in the books already.
             return;
@@ -433,7 +441,10 @@ impl Incarnation {
 
     /// Settles what became of its messages: the one in hand, and those that wait in a port that is gone.
     pub(crate) fn settle(&self) {
-        if self.in_hand.load(Relaxed) != 0 {
+        let in_hand = self.in_hand.load(Relaxed) != 0;
+        // Before the one in hand is put back to them.
+        let letters = self.letters();
+        if in_hand {
             self.end_message(false);
         }
         if self.in_hand.load(Relaxed) != 0 {
@@ -447,7 +458,8 @@ impl Incarnation {
                 letterbox.close(DeadReason::Stopped);
             }
         }
-        self.close_intake();
+        let lost = self.close_intake();
+        self.note_loss(letters + lost, in_hand);
     }
 
     /// It was left behind: what waits in its port has nobody who would take it. The message in hand is settled by its own
@@ -459,10 +471,11 @@ impl Incarnation {
         self.close_intake();
     }
 
-    fn close_intake(&self) {
+    /// Returns how many were lost that waited.
+    fn close_intake(&self) -> u64 {
         let counted = self.intake.close();
         if counted.accepted == 0 && counted.depth == 0 {
-            return;
+            return 0;
         }
         // Made here, if it ends before it has taken its first message.
         let lost = self.ledger().take_over(counted);
@@ -478,6 +491,7 @@ impl Incarnation {
             };
             self.traffic.dead_letters().add(obituary, None);
         }
+        lost
     }
 
     /// Says that the supervisor waits for the end itself, and needs no notice of it.
@@ -487,13 +501,6 @@ impl Incarnation {
 
     pub(crate) fn is_disowned(&self) -> bool {
         self.disowned.load(Relaxed)
-    }
-
-    /// Says whether it was left behind, because it did not yield to a kill: the end on record is not the end of
-    /// its task.
-    #[must_use]
-    pub fn is_detached(&self) -> bool {
-        self.detached.load(Acquire)
     }
 
     /// Returns how many messages were taken: the number of the one in hand.
@@ -512,7 +519,7 @@ impl Incarnation {
     pub(crate) fn detach(&self, reason: &ExitReason) -> bool {
         let first = self.exit.set(Box::new(reason.clone())).is_ok();
         if first {
-            self.detached.store(true, Release);
+            self.mark_detached();
         }
         first
     }

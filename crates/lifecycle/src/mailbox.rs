@@ -11,6 +11,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ractor::Message;
 
@@ -51,6 +52,7 @@ pub struct Mailbox {
     pub(crate) overflow: Overflow,
     pub(crate) at_restart: AtRestart,
     pub(crate) poison_after: NonZeroU32,
+    drain_within: Option<Duration>,
 }
 
 /// What happens to a message for which there is no room.
@@ -146,6 +148,17 @@ impl Mailbox {
         self
     }
 
+    pub(crate) fn set_drain_within(&mut self, limit: Duration) {
+        self.drain_within = Some(limit);
+    }
+
+    /// Returns how long a shutdown waits until it is empty, where that is limited:
+    /// see [`ChildSpec::drain_within`](crate::ChildSpec::drain_within).
+    #[must_use]
+    pub fn drain_limit(&self) -> Option<Duration> {
+        self.drain_within
+    }
+
     /// Returns how many messages it holds.
     #[must_use]
     pub fn capacity(&self) -> u64 {
@@ -179,6 +192,7 @@ impl Default for Mailbox {
             overflow: Overflow::Wait,
             at_restart: AtRestart::Keep,
             poison_after: NonZeroU32::new(3).expect("not zero"),
+            drain_within: None,
         }
     }
 }
@@ -199,6 +213,7 @@ impl fmt::Debug for Mailbox {
             .field("overflow", &self.overflow)
             .field("at_restart", &self.at_restart)
             .field("poison_after", &self.poison_after)
+            .field("drain_within", &self.drain_within)
             .finish()
     }
 }

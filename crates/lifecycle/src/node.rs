@@ -3,6 +3,7 @@ mod history;
 mod observe;
 mod places;
 mod post;
+mod standing;
 
 use std::fmt;
 use std::sync::atomic::{
@@ -22,6 +23,7 @@ use self::observe::Observers;
 pub use self::observe::RunObserver;
 use self::places::Places;
 use self::post::Post;
+pub use self::standing::Standing;
 use crate::bell::Bell;
 use crate::{
     ActorPath, ChildKey, ChildKind, EventKind, ExitReason, Incarnation, Restart, Scope, Shutdown,

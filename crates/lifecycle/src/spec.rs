@@ -256,8 +256,23 @@ impl ChildSpec {
     }
 
     /// Chooses what its mailbox holds, and what happens where it holds no more; 10,000 messages unless told otherwise.
-    pub fn mailbox(mut self, mailbox: Mailbox) -> Self {
-        self.edit().more.get_or_insert_default().mailbox = Some(Arc::new(mailbox));
+    pub fn mailbox(mut self, mut mailbox: Mailbox) -> Self {
+        let known = &mut self.edit().more.get_or_insert_default().mailbox;
+        let limit = known.as_ref().and_then(|it| it.drain_limit());
+        if let Some(limit) = limit {
+            mailbox.set_drain_within(limit);
+        }
+        *known = Some(Arc::new(mailbox));
+        self
+    }
+
+    /// Limits how long a shutdown of the tree waits until the child has handled what it was sent before; zero does not
+    /// wait for it at all. Of a supervisor the limit holds for all below it. Default: only the limit of the whole tree.
+    ///
+    /// The time counts from the beginning of the shutdown.
+    pub fn drain_within(mut self, limit: Duration) -> Self {
+        let mailbox = &mut self.edit().more.get_or_insert_default().mailbox;
+        Arc::make_mut(mailbox.get_or_insert_default()).set_drain_within(limit);
         self
     }
 

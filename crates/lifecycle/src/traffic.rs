@@ -2,18 +2,21 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use crate::closing::Closing;
 use crate::mailbox::ledger::Totals;
 use crate::{Clock, DeadLetters, Node, Waits};
 
 /// Among so many places that are gone nobody looks for those that nobody holds.
 const FEW: usize = 16;
 
-/// The clock that messages are timed by, the dead letters, who waits for whom, and the books of places that are gone.
+/// The clock that messages are timed by, the dead letters, who waits for whom, whether the tree still takes messages, and
+/// the books of places that are gone.
 #[derive(Debug)]
 pub struct Traffic {
     clock: Clock,
     dead: DeadLetters,
     waits: Arc<Waits>,
+    closing: Closing,
     /// Of places that are no longer in the tree.
     buried: Mutex<Totals>,
     gone: Mutex<Gone>,
@@ -33,6 +36,7 @@ impl Traffic {
             clock: Clock::new(),
             dead: DeadLetters::new(),
             waits: Arc::default(),
+            closing: Closing::default(),
             buried: Mutex::default(),
             gone: Mutex::default(),
         }
@@ -54,6 +58,10 @@ impl Traffic {
     #[must_use]
     pub fn waits(&self) -> &Arc<Waits> {
         &self.waits
+    }
+
+    pub(crate) fn closing(&self) -> &Closing {
+        &self.closing
     }
 
     pub(crate) fn bury(&self, totals: &Totals) {

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use perennial_breaker::{BreakerConfig, Breakers};
 use perennial_config::{ConfigServer, Schema};
@@ -13,7 +14,7 @@ use perennial_monitor::{
 use perennial_pool::{Pool, PoolConfig, PoolName, Pools, Worker};
 use perennial_rate_limit::{Quota, RateGate};
 use perennial_registry::{Name, Registry};
-use perennial_supervisor::{Supervisor, SupervisorBuilder, SupervisorSpec};
+use perennial_supervisor::{Supervisor, SupervisorBuilder};
 use perennial_workers::DatabaseWorker;
 use serde::de::IgnoredAny;
 use tokio::sync::watch;
@@ -25,6 +26,9 @@ use crate::{DATABASE, Settings, SettingsErrors, StartTreeError, Tree};
 
 /// The size of the database pool when nobody says otherwise.
 const DATABASE_POOL: usize = 2;
+
+/// How long a shutdown drains when nobody says otherwise.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Collects what a tree runs; see [`Tree::builder`].
 ///
@@ -41,6 +45,7 @@ pub struct TreeBuilder {
     depends: BTreeMap<String, BTreeSet<String>>,
     schema: Schema,
     cleanups: Vec<Box<CleanupPlan>>,
+    drain_deadline: Duration,
 }
 
 type ChildPlan = dyn FnOnce(&Tree) -> ChildSpec + Send;
@@ -92,6 +97,7 @@ impl TreeBuilder {
             depends: BTreeMap::new(),
             schema: Schema::builder().build().expect("nothing to check"),
             cleanups: Vec::new(),
+            drain_deadline: DRAIN_DEADLINE,
         }
     }
 
@@ -173,6 +179,13 @@ impl TreeBuilder {
         self
     }
 
+    /// Sets how long a shutdown waits until the tree has handled what it was sent, unless the settings say so; zero does
+    /// not wait. Default: 5 s.
+    pub fn drain_deadline(mut self, drain_deadline: Duration) -> Self {
+        self.drain_deadline = drain_deadline;
+        self
+    }
+
     /// Starts the tree.
     ///
     /// # Errors
@@ -223,7 +236,9 @@ impl TreeBuilder {
             .guard(updates)
             .timeout(settings.config.update_deadline)
             .build();
-        let (stop, stopping) = watch::channel(false);
+        let (stop, stopping) = watch::channel(None);
+        let own = settings.supervision.drain_deadline;
+        let drain_deadline = own.unwrap_or(self.drain_deadline);
         let (ending, end) = watch::channel(None);
         wiring::bridge_events(&scope, &breakers, &performance, end.clone());
         let root = supervisor_at(scope.root());
@@ -243,6 +258,7 @@ impl TreeBuilder {
             debug: debug.clone(),
             environment,
             stop,
+            drain_deadline,
             end,
         }));
 
@@ -279,15 +295,16 @@ impl TreeBuilder {
             )?)
             .child(debug.child_spec())
             .build()?;
-        start(
-            spec,
+        spec.clone().start_in(&scope).await?;
+        let keeper = Keeper {
             scope,
+            spec,
             root,
-            settings.supervision.shutdown_deadline,
-            stopping,
-            ending,
-        )
-        .await?;
+            shutdown_deadline: settings.supervision.shutdown_deadline,
+            drain_deadline,
+        };
+        // Ends with the tree: the handle tells it when to stop, and waits for it.
+        tokio::spawn(keeper.run(stopping, ending));
         Ok(tree)
     }
 
@@ -346,26 +363,6 @@ impl TreeBuilder {
         quotas.extend(from_file.map(|(name, quota)| (ActorName::host(name.clone()), *quota)));
         quotas
     }
-}
-
-async fn start(
-    spec: SupervisorSpec,
-    scope: Scope,
-    root: Supervisor,
-    shutdown_deadline: std::time::Duration,
-    stopping: watch::Receiver<bool>,
-    ending: watch::Sender<Option<crate::keeper::TreeEnd>>,
-) -> Result<(), StartTreeError> {
-    spec.clone().start_in(&scope).await?;
-    let keeper = Keeper {
-        scope,
-        spec,
-        root,
-        shutdown_deadline,
-    };
-    // Ends with the tree: the handle tells it when to stop, and waits for it.
-    tokio::spawn(keeper.run(stopping, ending));
-    Ok(())
 }
 
 fn nested(id: &str, builder: SupervisorBuilder) -> Result<ChildSpec, StartTreeError> {

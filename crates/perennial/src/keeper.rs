@@ -3,33 +3,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ActorPath, ChildState, Ended, ExitReason, Incarnation, Node, Scope, Shutdown,
+    ActorPath, ChildKind, ChildState, Ended, ExitReason, Incarnation, Node, Scope, Shutdown,
 };
 use perennial_supervisor::{Supervisor, SupervisorSpec};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::drain::drain;
+use crate::report::{CutOff, CutOffs, ShutdownReport};
 
 /// How long to wait before the root is started again after a start that failed.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// How long to wait for the end of what was killed.
 const KILL_GRACE: Duration = Duration::from_secs(1);
-
-/// What a shutdown left behind.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ShutdownReport {
-    /// Actors that did not stop in time and were killed, in order of path.
-    pub killed: Vec<ActorPath>,
-}
-
-impl ShutdownReport {
-    /// Says whether every actor ended by itself.
-    #[must_use]
-    pub fn is_clean(&self) -> bool {
-        self.killed.is_empty()
-    }
-}
 
 /// How a tree came to its end.
 #[derive(Clone, Debug)]
@@ -48,20 +35,27 @@ pub(crate) struct Keeper {
     pub(crate) spec: SupervisorSpec,
     pub(crate) root: Supervisor,
     pub(crate) shutdown_deadline: Duration,
+    pub(crate) drain_deadline: Duration,
+}
+
+/// Returns the moment that is so far away, which is never beyond what the clock can show.
+pub(crate) fn after(time: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
+    Instant::now() + time.min(FAR)
 }
 
 impl Keeper {
-    /// Runs until the tree has ended. `stop` says when to stop it: `true`, or no sender left.
+    /// Runs until the tree has ended. `stop` says when to stop it: at a deadline for its drain, or no sender left.
     pub(crate) async fn run(
         self,
-        mut stop: watch::Receiver<bool>,
+        mut stop: watch::Receiver<Option<Instant>>,
         end: watch::Sender<Option<TreeEnd>>,
     ) {
         let how = loop {
             tokio::select! {
                 biased;
                 () = told_to(&mut stop) => {
-                    break TreeEnd::Stopped(Arc::new(self.shut_down().await));
+                    break TreeEnd::Stopped(Arc::new(self.shut_down(&mut stop).await));
                 }
                 reason = self.root.ended() => {
                     if reason.is_clean() {
@@ -92,9 +86,14 @@ impl Keeper {
         self.scope.root().count_restart();
     }
 
-    async fn shut_down(&self) -> ShutdownReport {
+    async fn shut_down(&self, stop: &mut watch::Receiver<Option<Instant>>) -> ShutdownReport {
+        let began = Instant::now();
+        let ran_out_of_time = !self.drain(stop).await;
+        let drained_for = began.elapsed();
         let mut places = BTreeMap::new();
         note(self.scope.root(), None, &mut places);
+        let runs = running(self.scope.root());
+        self.scope.begin_to_stop();
         let late = self.end_all().await;
         // What was started meanwhile.
         note(self.scope.root(), None, &mut places);
@@ -102,8 +101,65 @@ impl Keeper {
         let mut killed: BTreeSet<_> = killed.map(|place| place.node.path().clone()).collect();
         killed.extend(late);
         ShutdownReport {
+            took: began.elapsed(),
+            drained_for,
+            ran_out_of_time,
+            cut_off: self.cut_off(&killed, &runs),
             killed: killed.into_iter().collect(),
         }
+    }
+
+    /// Waits until what was sent is handled; `false` when the time for it ran out.
+    async fn drain(&self, stop: &mut watch::Receiver<Option<Instant>>) -> bool {
+        self.scope.shut();
+        // Where the last handle was dropped, nobody has said how long.
+        let asked = *stop.borrow();
+        let (_known, mut known) = watch::channel(Some(after(self.drain_deadline)));
+        let deadline = if asked.is_some() { stop } else { &mut known };
+        tokio::select! {
+            biased;
+            is_drained = drain(&self.scope, deadline) => is_drained,
+            // It will not be brought back any more.
+            _ = self.root.ended() => true,
+        }
+    }
+
+    fn cut_off(
+        &self,
+        killed: &BTreeSet<ActorPath>,
+        runs: &[(Arc<Node>, Arc<Incarnation>)],
+    ) -> Vec<CutOff> {
+        let mut all = CutOffs::default();
+        // What waits at a supervisor, as of a pool, is the framework's own.
+        let mut supervisors = BTreeSet::new();
+        let mut waiting = Vec::new();
+        let mut open = vec![Arc::clone(self.scope.root())];
+        while let Some(node) = open.pop() {
+            match node.spec() {
+                Some((ChildKind::Supervisor, ..)) => drop(supervisors.insert(node.path().clone())),
+                _ => waiting.push((node.path().clone(), node.standing().waiting)),
+            }
+            open.extend(node.children());
+        }
+        for loss in self.scope.losses() {
+            if !supervisors.contains(&loss.path) {
+                all.add(&loss);
+            }
+        }
+        for (path, waiting) in waiting {
+            all.note_waiting(&path, waiting);
+        }
+        for (node, run) in runs {
+            if run.is_detached() || !run.has_ended() {
+                let at = all.at(node.path());
+                at.left_behind = true;
+                at.in_hand = run.in_hand().map(|_| run.message_type().name);
+            }
+        }
+        for path in killed {
+            all.at(path).killed = true;
+        }
+        all.into_vec()
     }
 
     /// Stops the root, waits for the end of everything, and kills what is left at the deadline. Returns what
@@ -130,8 +186,8 @@ impl Keeper {
 }
 
 /// Waits until the tree is told to stop, or nobody is left who could tell.
-async fn told_to(stop: &mut watch::Receiver<bool>) {
-    drop(stop.wait_for(|stop| *stop).await);
+async fn told_to(stop: &mut watch::Receiver<Option<Instant>>) {
+    drop(stop.wait_for(Option::is_some).await);
 }
 
 /// Waits until nothing runs at a node or below it, but for what its supervisor has left behind.

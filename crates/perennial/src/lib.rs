@@ -65,15 +65,17 @@
 //! The page `docs/semantics.md` of the repository lists the guarantees with the test that proves each.
 
 mod builder;
+mod drain;
 mod error;
 mod keeper;
+mod report;
 mod settings;
 mod tree;
 mod wiring;
 
 pub use builder::TreeBuilder;
 pub use error::{StartTreeError, UpdateProtectedError};
-pub use keeper::ShutdownReport;
+pub use report::{CutOff, ShutdownReport};
 pub use settings::{
     ConfigSettings, DatabaseSettings, NoHost, Settings, SettingsError, SettingsErrors,
     SupervisionSettings,

@@ -104,6 +104,10 @@ pub struct SupervisionSettings {
     /// How long `Tree::shutdown` waits before it kills what is left. Default: 30 s.
     #[serde(with = "humantime_serde")]
     pub shutdown_deadline: Duration,
+    /// How long `Tree::shutdown` waits before that until what was sent is handled; zero does not wait. Default: what the
+    /// host says, else 5 s.
+    #[serde(with = "humantime_serde")]
+    pub drain_deadline: Option<Duration>,
 }
 
 impl Default for SupervisionSettings {
@@ -113,6 +117,7 @@ impl Default for SupervisionSettings {
             within: Duration::from_secs(10),
             host_strategy: Strategy::OneForOne,
             shutdown_deadline: Duration::from_secs(30),
+            drain_deadline: None,
         }
     }
 }

@@ -17,8 +17,9 @@ use perennial_supervisor::Supervisor;
 use ractor::{Message, RpcReplyPort};
 use serde::Serialize;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::keeper::TreeEnd;
+use crate::keeper::{TreeEnd, after};
 use crate::wiring::NameGate;
 use crate::{ShutdownReport, TreeBuilder, UpdateProtectedError};
 
@@ -43,7 +44,9 @@ pub(crate) struct Parts {
     pub(crate) health: HealthAggregator,
     pub(crate) debug: Debugger,
     pub(crate) environment: Environment,
-    pub(crate) stop: watch::Sender<bool>,
+    /// Until when the tree may drain, once it is told to stop.
+    pub(crate) stop: watch::Sender<Option<Instant>>,
+    pub(crate) drain_deadline: Duration,
     pub(crate) end: watch::Receiver<Option<TreeEnd>>,
 }
 
@@ -291,14 +294,39 @@ impl Tree {
         &self.0.scope
     }
 
-    /// Stops the tree in reverse start order, each child within its own deadline, and kills what is left
-    /// when the tree's deadline has passed. Calling it again waits for the same end.
+    /// Drains the tree, stops it, and returns what was cut off.
+    ///
+    /// From this moment on the tree takes messages only from its own handlers; whoever else sends, or waits to, has the
+    /// message back with [`Refusal::ShuttingDown`](crate::Refusal::ShuttingDown). What was sent before is handled, within
+    /// the time that [`TreeBuilder::drain_deadline`] and the settings give, and that a child's spec does
+    /// ([`ChildSpec::drain_within`](crate::ChildSpec::drain_within)). Then the actors stop in reverse start order, each
+    /// within its own deadline, and what is left when the tree's deadline has passed is killed.
+    ///
+    /// Calling it again waits for the same end.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future gives up the wait, not the stop.
     pub async fn shutdown(&self) -> ShutdownReport {
-        self.0.stop.send_replace(true);
+        self.shutdown_within(self.0.drain_deadline).await
+    }
+
+    /// As [`shutdown`](Self::shutdown), and drains for this long at most; zero does not drain.
+    ///
+    /// While another shutdown drains the earlier of the two deadlines holds, so this cuts a drain short.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`shutdown`](Self::shutdown).
+    pub async fn shutdown_within(&self, drain: Duration) -> ShutdownReport {
+        let deadline = after(drain);
+        self.0.stop.send_if_modified(|known| {
+            let is_earlier = known.is_none_or(|known| deadline < known);
+            if is_earlier {
+                *known = Some(deadline);
+            }
+            is_earlier
+        });
         let report = match self.wait_for_end().await {
             Some(TreeEnd::Stopped(report)) => (*report).clone(),
             Some(TreeEnd::GaveUp(_)) | None => ShutdownReport::default(),

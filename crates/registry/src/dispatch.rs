@@ -173,9 +173,7 @@ async fn try_call<M: Message, T: Send + 'static>(
             name: name(),
             reason,
         }),
-        Err(NoAnswer::Dropped) if ticket.was_dropped() => {
-            Err(CallError::Dropped { name: name() })
-        }
+        Err(NoAnswer::Dropped) if ticket.was_dropped() => Err(CallError::Dropped { name: name() }),
         Err(NoAnswer::Dropped) if clock.now() < deadline => Err(why_dropped(name(), &callee).await),
         Err(_) => Err(CallError::TimedOut {
             name: name(),
@@ -333,7 +331,8 @@ async fn deliver_by<M: Message, R>(
                     if !run.may_wait_for_room() {
                         return Err(error);
                     }
-                    match wait_for_room(&run, error, deadline(), &terms, &mut meet).await {
+                    let waited = wait_for_room(target, &run, error, deadline(), &terms, &mut meet);
+                    match waited.await {
                         Waited::Sent(met) => return Ok(met),
                         Waited::Refused(error) => return Err(error),
                         Waited::Again(back) => message = back,
@@ -349,11 +348,23 @@ async fn deliver_by<M: Message, R>(
         let Some(until) = until else {
             return Err(error);
         };
-        if timeout_at(until, target.back()).await.is_err() {
+        let back = tokio::select! {
+            biased;
+            () = target.traffic().refusal() => return Err(shut(target, error.message)),
+            back = timeout_at(until, target.back()) => back,
+        };
+        if back.is_err() {
             return Err(error);
         }
         message = error.message;
     }
+}
+
+/// Gives back a message from outside that was waiting when the tree began to shut down.
+fn shut<M: Message>(target: &impl Target<M>, message: M) -> CastError<M> {
+    let name = target.name().clone();
+    let refusal = Refusal::ShuttingDown { name };
+    CastError { message, refusal }
 }
 
 enum Waited<M, R> {
@@ -364,6 +375,7 @@ enum Waited<M, R> {
 }
 
 async fn wait_for_room<M: Message, R>(
+    target: &impl Target<M>,
     run: &Arc<Incarnation>,
     full: CastError<M>,
     deadline: Instant,
@@ -378,7 +390,12 @@ async fn wait_for_room<M: Message, R>(
             return Waited::Refused(CastError { message, refusal });
         }
     };
-    match timeout_at(deadline, run.room::<M>()).await {
+    let room = tokio::select! {
+        biased;
+        () = target.traffic().refusal() => return Waited::Refused(shut(target, full.message)),
+        room = timeout_at(deadline, run.room::<M>()) => room,
+    };
+    match room {
         Err(_) => Waited::Refused(full),
         Ok(None) => Waited::Again(full.message),
         Ok(Some(room)) => match room.send(full.message, terms) {

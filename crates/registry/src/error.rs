@@ -75,6 +75,12 @@ pub enum Refusal {
         /// How many messages it holds.
         capacity: u64,
     },
+    /// The tree is shutting down: it takes messages from its own handlers only, and soon from nobody.
+    #[error("`{name}` takes no more messages: its tree is shutting down")]
+    ShuttingDown {
+        /// The name.
+        name: ActorName,
+    },
     /// The call was made in a handler, for a message whose own deadline has passed.
     #[error("`{name}` was not called: the deadline of the message in hand has passed")]
     Expired {

@@ -19,6 +19,7 @@ pub(crate) fn refused(refusal: &Refusal) {
         Refusal::Unavailable { .. } => "unavailable",
         Refusal::RateLimited { .. } => "rate_limited",
         Refusal::Full { .. } => "full",
+        Refusal::ShuttingDown { .. } => "shutting_down",
         Refusal::Expired { .. } => "expired",
         Refusal::WouldDeadlock { .. } => "would_deadlock",
         Refusal::WrongType { .. } => "wrong_type",

@@ -348,6 +348,7 @@ impl Slot {
         let refusal = match &undelivered {
             Undelivered::Full(_) => self.full(run),
             Undelivered::Ended(_) => self.not_running(run.node()),
+            Undelivered::ShuttingDown(_) => self.shutting_down(),
             Undelivered::WrongType(_) => self.wrong_type::<M>(run.message_type()),
         };
         let message = undelivered.into_inner();
@@ -433,7 +434,16 @@ impl Slot {
         }
     }
 
+    pub(crate) fn shutting_down(&self) -> Refusal {
+        Refusal::ShuttingDown {
+            name: self.name.clone(),
+        }
+    }
+
     fn not_running(&self, node: &Node) -> Refusal {
+        if self.common.traffic.refuses_sender() {
+            return self.shutting_down();
+        }
         let name = self.name.clone();
         if node.is_retired() {
             let bound = self.node.load();

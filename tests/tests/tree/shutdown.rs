@@ -89,6 +89,7 @@ async fn tree_4_a_host_actor_that_never_stops_is_killed_after_its_own_deadline_a
     let limit = Duration::from_millis(200);
     let tree = Tree::builder("t")
         .child(puppet("before"))
+        .drain_deadline(Duration::ZERO)
         .child(stuck_spec(Shutdown::Within(limit)))
         .child(puppet("after"))
         .start()
@@ -117,6 +118,7 @@ async fn tree_4_what_waits_for_ever_is_killed_after_the_deadline_of_the_tree_and
     let tree = Tree::builder("t")
         .settings(settings)
         .child(puppet("before"))
+        .drain_deadline(Duration::ZERO)
         .child(stuck_spec(Shutdown::Infinity))
         .start()
         .await
@@ -146,6 +148,7 @@ async fn tree_4_a_report_names_what_was_killed_among_thousands() {
         builder = builder.child(puppet(&format!("actor-{number}")));
     }
     let tree = builder
+        .drain_deadline(Duration::ZERO)
         .child(stuck_spec(Shutdown::Within(Duration::from_millis(10))))
         .start()
         .await
@@ -202,6 +205,7 @@ async fn tree_4_the_drop_of_the_last_handle_stops_the_tree_in_order() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tree_4_a_second_shutdown_waits_for_the_same_end() {
     let tree = Tree::builder("t")
+        .drain_deadline(Duration::ZERO)
         .child(stuck_spec(Shutdown::Within(Duration::from_millis(50))))
         .start()
         .await
@@ -258,7 +262,8 @@ async fn shutdowns_meet_restarts_of_the_root(seed: u64) {
             tokio::task::yield_now().await;
         }
         let report = shut_down(&tree).await;
-        assert!(report.is_clean(), "round {round}: {report:?}");
+        // What was in hand when the root was lost is cut off, and said so; nobody was killed.
+        assert!(report.killed.is_empty(), "round {round}: {report:?}");
         nothing_runs(tree.scope().root());
         // And nothing comes back.
         let before = tree.scope().root().incarnations();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use perennial::workers::DatabaseError;
-use perennial::{Address, CallError, DATABASE, GuardError, Tree};
+use perennial::{Address, CallError, DATABASE, GuardError, Refusal, Tree};
 use rusqlite::Transaction;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -194,6 +194,11 @@ async fn analyze(
             Ok(Err(NotAnalyzed::Failed(reason))) => return Some(Row::Failed { path, reason }),
             Ok(Err(NotAnalyzed::Again { after, why })) => (after, why),
             Err(error) => {
+                if matches!(error.refusal(), Some(Refusal::ShuttingDown { .. })) {
+                    // Nobody will take it any more, nor another one.
+                    stop.store(true, Relaxed);
+                    return None;
+                }
                 let after = match &error {
                     CallError::Refused(error) => error.refusal.retry_after(),
                     _ => None,

@@ -1,7 +1,7 @@
 //! The permit counter in front of a mailbox.
 
 use std::pin::pin;
-use std::sync::atomic::{Ordering::AcqRel, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::SeqCst};
 
 use crate::sync::{AtomicU32, AtomicU64, Notify, OnceBox};
 
@@ -12,11 +12,13 @@ const DEPTH: u64 = (1 << 31) - 1;
 const WAITING: u64 = 1 << 31;
 /// Nobody is let in any more.
 const CLOSED: u64 = 1 << 32;
+/// Nobody is let in any more who sends from outside the tree.
+const SHUT: u64 = 1 << 33;
 /// The rest counts all that were let in, and wraps.
-const ACCEPTED: u64 = 1 << 33;
+const ACCEPTED: u64 = 1 << 34;
 
 /// How far [`Intake::accepted`] counts before it begins again.
-pub(crate) const WRAP: u64 = 1 << 31;
+pub(crate) const WRAP: u64 = 1 << 30;
 
 /// The most that any mailbox holds.
 pub(crate) const MOST: u64 = DEPTH;
@@ -43,6 +45,8 @@ struct Room {
 pub(crate) enum NoEntry {
     Full,
     Closed,
+    /// The tree is shutting down, and the message comes from outside.
+    Shut,
 }
 
 /// What became of a count that was taken back.
@@ -69,15 +73,34 @@ impl Intake {
     /// While others wait for room there is none for whoever did not wait.
     #[inline]
     pub(crate) fn enter(&self, capacity: u64) -> Result<u64, NoEntry> {
-        self.try_enter(capacity, WAITING)
+        self.try_enter(capacity, WAITING, CLOSED | SHUT)
     }
 
+    /// Counts a message in as [`enter`](Self::enter) does; where only those from inside the tree are let in, asks
+    /// whether it comes from there.
     #[inline]
-    fn try_enter(&self, capacity: u64, full: u64) -> Result<u64, NoEntry> {
+    pub(crate) fn enter_from(
+        &self,
+        capacity: u64,
+        is_inside: impl FnOnce() -> bool,
+    ) -> Result<u64, NoEntry> {
+        match self.enter(capacity) {
+            Err(NoEntry::Shut) if is_inside() => self.try_enter(capacity, WAITING, CLOSED),
+            entered => entered,
+        }
+    }
+
+    /// One test for all that bars the way: who finds it open pays for one.
+    #[inline]
+    fn try_enter(&self, capacity: u64, full: u64, barred: u64) -> Result<u64, NoEntry> {
         let mut word = self.word.load(Relaxed);
         loop {
-            if word & CLOSED != 0 {
-                return Err(NoEntry::Closed);
+            if word & barred != 0 {
+                return Err(if word & CLOSED != 0 {
+                    NoEntry::Closed
+                } else {
+                    NoEntry::Shut
+                });
             }
             let depth = word & DEPTH;
             if depth >= capacity || word & full != 0 {
@@ -93,10 +116,10 @@ impl Intake {
 
     /// Counts a message in that is let in whether there is room or not; `false` when it is closed.
     pub(crate) fn enter_anyhow(&self) -> bool {
-        self.try_enter(DEPTH, 0).is_ok()
+        self.try_enter(DEPTH, 0, CLOSED).is_ok()
     }
 
-    /// Waits for room and counts a message in.
+    /// Waits for room and counts a message in. Who waits from outside while the tree is shut has to see to that itself.
     ///
     /// # Cancel safety
     ///
@@ -110,7 +133,7 @@ impl Intake {
             // Said after the bell is listened to, and looked after it is said: whoever makes room before sees no
             // flag, and is seen here; whoever does later sees the flag.
             self.word.fetch_or(WAITING, AcqRel);
-            match self.try_enter(capacity, 0) {
+            match self.try_enter(capacity, 0, CLOSED) {
                 Err(NoEntry::Full) => freed.await,
                 entered => return entered,
             }
@@ -186,6 +209,20 @@ impl Intake {
             depth: word & DEPTH,
             accepted: word / ACCEPTED,
         }
+    }
+
+    /// Lets in only those any more who send from inside the tree. Those who wait for room are not told.
+    pub(crate) fn shut(&self) {
+        self.word.fetch_or(SHUT, AcqRel);
+    }
+
+    pub(crate) fn is_shut(&self) -> bool {
+        self.word.load(Relaxed) & SHUT != 0
+    }
+
+    /// Returns how many messages wait, with all that their actor has done to take the others before.
+    pub(crate) fn depth_now(&self) -> u64 {
+        self.word.load(Acquire) & DEPTH
     }
 
     /// Returns how many messages wait.

@@ -120,6 +120,7 @@ impl Ledger {
             (false, _) => drop(self.uncounted.fetch_add(1, Relaxed)),
             (true, false) => {}
         }
+        self.traffic.closing().stir();
     }
 
     pub(crate) fn traffic(&self) -> &Arc<Traffic> {

@@ -93,6 +93,7 @@ pub(crate) trait AnyLetterbox: Any + Send + Sync {
     /// Nobody will come any more.
     fn close(&self, reason: DeadReason);
     fn intake(&self) -> &Intake;
+    fn settings(&self) -> &Mailbox;
     fn mail(&self) -> TypeId;
     /// The deadline of the message in hand.
     fn deadline(&self) -> Moment;
@@ -167,7 +168,9 @@ impl<M: Message> Letterbox<M> {
         if self.stores() {
             return self.store(cell, letter, false).map(|()| 0);
         }
-        match self.intake.enter(self.settings.capacity()) {
+        let is_inside = || self.traffic.is_sender_inside();
+        let capacity = self.settings.capacity();
+        match self.intake.enter_from(capacity, is_inside) {
             Ok(before) => self.hand_over(cell, letter).map(|()| before),
             Err(NoEntry::Full)
                 if matches!(self.settings.overflow, Overflow::DropNewest)
@@ -179,6 +182,11 @@ impl<M: Message> Letterbox<M> {
             }
             Err(no_entry) => Err((no_entry, letter.message)),
         }
+    }
+
+    /// Says whether the tree was shut before whoever did so could find this one.
+    pub(crate) fn has_to_be_shut(&self) -> bool {
+        self.traffic.closing().has_begun()
     }
 
     pub(crate) fn capacity(&self) -> u64 {
@@ -200,6 +208,9 @@ impl<M: Message> Letterbox<M> {
         letter: Letter<M>,
         is_let_in: bool,
     ) -> Result<(), (NoEntry, M)> {
+        if !is_let_in && self.intake.is_shut() && !self.traffic.is_sender_inside() {
+            return Err((NoEntry::Shut, letter.message));
+        }
         let mut store = self.lock();
         if let Some(same) = store.same_as(&letter.message) {
             let replaced = std::mem::replace(&mut store.letters[same], letter);
@@ -214,8 +225,13 @@ impl<M: Message> Letterbox<M> {
             drop(replaced);
             return Ok(());
         }
-        if !is_let_in && let Err(no_entry) = self.intake.enter(self.settings.capacity()) {
-            if !matches!(self.settings.overflow, Overflow::DropOldest(_)) {
+        let enter = || {
+            let is_inside = || self.traffic.is_sender_inside();
+            self.intake.enter_from(self.settings.capacity(), is_inside)
+        };
+        if !is_let_in && let Err(no_entry) = enter() {
+            let may_drop = matches!(self.settings.overflow, Overflow::DropOldest(_));
+            if !may_drop || no_entry == NoEntry::Shut {
                 store.forget(&letter.message);
                 return Err((no_entry, letter.message));
             }
@@ -310,6 +326,7 @@ impl<M: Message> Letterbox<M> {
             Some(Box::new(Kept { message, place }))
         };
         self.traffic.dead_letters().add(obituary, content);
+        self.traffic.closing().stir();
     }
 
     fn lock(&self) -> MutexGuard<'_, Store<M>> {
@@ -486,6 +503,10 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
 
     fn intake(&self) -> &Intake {
         &self.intake
+    }
+
+    fn settings(&self) -> &Mailbox {
+        &self.settings
     }
 
     fn mail(&self) -> TypeId {

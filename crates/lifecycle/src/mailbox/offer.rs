@@ -20,6 +20,8 @@ pub enum Undelivered<M> {
     Full(M),
     /// The run has ended, or is about to.
     Ended(M),
+    /// The tree is shutting down, and the message does not come from one of its handlers.
+    ShuttingDown(M),
     /// The actor takes another type of message.
     WrongType(M),
 }
@@ -106,6 +108,7 @@ impl Incarnation {
                     }
                     Err((NoEntry::Full, message)) => Err(Undelivered::Full(message)),
                     Err((NoEntry::Closed, message)) => Err(Undelivered::Ended(message)),
+                    Err((NoEntry::Shut, message)) => Err(Undelivered::ShuttingDown(message)),
                 }
             }
             Way::None => Err(Undelivered::WrongType(message)),
@@ -118,7 +121,9 @@ impl Incarnation {
         message: M,
         terms: impl FnOnce() -> Terms,
     ) -> Result<(), Undelivered<M>> {
-        match self.intake().enter(self.mailbox().capacity()) {
+        let is_inside = || self.traffic().is_sender_inside();
+        let capacity = self.mailbox().capacity();
+        match self.intake().enter_from(capacity, is_inside) {
             Ok(before) => {
                 self.hand_over(message)?;
                 self.track(before);
@@ -134,10 +139,12 @@ impl Incarnation {
             }
             Err(NoEntry::Full) => Err(Undelivered::Full(message)),
             Err(NoEntry::Closed) => Err(Undelivered::Ended(message)),
+            Err(NoEntry::Shut) => Err(Undelivered::ShuttingDown(message)),
         }
     }
 
-    /// Sends a message of the framework itself, whether there is room or not.
+    /// Sends a message of the framework itself, whether there is room or not, and whether the tree is shutting down or
+    /// not: of a worker on loan, too.
     ///
     /// # Errors
     ///
@@ -284,7 +291,10 @@ impl<M> Undelivered<M> {
     #[must_use]
     pub fn into_inner(self) -> M {
         match self {
-            Self::Full(message) | Self::Ended(message) | Self::WrongType(message) => message,
+            Self::Full(message)
+            | Self::Ended(message)
+            | Self::ShuttingDown(message)
+            | Self::WrongType(message) => message,
         }
     }
 }
@@ -294,6 +304,7 @@ impl<M> fmt::Display for Undelivered<M> {
         f.write_str(match self {
             Self::Full(_) => "the mailbox is full",
             Self::Ended(_) => "the run has ended",
+            Self::ShuttingDown(_) => "the tree is shutting down",
             Self::WrongType(_) => "the actor takes another type of message",
         })
     }

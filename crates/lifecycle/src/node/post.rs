@@ -3,6 +3,7 @@
 use std::any::TypeId;
 use std::sync::atomic::{Ordering::Acquire, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use ractor::{ActorCell, Message};
 
@@ -134,6 +135,30 @@ impl Node {
         run.part();
     }
 
+    /// Returns how many letters wait here, for whichever run.
+    pub(super) fn letters(&self) -> u64 {
+        let letterbox = self.post.get().and_then(|it| it.shelf().letterbox.clone());
+        letterbox.map_or(0, |it| it.intake().depth_now())
+    }
+
+    /// Returns how long a shutdown waits for what waits here, where its spec limits that.
+    #[must_use]
+    pub fn drain_limit(&self) -> Option<Duration> {
+        if let Some(run) = self.current() {
+            return run.mailbox().drain_limit();
+        }
+        let letterbox = self.post.get()?.shelf().letterbox.clone()?;
+        letterbox.settings().drain_limit()
+    }
+
+    /// Lets in letters only from inside the tree any more.
+    pub(crate) fn shut_post(&self) {
+        let letterbox = self.post.get().and_then(|it| it.shelf().letterbox.clone());
+        if let Some(letterbox) = letterbox {
+            letterbox.intake().shut();
+        }
+    }
+
     #[inline]
     pub(crate) fn ledger(&self, traffic: &Arc<Traffic>) -> &Arc<Ledger> {
         let post = self.post.get_or_init(|| {
@@ -167,6 +192,9 @@ impl Node {
         let old = shelf.letterbox.replace(new.clone());
         shelf.earlier.retain(|it| it.strong_count() > 0);
         shelf.earlier.extend(old.as_ref().map(Arc::downgrade));
+        if new.has_to_be_shut() {
+            new.intake.shut();
+        }
         drop(shelf);
         if let Some(old) = old {
             old.close(DeadReason::OtherType);

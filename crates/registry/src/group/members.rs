@@ -275,6 +275,9 @@ impl Members {
         let mut refusal = Refusal::NoMember { name };
         loop {
             let Some(index) = route.choose(turn, &view.members, &tried) else {
+                if self.traffic().refuses_sender() {
+                    refusal = self.slot.shutting_down();
+                }
                 return Err(CastError { message, refusal });
             };
             if route == Route::RoundRobin && index != turn % view.members.len() {
@@ -326,6 +329,9 @@ impl Members {
                 Ok(()) => delivered += 1,
                 Err(_) => missed += 1,
             }
+        }
+        if delivered == 0 && missed > 0 && self.traffic().refuses_sender() {
+            return Err(self.slot.shutting_down());
         }
         Ok(Broadcast { delivered, missed })
     }

@@ -1,0 +1,156 @@
+//! How the end of a tree comes about, as its actors and those who send to them meet it.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed, Ordering::SeqCst, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::{ActorPath, Node, Scope, Traffic, current};
+
+/// Everybody may send.
+const OPEN: u8 = 0;
+/// Only the handlers of the tree may: what they have begun is brought to its end.
+const SHUT: u8 = 1;
+/// The tree stops: what still waits will not be handled.
+const STOPPING: u8 = 2;
+
+/// How far the shutdown of a tree has come.
+#[derive(Debug, Default)]
+pub(crate) struct Closing {
+    phase: AtomicU8,
+    /// Rings when those who wait from outside need not wait any more.
+    shut: Notify,
+    /// Tells the one who drains the tree that it may look again.
+    stirred: Notify,
+    losses: Mutex<Vec<Loss>>,
+}
+
+/// What was cut off when one run ended in the shutdown of its tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Loss {
+    /// Where it lived.
+    pub path: ActorPath,
+    /// How many messages waited.
+    pub waiting: u64,
+    /// The type of the message in hand, if there was one.
+    pub in_hand: Option<&'static str>,
+}
+
+impl Closing {
+    /// For those who have made something that the shutdown has to find: it is found, or this is `true`.
+    pub(crate) fn has_begun(&self) -> bool {
+        // With the one in `begin`: of two who each write and then look, one at least sees the other.
+        fence(SeqCst);
+        self.phase.load(Relaxed) != OPEN
+    }
+
+    fn begin(&self) {
+        // Later phases stay.
+        self.phase.fetch_max(SHUT, SeqCst);
+        fence(SeqCst);
+        self.shut.notify_waiters();
+    }
+
+    /// Something has come to rest, or gone.
+    pub(crate) fn stir(&self) {
+        if self.has_begun() {
+            // Keeps the word for one who looks at this moment, and waits later.
+            self.stirred.notify_one();
+        }
+    }
+
+    /// Notes what is lost with a run; `is_stopped` says whether it was stopped in order.
+    pub(crate) fn note_loss(&self, is_stopped: bool, loss: impl FnOnce() -> Option<Loss>) {
+        let phase = self.phase.load(SeqCst);
+        // Before the tree stops, only what a supervisor has stopped does not come back.
+        if phase == STOPPING || phase == SHUT && is_stopped {
+            self.losses().extend(loss());
+        }
+    }
+
+    fn losses(&self) -> MutexGuard<'_, Vec<Loss>> {
+        self.losses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Traffic {
+    /// Says whether whoever sends at this moment, on this thread, is a handler of the tree.
+    pub(crate) fn is_sender_inside(&self) -> bool {
+        current::with(|run| run.is_some_and(|run| std::ptr::eq(&**run.traffic(), self)))
+    }
+
+    /// Says whether the tree is shutting down and takes nothing from whoever asks: no handler of the tree does.
+    #[must_use]
+    pub fn refuses_sender(&self) -> bool {
+        self.closing().has_begun() && !self.is_sender_inside()
+    }
+
+    /// Waits until the tree [refuses](Self::refuses_sender) whoever waits here; for ever in a handler of the tree.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: waiting changes nothing.
+    pub async fn refusal(&self) {
+        if self.is_sender_inside() {
+            return std::future::pending().await;
+        }
+        let mut shut = pin!(self.closing().shut.notified());
+        // Before the look, or a ring between the look and the wait would be missed.
+        shut.as_mut().enable();
+        if !self.closing().has_begun() {
+            shut.await;
+        }
+    }
+}
+
+impl Scope {
+    /// Takes messages from now on only from the handlers of the tree, for good: a shutdown begins.
+    ///
+    /// Whoever else waits for room, or for an actor to come up, is refused. What the framework itself has to say still
+    /// goes through.
+    pub fn shut(&self) {
+        self.traffic().closing().begin();
+        // Whatever begins after this is shut from its beginning.
+        let mut open = vec![Arc::clone(self.root())];
+        while let Some(node) = open.pop() {
+            node.shut();
+            open.extend(node.children());
+        }
+    }
+
+    /// Notes from now on what is lost when actors end; see [`losses`](Self::losses).
+    pub fn begin_to_stop(&self) {
+        self.traffic().closing().phase.store(STOPPING, SeqCst);
+    }
+
+    /// Returns what was cut off by the ends of actors since the tree began to stop.
+    ///
+    /// With what was lost before that, since the tree was [shut](Self::shut), by the ends of actors that were stopped.
+    #[must_use]
+    pub fn losses(&self) -> Vec<Loss> {
+        self.traffic().closing().losses().clone()
+    }
+
+    /// Waits until an actor of a tree that is [shut](Self::shut) has come to rest, has begun or has ended.
+    ///
+    /// For one who waits at a time; what happens while nobody does is told to the next. The mark by which an actor knows
+    /// that it is waited for may come too late for the message in hand at that moment, so look again a moment later.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is missed.
+    pub async fn stirred(&self) {
+        self.traffic().closing().stirred.notified().await;
+    }
+}
+
+impl Node {
+    fn shut(&self) {
+        self.shut_post();
+        if let Some(run) = self.current() {
+            run.shut();
+        }
+    }
+}
