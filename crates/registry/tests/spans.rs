@@ -63,7 +63,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Told {
 }
 
 #[tokio::test(start_paused = true)]
-async fn msg_30_the_span_of_a_message_is_a_root_that_follows_from_its_sender() {
+async fn msg_26_the_span_of_a_message_is_a_root_that_follows_from_its_sender() {
     let told = Told::default();
     let subscriber = tracing_subscriber::registry().with(told.clone());
     let _on = tracing::subscriber::set_default(subscriber);

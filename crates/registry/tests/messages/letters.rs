@@ -1,11 +1,13 @@
 //! Dead letters, and the books.
 
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use perennial_lifecycle::{DeadReason, Mailbox, ReplayError};
+use perennial_lifecycle::{DeadReason, EventKind, Events, Mail, Mailbox, ReplayError, Watchdog};
+use perennial_registry::Name;
 use tokio::time::sleep;
 
-use crate::support::{CLERK, Door, Fixture, Job, SCRIBE, SECOND, task};
+use crate::support::{CLERK, Desk, Door, Fixture, Job, SCRIBE, SECOND, task};
 
 #[tokio::test(start_paused = true)]
 async fn msg_23_a_dead_letter_says_what_is_known_of_it() {
@@ -169,5 +171,65 @@ async fn msg_22_what_was_skipped_is_not_counted_as_handled() {
     }
     let figures = it.figures();
     assert_eq!((figures.expired, figures.handled), (3, 6));
+    assert_eq!(it.run().handled(), 6);
+    it.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_22_an_envelope_that_is_sent_as_a_message_is_counted_as_one() {
+    const ENVELOPES: Name<Mail<Job>> = Name::new("scribe");
+    let it = Fixture::start(Mailbox::default()).await;
+    it.write([0]);
+    for n in 1..4 {
+        it.registry
+            .cast(ENVELOPES, Mail::from(Job::Write(n)))
+            .unwrap();
+    }
+    assert_eq!(it.figures().depth, 4);
+    assert_eq!(it.notes().await, [0, 1, 2, 3]);
+    let figures = it.figures();
+    assert_eq!((figures.depth, figures.uncounted), (0, 0));
+    it.finish().await;
+}
+
+/// Waits until the tree tells of such an event.
+async fn heard(events: &mut Events, wanted: impl Fn(&EventKind) -> bool) {
+    loop {
+        let event = events.next().await.unwrap().unwrap();
+        if wanted(&event.kind) {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn msg_22_a_run_that_was_left_behind_stays_in_the_books() {
+    let desk = Arc::new(Desk::default());
+    let watchdog = Watchdog::replace(Duration::from_millis(20)).grace(Duration::from_millis(1));
+    let spec = Door::Mail.spec("scribe", &desk).watchdog(watchdog);
+    let it = Fixture::of(desk, [spec]).await;
+    let mut events = it.scope.events().subscribe();
+    let (release, held) = mpsc::channel();
+    let held = Mutex::new(held);
+    // Does not yield until it is told to.
+    it.cast(Job::Do(task(move || {
+        held.lock().unwrap().recv().unwrap();
+        async { Ok(()) }
+    })));
+    heard(&mut events, |it| matches!(it, EventKind::Restarted { .. })).await;
+    assert_eq!(it.run().number(), 2);
+    it.write([1]);
+    assert_eq!(it.notes().await, [1]);
+    assert_eq!(it.figures().failed, 0);
+
+    release.send(()).unwrap();
+    heard(&mut events, |it| matches!(it, EventKind::Reclaimed { .. })).await;
+    // The one who lives here now is not concerned.
+    it.write([2]);
+    assert_eq!(it.notes().await, [1, 2]);
+    let stopped = it.supervisor.terminate_child("scribe").await;
+    stopped.unwrap();
+    let figures = it.figures();
+    assert_eq!((figures.in_hand, figures.failed), (0, 1));
     it.finish().await;
 }
