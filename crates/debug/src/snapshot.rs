@@ -108,7 +108,7 @@ pub struct NodeSnapshot {
     /// How many messages this run has handled.
     pub handled: u64,
     /// How the last run that ended did.
-    pub last_exit: Option<ExitSnapshot>,
+    pub last_exit: Option<Box<ExitSnapshot>>,
     /// How those before it did, as far as they are remembered, oldest first.
     pub earlier_exits: Vec<ExitSnapshot>,
     /// In how long it will be started again, while that is put off by a backoff or a quarantine.
@@ -159,26 +159,40 @@ impl Snapshot {
             detached: around.detached,
             ..Totals::default()
         };
-        let mut open = vec![(0, Arc::clone(root))];
-        // Each node before its children, these in start order.
-        let mut flat = Vec::new();
-        while let Some((depth, node)) = open.pop() {
+        // The way from the root to the node that is read: each takes its children as they are complete, so that a
+        // node is moved once, whatever the size of the tree.
+        let mut way: Vec<(NodeSnapshot, std::vec::IntoIter<Arc<Node>>)> = Vec::new();
+        let mut node = Arc::clone(root);
+        let mut count = 0;
+        let root = 'tree: loop {
             let figures = node.figures();
             if let Some(figures) = &figures {
-                books.add_figures(figures);
+                books.add(&perennial_lifecycle::Totals::from(figures));
             }
             let mut read = NodeSnapshot::read(&node, figures.as_ref());
             if let Some(declared) = around.declared.get(&read.path) {
                 read.debug_messages.clone_from(declared);
             }
             totals.add(&read);
-            flat.push((depth, read));
-            let children = node.children().into_iter().rev();
-            open.extend(children.map(|child| (depth + 1, child)));
-            if flat.len() % BATCH == 0 {
+            let children = node.children();
+            read.children.reserve_exact(children.len());
+            way.push((read, children.into_iter()));
+            count += 1;
+            if count % BATCH == 0 {
                 yield_now().await;
             }
-        }
+            // The next is a child of the last on the way that has one left.
+            node = loop {
+                if let Some(child) = way.last_mut().and_then(|(_, left)| left.next()) {
+                    break child;
+                }
+                let (read, _) = way.pop().expect("the root is on it until it is complete");
+                match way.last_mut() {
+                    Some((parent, _)) => parent.children.push(read),
+                    None => break 'tree read,
+                }
+            };
+        };
         Self {
             at_ms: epoch_ms(SystemTime::now()),
             totals,
@@ -186,7 +200,7 @@ impl Snapshot {
             waits: around.waits,
             dead_letters: around.dead_letters,
             groups: around.groups,
-            root: fold(flat).unwrap_or_else(|| NodeSnapshot::read(root, None)),
+            root,
         }
     }
 
@@ -253,7 +267,6 @@ impl NodeSnapshot {
         let run = node.current();
         let run = run.as_deref();
         let mut exits: Vec<ExitSnapshot> = node.history().iter().map(ExitSnapshot::from).collect();
-        let now = Instant::now();
         Self {
             id: path.id().to_owned(),
             path,
@@ -274,9 +287,9 @@ impl NodeSnapshot {
             in_hand_ms: run.and_then(|it| it.in_hand()).map(millis),
             message_type: run.map(|it| it.message_type().name),
             handled: run.map_or(0, |it| it.handled()),
-            last_exit: exits.pop(),
+            last_exit: exits.pop().map(Box::new),
             earlier_exits: exits,
-            due_ms: node.due().map(|due| millis(due - now)),
+            due_ms: node.due().map(|due| millis(due - Instant::now())),
             spec: spec.map(|(_, restart, shutdown)| SpecSnapshot { restart, shutdown }),
             children: Vec::new(),
         }
@@ -339,21 +352,6 @@ impl From<&Ended> for ExitSnapshot {
             uptime_ms: millis(ended.uptime),
         }
     }
-}
-
-/// Makes a tree of nodes that are listed with their depths, each before its children.
-fn fold(flat: Vec<(usize, NodeSnapshot)>) -> Option<NodeSnapshot> {
-    // From the back every node meets its children complete; `waiting[d]` holds those of depth `d`, last first.
-    let mut waiting: Vec<Vec<NodeSnapshot>> = Vec::new();
-    for (depth, mut node) in flat.into_iter().rev() {
-        if waiting.len() < depth + 2 {
-            waiting.resize_with(depth + 2, Vec::new);
-        }
-        node.children = std::mem::take(&mut waiting[depth + 1]);
-        node.children.reverse();
-        waiting[depth].push(node);
-    }
-    waiting.first_mut()?.pop()
 }
 
 fn as_text<S: Serializer>(shutdown: &Shutdown, serializer: S) -> Result<S::Ok, S::Error> {

@@ -240,7 +240,7 @@ impl Found {
                 self.add(TroubleKind::OldMessage, &node.path, time, reason);
             }
         }
-        let exits = node.earlier_exits.iter().chain(&node.last_exit);
+        let exits = node.earlier_exits.iter().chain(node.last_exit.as_deref());
         let lately = exits.filter(|it| !it.clean && it.at_ms + millis(LATELY) >= now_ms);
         let lately = u64::try_from(lately.count()).unwrap_or(u64::MAX);
         if lately >= MANY {

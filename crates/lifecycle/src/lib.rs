@@ -47,7 +47,6 @@
 mod adapter;
 mod backoff;
 mod bell;
-mod books;
 mod bus;
 mod call;
 mod clock;

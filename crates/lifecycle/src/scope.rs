@@ -81,8 +81,7 @@ impl Scope {
     /// Returns the books of all places of the tree together, and of those that are gone.
     #[must_use]
     pub fn books(&self) -> Totals {
-        // First what is gone: a place that goes meanwhile is missing, and not counted twice.
-        let mut all = self.0.traffic.buried();
+        let mut all = self.books_of_gone_places();
         let mut open = vec![Arc::clone(self.root())];
         while let Some(node) = open.pop() {
             if let Some(figures) = node.figures() {
@@ -91,6 +90,15 @@ impl Scope {
             open.extend(node.children());
         }
         all
+    }
+
+    /// Returns the books of the places that are no longer in the tree.
+    ///
+    /// Whoever adds up the places of the tree begins with this: one that goes meanwhile is missing then, and not
+    /// counted twice.
+    #[must_use]
+    pub fn books_of_gone_places(&self) -> Totals {
+        self.0.traffic.buried()
     }
 
     /// Returns how many actors were left behind, because they did not yield to a kill, and still have not.

@@ -35,8 +35,8 @@ fn node(path: &str, kind: ChildKind) -> NodeSnapshot {
     }
 }
 
-fn exit(class: &'static str, reason: &str) -> Option<ExitSnapshot> {
-    Some(ExitSnapshot {
+fn exit(class: &'static str, reason: &str) -> Option<Box<ExitSnapshot>> {
+    Some(Box::new(ExitSnapshot {
         incarnation: 1,
         reason: reason.to_owned(),
         class,
@@ -44,7 +44,7 @@ fn exit(class: &'static str, reason: &str) -> Option<ExitSnapshot> {
         chain: vec![reason.to_owned(), "disk full".to_owned()],
         at_ms: 1_700_000_000_000,
         uptime_ms: 60_000,
-    })
+    }))
 }
 
 /// One of everything: fine, restarted, stuck, restarting, down, stopped in order.

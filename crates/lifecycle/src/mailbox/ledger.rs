@@ -54,9 +54,9 @@ impl Tracked {
         }
     }
 
-    fn age(&self, now: Moment) -> Option<Duration> {
+    fn age(&self, clock: &Clock) -> Option<Duration> {
         let since = Moment::from_nanos(self.since.load(Relaxed));
-        (self.left.load(Relaxed) > 0).then(|| now.since(since))
+        (self.left.load(Relaxed) > 0).then(|| clock.since(since))
     }
 }
 
@@ -127,13 +127,18 @@ impl Ledger {
         &self.traffic
     }
 
-    pub(crate) fn read(&self, intakes: &[&Intake], in_hand: u64) -> Figures {
-        let now = self.traffic.clock().now();
+    pub(crate) fn read<'a>(
+        &self,
+        intakes: impl Iterator<Item = &'a Intake> + Clone,
+        in_hand: u64,
+    ) -> Figures {
         let read = |counter: &AtomicU64| counter.load(Relaxed);
-        let depth = intakes.iter().map(|it| it.depth()).sum();
+        let depth = intakes.clone().map(Intake::depth).sum();
         let figures = Figures {
             depth,
-            oldest_at_least: self.tracked.age(now).filter(|_| depth > 0),
+            oldest_at_least: (depth > 0)
+                .then(|| self.tracked.age(self.traffic.clock()))
+                .flatten(),
             in_hand,
             handled: read(&self.handled),
             failed: read(&self.failed),
@@ -146,7 +151,7 @@ impl Ledger {
             times: self.times.read(),
             accepted: 0,
         };
-        let accepted = intakes.iter().map(|it| it.accepted()).sum::<u64>();
+        let accepted = intakes.map(Intake::accepted).sum::<u64>();
         Figures {
             accepted: accepted.wrapping_add(read(&self.accepted)) % WRAP,
             ..figures
@@ -154,7 +159,7 @@ impl Ledger {
     }
 
     fn totals(&self) -> Totals {
-        Totals::from(&self.read(&[], 0))
+        Totals::from(&self.read(std::iter::empty(), 0))
     }
 }
 
@@ -245,8 +250,8 @@ impl Totals {
         all.wrapping_add(self.dead).wrapping_sub(self.uncounted) % WRAP
     }
 
-    /// Adds the books of others.
-    pub(crate) fn add(&mut self, other: &Self) {
+    /// Adds the books of others, as of one place: those come [from](Self::from) its figures.
+    pub fn add(&mut self, other: &Self) {
         let sum = |a: u64, b: u64| a.wrapping_add(b);
         *self = Self {
             waiting: sum(self.waiting, other.waiting),

@@ -48,10 +48,10 @@ impl Node {
             (letterboxes, left_behind.collect::<Vec<_>>())
         };
         let letters = letterboxes.iter().map(|it| it.intake());
-        let intakes: Vec<_> = run.iter().map(|it| it.intake()).chain(letters).collect();
+        let intakes = run.iter().map(|it| it.intake()).chain(letters);
         let runs = run.iter().chain(&left_behind);
         let in_hand = runs.filter(|it| it.in_hand_since().is_some()).count();
-        Some(post.ledger.read(&intakes, in_hand as u64))
+        Some(post.ledger.read(intakes, in_hand as u64))
     }
 
     /// Counts a message that was refused.
