@@ -93,6 +93,7 @@ impl Keeper {
         let mut places = BTreeMap::new();
         note(self.scope.root(), None, &mut places);
         let runs = running(self.scope.root());
+        let unmanned = waiting_for_nobody(self.scope.root());
         self.scope.begin_to_stop();
         let late = self.end_all().await;
         // What was started meanwhile.
@@ -104,7 +105,7 @@ impl Keeper {
             took: began.elapsed(),
             drained_for,
             ran_out_of_time,
-            cut_off: self.cut_off(&killed, &runs),
+            cut_off: self.cut_off(&killed, &runs, unmanned),
             killed: killed.into_iter().collect(),
         }
     }
@@ -128,11 +129,11 @@ impl Keeper {
         &self,
         killed: &BTreeSet<ActorPath>,
         runs: &[(Arc<Node>, Arc<Incarnation>)],
+        mut waiting: Vec<(ActorPath, u64)>,
     ) -> Vec<CutOff> {
         let mut all = CutOffs::default();
         // What waits at a supervisor, as of a pool, is the framework's own.
         let mut supervisors = BTreeSet::new();
-        let mut waiting = Vec::new();
         let mut open = vec![Arc::clone(self.scope.root())];
         while let Some(node) = open.pop() {
             match node.spec() {
@@ -188,6 +189,20 @@ impl Keeper {
 /// Waits until the tree is told to stop, or nobody is left who could tell.
 async fn told_to(stop: &mut watch::Receiver<Option<Instant>>) {
     drop(stop.wait_for(Option::is_some).await);
+}
+
+/// Lists the places at which messages wait and nobody runs, who would tell of them at its end.
+fn waiting_for_nobody(root: &Arc<Node>) -> Vec<(ActorPath, u64)> {
+    let mut found = Vec::new();
+    let mut open = vec![Arc::clone(root)];
+    while let Some(node) = open.pop() {
+        let waiting = node.standing().waiting;
+        if waiting > 0 && !node.is_occupied() {
+            found.push((node.path().clone(), waiting));
+        }
+        open.extend(node.children());
+    }
+    found
 }
 
 /// Waits until nothing runs at a node or below it, but for what its supervisor has left behind.

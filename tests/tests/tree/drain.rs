@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use perennial::{CallError, ChildSpec, Mail, Name, Refusal, Shutdown, Tree, TreeBuilder};
+use perennial::{
+    Backoff, CallError, ChildSpec, EventKind, Mail, Name, Refusal, Shutdown, Tree, TreeBuilder,
+};
 use perennial_testkit::{Journal, assert_books_balance};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::sync::watch;
@@ -21,6 +23,7 @@ enum Job {
     Answer(RpcReplyPort<u32>),
     /// Never end.
     Hang,
+    Fail,
 }
 
 const ONE: Name<Job> = Name::new("one");
@@ -76,6 +79,7 @@ impl Desk {
                 self.done.push(answer.map_err(|error| error.to_string())?);
             }
             Job::Answer(reply) => reply.send(42)?,
+            Job::Fail => return Err("as told".into()),
             Job::Hang => {
                 self.begun.push(0);
                 std::future::pending().await
@@ -292,6 +296,36 @@ async fn tree_6_a_child_beyond_its_own_limit_is_not_waited_for() {
         let cut_off = &report.cut_off[0];
         assert_eq!((cut_off.waiting, cut_off.in_hand), (1, None), "{report}");
         assert_eq!(desk.done.entries(), [1]);
+        assert_books_balance!(tree.scope());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tree_6_a_child_whose_restart_is_put_off_is_waited_for_where_messages_wait_for_it() {
+    const DELAY: Duration = Duration::from_secs(8);
+    for (deadline, expected) in [(2 * DELAY, &[1][..]), (DELAY / 2, &[])] {
+        let desk = Desk::new();
+        let spec = desk.mail("two").backoff(Backoff::constant(DELAY));
+        let tree = builder().child(spec).drain_deadline(deadline);
+        let tree = tree.start().await.unwrap();
+        let mut events = tree.scope().events().subscribe();
+        tree.cast(TWO, Job::Fail).unwrap();
+        tree.cast(TWO, Job::Note(1)).unwrap();
+        let put_off = async {
+            loop {
+                let event = events.next().await.unwrap().unwrap();
+                if matches!(event.kind, EventKind::RestartDelayed { .. }) {
+                    return;
+                }
+            }
+        };
+        within("the crash", put_off).await;
+        let report = shut_down(&tree).await;
+        assert_eq!(desk.done.entries(), expected);
+        assert_eq!(report.is_clean(), !expected.is_empty(), "{report}");
+        assert_eq!(report.ran_out_of_time, expected.is_empty());
+        let waiting: u64 = report.cut_off.iter().map(|it| it.waiting).sum();
+        assert_eq!(waiting, 1 - expected.len() as u64, "{report}");
         assert_books_balance!(tree.scope());
     }
 }
