@@ -2,25 +2,49 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures_util::future::Either;
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, Message, SupervisionEvent};
 
 use crate::call::call;
-use crate::{ChildKey, EventKind, ExitReason, Incarnation, ParentLink, StartError, panic, span};
+use crate::{
+    ChildKey, EventKind, ExitReason, Incarnation, MessageType, ParentLink, StartError, panic, span,
+};
 
 /// How an actor is asked to stop.
-#[derive(Clone, Copy, Debug)]
-pub enum StopDoor {
-    /// Through ractor's stop port: ahead of all messages, after the one in hand.
-    Port,
-    /// As a message, behind those that wait: what a supervisor with one queue needs.
-    Mailbox(fn(&ActorCell, ExitReason)),
+pub trait StopDoor: 'static {
+    /// Whether the request waits behind the messages: what a supervisor with one queue needs.
+    const IS_MAILBOX: bool;
+
+    /// Asks the actor to stop for this reason; returns at once.
+    fn knock(cell: &ActorCell, reason: ExitReason);
 }
 
-impl StopDoor {
-    pub(crate) fn knock(self, cell: &ActorCell, reason: ExitReason) {
-        match self {
-            Self::Port => cell.stop(None),
-            Self::Mailbox(send) => send(cell, reason),
+/// Through ractor's stop port: ahead of all messages, after the one in hand.
+#[derive(Debug)]
+pub struct StopPort;
+
+impl StopDoor for StopPort {
+    const IS_MAILBOX: bool = false;
+
+    fn knock(cell: &ActorCell, _: ExitReason) {
+        cell.stop(None);
+    }
+}
+
+/// What all runs have in common that take the same messages and stop alike: one word in each.
+pub(crate) struct Nature {
+    pub(crate) message: fn() -> MessageType,
+    pub(crate) knock: fn(&ActorCell, ExitReason),
+    pub(crate) stops_by_mailbox: bool,
+}
+
+impl Nature {
+    pub(crate) fn of<M: Message, D: StopDoor>() -> &'static Self {
+        const {
+            &Self {
+                message: MessageType::of::<M>,
+                knock: D::knock,
+                stops_by_mailbox: D::IS_MAILBOX,
+            }
         }
     }
 }

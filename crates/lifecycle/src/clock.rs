@@ -114,11 +114,17 @@ impl Clock {
         moment.since(self.now())
     }
 
-    /// Returns a past moment on tokio's clock.
+    /// Returns a moment on tokio's clock; no clock is read for it.
+    ///
+    /// [`Moment::NEVER`] is centuries away.
     #[must_use]
     pub fn instant(&self, moment: Moment) -> Instant {
-        let now = Instant::now();
-        now.checked_sub(self.since(moment)).unwrap_or(now)
+        let begin = match self.source {
+            #[cfg(target_os = "linux")]
+            Source::Machine { instant, .. } => instant,
+            Source::Tokio(begin) => begin,
+        };
+        begin + Duration::from_nanos(moment.0)
     }
 }
 

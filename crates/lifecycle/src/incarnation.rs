@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use self::inspect::Inspection;
+use crate::adapter::Nature;
 use crate::bell::Bell;
 use crate::dead::Obituary;
 use crate::mailbox::intake::Intake;
@@ -23,7 +24,7 @@ use crate::mailbox::ledger::Ledger;
 use crate::mailbox::letterbox::{AnyLetterbox, Opened};
 use crate::mailbox::{self, Mailbox};
 use crate::traffic::Traffic;
-use crate::{DeadReason, ExitReason, MessageType, Moment, Node, StopDoor, current, early, span};
+use crate::{DeadReason, ExitReason, MessageType, Moment, Node, current, early, span};
 
 /// One run of an actor, from its start to its end.
 ///
@@ -32,11 +33,10 @@ pub struct Incarnation {
     number: u64,
     /// Set first thing in `pre_start`, before anybody else can see this value.
     cell: OnceLock<ActorCell>,
-    message: fn() -> MessageType,
+    nature: &'static Nature,
     node: Arc<Node>,
     traffic: Arc<Traffic>,
     started: Moment,
-    door: StopDoor,
     // Boxed: most runs have neither.
     exit: OnceBox<ExitReason>,
     more: OnceBox<More>,
@@ -82,8 +82,7 @@ impl More {
 impl Incarnation {
     pub(crate) fn new(
         number: u64,
-        message: fn() -> MessageType,
-        door: StopDoor,
+        nature: &'static Nature,
         node: Arc<Node>,
         traffic: Arc<Traffic>,
         mailbox: Option<Arc<Mailbox>>,
@@ -97,11 +96,10 @@ impl Incarnation {
         Self {
             number,
             cell: OnceLock::new(),
-            message,
+            nature,
             node,
             traffic,
             started,
-            door,
             exit: OnceBox::new(),
             more,
             awaited: AtomicBool::new(false),
@@ -140,7 +138,7 @@ impl Incarnation {
     /// Returns the type of message that the actor takes.
     #[must_use]
     pub fn message_type(&self) -> MessageType {
-        (self.message)()
+        (self.nature.message)()
     }
 
     /// Returns the typed reference, or `None` when the actor takes another type.
@@ -212,7 +210,7 @@ impl Incarnation {
     /// The message in hand is finished and `post_stop` runs. Returns at once.
     pub fn stop(&self, reason: ExitReason) {
         if self.more().asked.set(Box::new(reason.clone())).is_ok() {
-            self.door.knock(self.cell(), reason);
+            (self.nature.knock)(self.cell(), reason);
             if let Some(inspection) = self.inspection() {
                 inspection.ring();
             }

@@ -78,7 +78,7 @@ mod traffic;
 mod waits;
 mod watchdog;
 
-pub use adapter::StopDoor;
+pub use adapter::{StopDoor, StopPort};
 pub use backoff::{Backoff, Growth};
 pub use bus::EventBus;
 pub use clock::{Clock, Moment, is_tokio_real};

@@ -10,10 +10,10 @@ use futures_util::future::Either;
 use ractor::{Actor, SpawnErr};
 use tokio::time::timeout;
 
-use crate::adapter::{Life, Supervised, SupervisedArguments};
+use crate::adapter::{Life, Nature, Supervised, SupervisedArguments};
 use crate::{
     ActorName, ActorPath, ExitReason, Incarnation, Mailbox, MessageType, Node, Scope, StopDoor,
-    panic,
+    StopPort, panic,
 };
 
 /// How long a start waits for an orphan at its place, first after asking it to stop, then after killing it.
@@ -118,10 +118,10 @@ impl StartContext {
         actor: A,
         arguments: A::Arguments,
     ) -> impl Future<Output = Result<Child, StartError>> + Send {
-        self.spawn_with(actor, arguments, StopDoor::Port)
+        self.spawn_with::<A, StopPort>(actor, arguments)
     }
 
-    /// Like [`spawn`](Self::spawn), for an actor that takes its stop as a message.
+    /// Like [`spawn`](Self::spawn), for an actor that is asked to stop in another way.
     ///
     /// # Errors
     ///
@@ -130,29 +130,27 @@ impl StartContext {
     /// # Cancel safety
     ///
     /// As [`spawn`](Self::spawn).
-    pub fn spawn_with<A: Actor>(
+    pub fn spawn_with<A: Actor, D: StopDoor>(
         self,
         actor: A,
         arguments: A::Arguments,
-        door: StopDoor,
     ) -> impl Future<Output = Result<Child, StartError>> + Send {
         // Combinators, since each `async` block would store the future within it twice.
         let orphan = self.node.is_occupied().then(|| self.node.current());
         match orphan.flatten() {
-            None => Either::Left(self.begin(actor, arguments, door)),
+            None => Either::Left(self.begin::<A, D>(actor, arguments)),
             Some(orphan) => Either::Right(Box::pin(async move {
                 self.clear_place(orphan).await;
-                self.begin(actor, arguments, door).await
+                self.begin::<A, D>(actor, arguments).await
             })),
         }
     }
 
     /// Starts the actor at a place where nobody lives.
-    fn begin<A: Actor>(
+    fn begin<A: Actor, D: StopDoor>(
         self,
         actor: A,
         arguments: A::Arguments,
-        door: StopDoor,
     ) -> impl Future<Output = Result<Child, StartError>> + Send {
         let Self {
             node,
@@ -186,7 +184,8 @@ impl StartContext {
             return Either::Left(ready(Err(error)));
         }
         let traffic = Arc::clone(link.scope().traffic());
-        let incarnation = Incarnation::new(number, message, door, node, traffic, mailbox);
+        let incarnation =
+            Incarnation::new(number, Nature::of::<A::Msg, D>(), node, traffic, mailbox);
         let incarnation = Arc::new(incarnation);
         let arguments = SupervisedArguments {
             inner: arguments,

@@ -16,7 +16,7 @@ use tracing::Instrument as _;
 use crate::child::{Next, Parent, Start, comes_back, is_reported, leave_behind};
 use crate::children::{ChildEntry, Children, Run};
 use crate::intensity::RestartWindow;
-use crate::message::{self, DynamicMsg, SupervisorMsg};
+use crate::message::{DynamicMsg, QueueDoor, SupervisorMsg};
 use crate::watchdog::Watchdogs;
 use crate::{
     AutoShutdown, FailedToStartChild, StartChildError, Strategy, SupervisorSpec,
@@ -34,7 +34,7 @@ impl SupervisorActor {
         let scope = context.scope().clone();
         let node = Arc::clone(context.node());
         context
-            .spawn_with(Self, (spec, scope, node), message::door())
+            .spawn_with::<Self, QueueDoor>(Self, (spec, scope, node))
             .await
     }
 }

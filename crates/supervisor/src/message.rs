@@ -90,9 +90,13 @@ impl ParentLink for Link {
 }
 
 /// The door through which a supervisor is asked to stop: behind what waits in its queue.
-pub(crate) fn door() -> StopDoor {
-    StopDoor::Mailbox(|cell: &ActorCell, reason| {
+pub(crate) struct QueueDoor;
+
+impl StopDoor for QueueDoor {
+    const IS_MAILBOX: bool = true;
+
+    fn knock(cell: &ActorCell, reason: ExitReason) {
         // Fails when it has ended: then it needs no stop.
         drop(cell.send_message(SupervisorMsg::Stop(reason)));
-    })
+    }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::Incarnation;
+use crate::Moment;
 use crate::trace::Tracer;
-use crate::{Moment, StopDoor};
 
 /// Made by the first pause or trace of a run; most runs have none.
 #[derive(Default)]
@@ -39,7 +39,7 @@ impl Incarnation {
     /// The message in hand is finished. A stop and a kill take effect at once: what the pause held back is then a
     /// message that waited. Events of actors that it has linked by ractor's own means are held back, too.
     pub fn pause(&self) -> bool {
-        if matches!(self.door, StopDoor::Mailbox(_)) {
+        if self.nature.stops_by_mailbox {
             return false;
         }
         let now = self.traffic.clock().now().as_nanos() + 1;

@@ -20,7 +20,7 @@ use super::start::{Pending, Why};
 use crate::child::{Next, Parent, comes_back, is_reported, leave_behind};
 use crate::children::{ChildEntry, Children, Run};
 use crate::intensity::RestartWindow;
-use crate::message::{self, SupervisorMsg};
+use crate::message::{QueueDoor, SupervisorMsg};
 use crate::watchdog::Watchdogs;
 use crate::{
     AutoShutdown, DeleteChildError, RestartChildError, StartChildError, TerminateChildError, event,
@@ -37,7 +37,7 @@ impl DynamicActor {
         let scope = context.scope().clone();
         let node = Arc::clone(context.node());
         context
-            .spawn_with(Self, (settings, scope, node), message::door())
+            .spawn_with::<Self, QueueDoor>(Self, (settings, scope, node))
             .await
     }
 }
