@@ -164,14 +164,6 @@ impl Life {
     }
 }
 
-/// Judges what one of the actor's functions came to.
-fn judged(
-    result: std::thread::Result<Result<(), ActorProcessingErr>>,
-    life: Option<&mut Life>,
-) -> Result<(), ActorProcessingErr> {
-    life.expect("given with the call").judge(result)
-}
-
 impl<A: Actor> Supervised<A> {
     /// Has a message handled that was taken, or drops one that is not wanted.
     #[inline]
@@ -183,7 +175,7 @@ impl<A: Actor> Supervised<A> {
         is_wanted: bool,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
         call(
-            Some(life),
+            life,
             || {
                 if is_wanted {
                     return Ok(self.0.handle(myself, message, inner));
@@ -192,7 +184,6 @@ impl<A: Actor> Supervised<A> {
                 Err(Ok(()))
             },
             |result, life| {
-                let life = life.expect("given above");
                 let verdict = life.judge(result);
                 life.incarnation.end_message(verdict.is_ok());
                 verdict
@@ -213,7 +204,7 @@ impl<A: Actor> Actor for Supervised<A> {
     ) -> Result<Self::State, ActorProcessingErr> {
         life.incarnation.set_cell(myself.get_cell());
         let started = call(
-            None,
+            &mut life,
             || Ok(self.0.pre_start(myself, inner)),
             |result, _| match result {
                 Ok(Ok(state)) => Ok(state),
@@ -235,7 +226,11 @@ impl<A: Actor> Actor for Supervised<A> {
         myself: ActorRef<A::Msg>,
         SupervisedState { inner, life }: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
-        call(Some(life), || Ok(self.0.post_start(myself, inner)), judged)
+        call(
+            life,
+            || Ok(self.0.post_start(myself, inner)),
+            |result, life| life.judge(result),
+        )
     }
 
     fn handle(
@@ -259,9 +254,9 @@ impl<A: Actor> Actor for Supervised<A> {
         SupervisedState { inner, life }: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
         call(
-            Some(life),
+            life,
             || Ok(self.0.handle_supervisor_evt(myself, event, inner)),
-            judged,
+            |result, life| life.judge(result),
         )
     }
 
@@ -271,10 +266,10 @@ impl<A: Actor> Actor for Supervised<A> {
         SupervisedState { inner, life }: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
         call(
-            Some(life),
+            life,
             || Ok(self.0.post_stop(myself, inner)),
             |result, life| {
-                life.expect("given above").stopped(result);
+                life.stopped(result);
                 Ok(())
             },
         )

@@ -20,7 +20,7 @@ pin_project! {
     pub(crate) struct Call<'a, F, T, Then> {
         #[pin]
         inner: Inner<F, T>,
-        // Whose call it is, once it has come up.
+        // Both until it is through.
         life: Option<&'a mut Life>,
         then: Option<Then>,
     }
@@ -36,13 +36,13 @@ pin_project! {
 
 /// Makes the call; `make` may panic as well, or give the result itself where there is nothing to call.
 pub(crate) fn call<'a, F, T, U, Then>(
-    life: Option<&'a mut Life>,
+    life: &'a mut Life,
     make: impl FnOnce() -> Result<F, T>,
     then: Then,
 ) -> Call<'a, F, T, Then>
 where
     F: Future<Output = T>,
-    Then: FnOnce(std::thread::Result<T>, Option<&'a mut Life>) -> U,
+    Then: FnOnce(std::thread::Result<T>, &'a mut Life) -> U,
 {
     let make = || match make() {
         Ok(future) => Inner::Made { future },
@@ -55,7 +55,7 @@ where
     });
     Call {
         inner,
-        life,
+        life: Some(life),
         then: Some(then),
     }
 }
@@ -64,10 +64,7 @@ where
 ///
 /// The run is lent to the thread meanwhile, so that its handles need not be counted.
 #[inline]
-fn on_behalf_of<T>(life: Option<&mut Life>, work: impl FnOnce() -> T) -> std::thread::Result<T> {
-    let Some(life) = life else {
-        return catch_unwind(AssertUnwindSafe(work));
-    };
+fn on_behalf_of<T>(life: &mut Life, work: impl FnOnce() -> T) -> std::thread::Result<T> {
     let outer = current::replace(life.lent.take());
     let result = catch_unwind(AssertUnwindSafe(work));
     life.lent = current::replace(outer);
@@ -77,29 +74,29 @@ fn on_behalf_of<T>(life: Option<&mut Life>, work: impl FnOnce() -> T) -> std::th
 impl<'a, F, T, U, Then> Future for Call<'a, F, T, Then>
 where
     F: Future<Output = T>,
-    Then: FnOnce(std::thread::Result<T>, Option<&'a mut Life>) -> U,
+    Then: FnOnce(std::thread::Result<T>, &'a mut Life) -> U,
 {
     type Output = U;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<U> {
         let this = self.project();
+        let Some(life) = this.life else {
+            return Poll::Pending;
+        };
         let result = match this.inner.project() {
-            InnerProjection::Made { future } => {
-                match on_behalf_of(this.life.as_deref_mut(), || future.poll(cx)) {
-                    Ok(Poll::Pending) => return Poll::Pending,
-                    Ok(Poll::Ready(result)) => Ok(result),
-                    Err(payload) => Err(payload),
-                }
-            }
+            InnerProjection::Made { future } => match on_behalf_of(life, || future.poll(cx)) {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(result)) => Ok(result),
+                Err(payload) => Err(payload),
+            },
             InnerProjection::Done { result } => match result.take() {
                 Some(result) => result,
                 None => return Poll::Pending,
             },
         };
-        match this.then.take() {
-            Some(then) => Poll::Ready(then(result, this.life.take())),
-            // Polled after it was ready.
-            None => Poll::Pending,
+        match (this.then.take(), this.life.take()) {
+            (Some(then), Some(life)) => Poll::Ready(then(result, life)),
+            _ => Poll::Pending,
         }
     }
 }
