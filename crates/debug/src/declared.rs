@@ -41,8 +41,7 @@ impl Declaration {
     ) -> Self {
         let target = Target::Name(name.to_actor_name());
         let name = name.clone();
-        // By the monitor, which knows the place also while nobody runs there.
-        let find = move |names: &Registry| names.monitor(&name).ok().map(|it| it.path().clone());
+        let find = move |names: &Registry| names.resolve(&name).ok()?.path();
         Self::new(target, label, Box::new(find), make)
     }
 

@@ -67,6 +67,7 @@ mod handle;
 mod nearest;
 mod render;
 mod snapshot;
+mod ties;
 mod timeline;
 mod trace;
 mod traffic;
@@ -75,6 +76,7 @@ mod troubled;
 pub use error::{CommandError, SnapshotError, SupervisorError};
 pub use handle::Debugger;
 pub use snapshot::{ExitSnapshot, NodeSnapshot, Snapshot, SpecSnapshot, Totals};
+pub use ties::{LinkRole, LinkSnapshot, MonitorSnapshot};
 pub use timeline::{Level, TimelineEntry};
 pub use trace::{MessageTrace, TraceEntry};
 pub use traffic::{

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use crate::traffic::Around;
 use crate::{
-    BooksSnapshot, DeadLettersSnapshot, GroupSnapshot, MailboxSnapshot, Troubled, WaitSnapshot,
-    render,
+    BooksSnapshot, DeadLettersSnapshot, GroupSnapshot, LinkSnapshot, MailboxSnapshot,
+    MonitorSnapshot, Troubled, WaitSnapshot, render,
 };
 
 /// How many nodes are read before other tasks get a turn.
@@ -107,6 +107,10 @@ pub struct NodeSnapshot {
     pub message_type: Option<&'static str>,
     /// How many messages this run has handled.
     pub handled: u64,
+    /// Who monitors it.
+    pub monitors: Vec<MonitorSnapshot>,
+    /// The actors that are tied to it by ractor's own links.
+    pub links: Vec<LinkSnapshot>,
     /// How the last run that ended did.
     pub last_exit: Option<Box<ExitSnapshot>>,
     /// How those before it did, as far as they are remembered, oldest first.
@@ -287,6 +291,8 @@ impl NodeSnapshot {
             in_hand_ms: run.and_then(|it| it.in_hand()).map(millis),
             message_type: run.map(|it| it.message_type().name),
             handled: run.map_or(0, |it| it.handled()),
+            monitors: node.watchers().into_iter().map(Into::into).collect(),
+            links: run.map_or_else(Vec::new, LinkSnapshot::all_of),
             last_exit: exits.pop().map(Box::new),
             earlier_exits: exits,
             due_ms: node.due().map(|due| millis(due - Instant::now())),

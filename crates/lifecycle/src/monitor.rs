@@ -8,6 +8,7 @@ use futures_util::future::FusedFuture;
 use ractor::{ActorRef, Message};
 use tokio::task::AbortHandle;
 
+use crate::node::Entry;
 use crate::{ActorPath, Ended, ExitReason, Incarnation, Node};
 
 /// The notice of an actor's end.
@@ -47,7 +48,8 @@ impl fmt::Display for Down {
 ///
 /// A future: `(&mut monitor).await` waits. It is fused: once it has given its notice it stays pending for
 /// good, so that a `select!` in a loop hears of the end once. Dropping it stops the watch. There may be any
-/// number of monitors of one actor, each with a notice of its own; they cost the actor nothing.
+/// number of monitors of one actor, each with a notice of its own; they cost the actor nothing. The place lists them:
+/// [`Node::watchers`].
 ///
 /// Made by [`Node::monitor`] for a place, which a name leads to as well, and by [`Node::monitor_run`] for
 /// one exact run. A restart does not concern it: the successor needs a monitor of its own.
@@ -75,13 +77,20 @@ pub struct Monitor {
     path: ActorPath,
     /// Taken away with the notice, so that there is no second one.
     end: Option<Pin<Box<dyn Future<Output = Down> + Send + Sync>>>,
+    /// Until the notice; none where there is nothing to wait for.
+    entry: Option<Entry>,
 }
 
 impl Monitor {
-    fn new(node: &Node, end: impl Future<Output = Down> + Send + Sync + 'static) -> Self {
+    fn new(
+        node: &Node,
+        end: impl Future<Output = Down> + Send + Sync + 'static,
+        entry: Option<Entry>,
+    ) -> Self {
         Self {
             path: node.path().clone(),
             end: Some(Box::pin(end)),
+            entry,
         }
     }
 
@@ -146,6 +155,7 @@ impl Future for Monitor {
         };
         let down = ready!(end.as_mut().poll(cx));
         self.end = None;
+        self.entry = None;
         Poll::Ready(down)
     }
 }
@@ -195,22 +205,28 @@ impl Node {
     /// | it was never started | of its first run, however late that comes |
     ///
     /// A start function that declines has started nothing: a place of which nothing else is known waits.
+    #[track_caller]
     pub fn monitor(self: &Arc<Self>) -> Monitor {
         // In this order: a run that leaves is remembered first.
         if let Some(run) = self.current() {
             return self.monitor_run(&run);
         }
         match self.last_end() {
-            Some(end) => Monitor::new(self, ready(Down::from_end(self, end))),
-            None => Monitor::new(self, first_end(Arc::clone(self))),
+            Some(end) => Monitor::new(self, ready(Down::from_end(self, end)), None),
+            None => {
+                let entry = Entry::new(self, None);
+                Monitor::new(self, first_end(Arc::clone(self)), Some(entry))
+            }
         }
     }
 
     /// Watches one run of this place, also one that has ended long ago.
     ///
     /// When the notice comes, the tree's events hold the end and the parent has been told.
+    #[track_caller]
     pub fn monitor_run(self: &Arc<Self>, run: &Arc<Incarnation>) -> Monitor {
-        Monitor::new(self, end_of(Arc::clone(self), Arc::clone(run)))
+        let entry = Entry::new(self, Some(run.number()));
+        Monitor::new(self, end_of(Arc::clone(self), Arc::clone(run)), Some(entry))
     }
 }
 

@@ -4,6 +4,7 @@ mod observe;
 mod places;
 mod post;
 mod standing;
+mod watchers;
 
 use std::fmt;
 use std::sync::atomic::{
@@ -24,6 +25,9 @@ pub use self::observe::RunObserver;
 use self::places::Places;
 use self::post::Post;
 pub use self::standing::Standing;
+pub(crate) use self::watchers::Entry;
+pub use self::watchers::Watcher;
+use self::watchers::Watchers;
 use crate::bell::Bell;
 use crate::{
     ActorPath, ChildKey, ChildKind, EventKind, ExitReason, Incarnation, Restart, Scope, Shutdown,
@@ -113,6 +117,7 @@ struct More {
     /// Why the run that is about to end does.
     because: Option<Arc<Escalation>>,
     observers: Observers,
+    watchers: Watchers,
 }
 
 impl Detail {

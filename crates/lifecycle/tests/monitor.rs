@@ -429,3 +429,47 @@ async fn life_7_a_monitor_in_a_loop_of_selects_loses_nothing_and_fires_once() {
     }
     assert_eq!(notices, 1);
 }
+
+#[tokio::test]
+async fn life_12_a_place_lists_its_monitors_until_their_notice_or_their_end() {
+    let scope = Scope::new("t");
+    let node = place(&scope, "a");
+    let waits_for = |node: &Node| -> Vec<_> {
+        let watchers = node.watchers().into_iter();
+        watchers
+            .inspect(|it| assert_eq!((&it.actor, it.location.file()), (&None, file!())))
+            .map(|it| it.incarnation)
+            .collect()
+    };
+    assert_eq!(waits_for(&node), []);
+    let before = node.monitor();
+    let first = run(&scope, &node).await;
+    let of_first = node.monitor();
+    drop(node.monitor());
+    assert_eq!(waits_for(&node), [None, Some(1)]);
+
+    // One goes on into the task that waits for it.
+    let receiver = place(&scope, "b");
+    let receiver = run(&scope, &receiver).await;
+    let target = receiver.actor_ref().unwrap();
+    let [stopped, ended] = [(); 2].map(|()| node.monitor().send_to(&target, |_| Order::Stop));
+    assert_eq!(waits_for(&node), [None, Some(1), Some(1), Some(1)]);
+    stopped.stop();
+    while !stopped.is_over() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(waits_for(&node), [None, Some(1), Some(1)]);
+
+    send(&first, Order::Fail("one"));
+    receiver.ended().await;
+    assert!(ended.is_over());
+    assert_eq!(waits_for(&node), [None, Some(1)]);
+    notice(before).await;
+    assert_eq!(waits_for(&node), [Some(1)]);
+    run(&scope, &node).await;
+    let of_second = node.monitor();
+    assert_eq!(waits_for(&node), [Some(1), Some(2)]);
+    notice(of_first).await;
+    drop(of_second);
+    assert_eq!(waits_for(&node), []);
+}

@@ -171,6 +171,7 @@ impl Tree {
     /// # Ok(())
     /// # }
     /// ```
+    #[track_caller]
     pub fn monitor<M: Message>(&self, name: &Name<M>) -> Result<Monitor, ResolveError> {
         self.0.registry.monitor(name)
     }

@@ -67,6 +67,13 @@ impl<M: Message> Address<M> {
         &self.slot.name
     }
 
+    /// Returns where the actor of the name lives, also while it is down; `None` when none was started under it.
+    #[must_use]
+    pub fn path(&self) -> Option<ActorPath> {
+        let bound = self.slot.node.load();
+        Some(bound.as_ref()?.node().path().clone())
+    }
+
     /// Returns the run of the actor that is alive now.
     #[must_use]
     pub fn incarnation(&self) -> Option<Arc<Incarnation>> {
@@ -86,6 +93,7 @@ impl<M: Message> Address<M> {
     /// # Errors
     ///
     /// [`ResolveError`] when no actor was started under the name.
+    #[track_caller]
     pub fn monitor(&self) -> Result<Monitor, ResolveError> {
         match &*self.slot.node.load() {
             Some(bound) => Ok(bound.node().monitor()),

@@ -162,6 +162,7 @@ impl Registry {
     /// # Errors
     ///
     /// As [`resolve`](Self::resolve): without a start under this name there is no end to give notice of.
+    #[track_caller]
     pub fn monitor<M: Message>(&self, name: &Name<M>) -> Result<Monitor, ResolveError> {
         self.resolve(name)?.monitor()
     }

@@ -25,6 +25,8 @@ fn node(path: &str, kind: ChildKind) -> NodeSnapshot {
         message_type: Some("Msg"),
         handled: 7,
         last_exit: None,
+        monitors: Vec::new(),
+        links: Vec::new(),
         earlier_exits: Vec::new(),
         due_ms: None,
         spec: Some(SpecSnapshot {
@@ -233,6 +235,8 @@ fn json_has_every_field_in_a_stable_order() {
     "in_hand_ms": null,
     "message_type": "Msg",
     "handled": 7,
+    "monitors": [],
+    "links": [],
     "last_exit": null,
     "earlier_exits": [],
     "due_ms": null,
@@ -256,6 +260,8 @@ fn json_has_every_field_in_a_stable_order() {
         "in_hand_ms": null,
         "message_type": null,
         "handled": 0,
+        "monitors": [],
+        "links": [],
         "last_exit": {
           "incarnation": 1,
           "reason": "panicked at src/billing.rs:7:9: \"no\" rate",

@@ -101,6 +101,7 @@ impl DynamicChild {
     }
 
     /// Watches this run, also when it is over or was restarted meanwhile.
+    #[track_caller]
     pub fn monitor(&self) -> Monitor {
         self.node.monitor_run(&self.incarnation)
     }

@@ -1,0 +1,73 @@
+//! Who monitors what lives at a place.
+
+use std::collections::BTreeMap;
+use std::panic::Location;
+use std::sync::Arc;
+
+use super::Node;
+use crate::{ActorPath, current};
+
+/// A [`Monitor`](crate::Monitor) as the place that it watches knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Watcher {
+    /// The actor in one of whose functions it was made; `None` for one that was made elsewhere.
+    pub actor: Option<ActorPath>,
+    /// Where in the code it was made.
+    pub location: &'static Location<'static>,
+    /// The run whose end it waits for; `None` where the first is still to come.
+    pub incarnation: Option<u64>,
+}
+
+/// The watchers of one place; most have none.
+#[derive(Default)]
+pub(super) struct Watchers {
+    made: u64,
+    known: BTreeMap<u64, Watcher>,
+}
+
+/// Lists a watcher for as long as it lives.
+pub(crate) struct Entry {
+    node: Arc<Node>,
+    number: u64,
+}
+
+impl Entry {
+    #[track_caller]
+    pub(crate) fn new(node: &Arc<Node>, incarnation: Option<u64>) -> Self {
+        let watcher = Watcher {
+            actor: current::with(|run| run.map(|run| run.node().path().clone())),
+            location: Location::caller(),
+            incarnation,
+        };
+        let mut detail = node.detail();
+        let watchers = &mut detail.more().watchers;
+        watchers.made += 1;
+        let number = watchers.made;
+        watchers.known.insert(number, watcher);
+        drop(detail);
+        Self {
+            node: Arc::clone(node),
+            number,
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut detail = self.node.detail();
+        detail.more().watchers.known.remove(&self.number);
+    }
+}
+
+impl Node {
+    /// Lists the monitors of what lives here whose notice was not taken yet, in the order in which they were made.
+    #[must_use]
+    pub fn watchers(&self) -> Vec<Watcher> {
+        let detail = self.detail();
+        let more = detail.more.as_ref();
+        more.map_or_else(Vec::new, |more| {
+            more.watchers.known.values().cloned().collect()
+        })
+    }
+}
