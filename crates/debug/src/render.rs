@@ -17,7 +17,7 @@ pub(crate) fn summary(snapshot: &Snapshot) -> String {
     let totals = snapshot.totals;
     let mut line = format!(
         "{}: {}, {}, {} down",
-        one_line(&snapshot.root.id),
+        one_line(snapshot.root.id()),
         count(totals.actors, "actor"),
         count(totals.restarts, "restart"),
         totals.down,
@@ -163,7 +163,7 @@ fn add_rows(node: &NodeSnapshot, name: String, indent: &str, rows: &mut Vec<Row>
     let uptime = Duration::from_millis(node.uptime_ms.unwrap_or_default());
     rows.push(Row {
         cells: [
-            name + &one_line(&node.id),
+            name + &one_line(node.id()),
             kind(node.kind).to_owned(),
             node.state.to_string(),
             node.restarts.to_string(),
@@ -269,7 +269,7 @@ pub(crate) fn mermaid(snapshot: &Snapshot) -> String {
 fn add_mermaid(node: &NodeSnapshot, parent: Option<usize>, next: &mut usize, out: &mut String) {
     let number = *next;
     *next += 1;
-    let mut label = escape(&one_line(&node.id));
+    let mut label = escape(&one_line(node.id()));
     if node.restarts > 0 {
         label.push_str("<br/>");
         label.push_str(&count(node.restarts, "restart"));

@@ -1,9 +1,11 @@
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use perennial_lifecycle::{
-    ActorPath, ChildKind, ChildState, Ended, Figures, Node, Restart, Shutdown,
+    ActorPath, ChildKind, ChildState, Ended, Node, NodeView, Restart, Shutdown,
 };
+use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 use tokio::task::yield_now;
 use tokio::time::Instant;
@@ -16,6 +18,9 @@ use crate::{
 
 /// How many nodes are read before other tasks get a turn.
 const BATCH: usize = 256;
+
+/// How many siblings are brought near together.
+const AHEAD: usize = 32;
 
 /// A message in hand for longer than this is a problem.
 pub(crate) const SLOW: Duration = Duration::from_secs(5);
@@ -80,9 +85,8 @@ pub struct Totals {
 #[non_exhaustive]
 pub struct NodeSnapshot {
     /// Where it is.
+    #[serde(flatten, serialize_with = "with_id")]
     pub path: ActorPath,
-    /// The last segment of the path.
-    pub id: String,
     /// Whether it is a supervisor.
     pub kind: ChildKind,
     /// What its supervisor last knew.
@@ -163,38 +167,52 @@ impl Snapshot {
             detached: around.detached,
             ..Totals::default()
         };
-        // The way from the root to the node that is read: each takes its children as they are complete, so that a
-        // node is moved once, whatever the size of the tree.
+        // The way from the root to the place that is read. Each takes its children as they are complete, so that the
+        // places are moved but once or, where none is below, not at all.
         let mut way: Vec<(NodeSnapshot, std::vec::IntoIter<Arc<Node>>)> = Vec::new();
         let mut node = Arc::clone(root);
         let mut count = 0;
         let root = 'tree: loop {
-            let figures = node.figures();
-            if let Some(figures) = &figures {
+            if count % AHEAD == 0
+                && let Some((_, siblings)) = way.last()
+            {
+                bring_near(siblings.as_slice().iter().take(AHEAD + 1));
+            }
+            let mut view = node.view();
+            if let Some(figures) = &view.figures {
                 books.add(&perennial_lifecycle::Totals::from(figures));
             }
-            let mut read = NodeSnapshot::read(&node, figures.as_ref());
-            if let Some(declared) = around.declared.get(&read.path) {
+            let below = std::mem::take(&mut view.children);
+            let mut read = NodeSnapshot::read(&node, view);
+            if !around.declared.is_empty()
+                && let Some(declared) = around.declared.get(&read.path)
+            {
                 read.debug_messages.clone_from(declared);
             }
             totals.add(&read);
-            let children = node.children();
-            read.children.reserve_exact(children.len());
-            way.push((read, children.into_iter()));
             count += 1;
             if count % BATCH == 0 {
                 yield_now().await;
             }
+            let mut complete = if below.is_empty() {
+                read
+            } else {
+                read.children.reserve_exact(below.len());
+                let mut below = below.into_iter();
+                node = below.next().expect("it is not empty");
+                way.push((read, below));
+                continue;
+            };
             // The next is a child of the last on the way that has one left.
             node = loop {
-                if let Some(child) = way.last_mut().and_then(|(_, left)| left.next()) {
-                    break child;
+                let Some((parent, left)) = way.last_mut() else {
+                    break 'tree complete;
+                };
+                parent.children.push(complete);
+                if let Some(next) = left.next() {
+                    break next;
                 }
-                let (read, _) = way.pop().expect("the root is on it until it is complete");
-                match way.last_mut() {
-                    Some((parent, _)) => parent.children.push(read),
-                    None => break 'tree read,
-                }
+                (complete, _) = way.pop().expect("it was there just now");
             };
         };
         Self {
@@ -255,6 +273,19 @@ impl Snapshot {
     }
 }
 
+/// Loads a little of some places into the processor's cache.
+///
+/// A snapshot mostly waits for memory that nobody has used for long. What is loaded here is on its way for all of them at
+/// once; place by place, with a lock in between, each would be waited for.
+fn bring_near<'a>(nodes: impl Iterator<Item = &'a Arc<Node>>) {
+    for node in nodes {
+        black_box((
+            node.path().as_str().as_bytes().first().copied(),
+            node.restarts(),
+        ));
+    }
+}
+
 impl Totals {
     pub(crate) fn add(&mut self, node: &NodeSnapshot) {
         self.actors += 1;
@@ -265,20 +296,19 @@ impl Totals {
 }
 
 impl NodeSnapshot {
-    fn read(node: &Arc<Node>, figures: Option<&Figures>) -> Self {
-        let path = node.path().clone();
-        let spec = node.spec();
-        let run = node.current();
-        let run = run.as_deref();
-        let mut exits: Vec<ExitSnapshot> = node.history().iter().map(ExitSnapshot::from).collect();
+    /// Reads all but the children.
+    fn read(node: &Node, view: NodeView) -> Self {
+        let NodeView { spec, figures, .. } = view;
+        let figures = figures.as_ref();
+        let run = view.current.as_deref();
+        let mut exits: Vec<ExitSnapshot> = view.history.iter().map(ExitSnapshot::from).collect();
         Self {
-            id: path.id().to_owned(),
-            path,
+            path: node.path().clone(),
             kind: spec.map_or(ChildKind::Worker, |(kind, ..)| kind),
             state: node.state(),
             restarts: node.restarts(),
             incarnation: run.map(|it| it.number()),
-            uptime_ms: run.map(|it| millis(it.uptime())),
+            uptime_ms: run.map(|it| millis(it.recent_uptime())),
             // Between two runs what is kept for the next one.
             mailbox_depth: run
                 .map_or_else(|| figures.map_or(0, |it| it.depth), |it| it.mailbox_depth()),
@@ -291,14 +321,20 @@ impl NodeSnapshot {
             in_hand_ms: run.and_then(|it| it.in_hand()).map(millis),
             message_type: run.map(|it| it.message_type().name),
             handled: run.map_or(0, |it| it.handled()),
-            monitors: node.watchers().into_iter().map(Into::into).collect(),
+            monitors: view.watchers.into_iter().map(Into::into).collect(),
             links: run.map_or_else(Vec::new, LinkSnapshot::all_of),
             last_exit: exits.pop().map(Box::new),
             earlier_exits: exits,
-            due_ms: node.due().map(|due| millis(due - Instant::now())),
+            due_ms: view.due.map(|due| millis(due - Instant::now())),
             spec: spec.map(|(_, restart, shutdown)| SpecSnapshot { restart, shutdown }),
             children: Vec::new(),
         }
+    }
+
+    /// Returns the last segment of the path.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.path.id()
     }
 
     /// Says what is wrong here, in a few words: it is being restarted or waits for that, it ended badly and
@@ -358,6 +394,14 @@ impl From<&Ended> for ExitSnapshot {
             uptime_ms: millis(ended.uptime),
         }
     }
+}
+
+/// Adds the last segment of the path, which is not kept: memory for each of many places would cost more than all else.
+fn with_id<S: Serializer>(path: &ActorPath, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(2))?;
+    map.serialize_entry("path", path)?;
+    map.serialize_entry("id", path.id())?;
+    map.end()
 }
 
 fn as_text<S: Serializer>(shutdown: &Shutdown, serializer: S) -> Result<S::Ok, S::Error> {

@@ -153,6 +153,12 @@ impl Incarnation {
         self.traffic.clock().since(self.started)
     }
 
+    /// Returns how long ago it started, some milliseconds late and for less; see [`Clock::recent`](crate::Clock::recent).
+    #[must_use]
+    pub fn recent_uptime(&self) -> Duration {
+        self.traffic.clock().recent().since(self.started)
+    }
+
     /// Returns how many messages wait.
     ///
     /// Messages count that were sent through a name, an address or a pool. What was sent straight through

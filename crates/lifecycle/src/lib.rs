@@ -96,7 +96,7 @@ pub use mailbox::times::HandlerTimes;
 pub use mailbox::{AtRestart, Mailbox};
 pub use monitor::{Down, Monitor, Watching};
 pub use name::{ActorName, Directory, GroupMismatch, MessageType, NameTaken};
-pub use node::{ChildState, Ended, Escalation, Node, RunObserver, Standing, Watcher};
+pub use node::{ChildState, Ended, Escalation, Node, NodeView, RunObserver, Standing, Watcher};
 pub use panic::install_panic_hook;
 pub use path::ActorPath;
 pub use quarantine::Quarantine;

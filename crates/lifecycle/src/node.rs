@@ -4,6 +4,7 @@ mod observe;
 mod places;
 mod post;
 mod standing;
+mod view;
 mod watchers;
 
 use std::fmt;
@@ -25,6 +26,7 @@ pub use self::observe::RunObserver;
 use self::places::Places;
 use self::post::Post;
 pub use self::standing::Standing;
+pub use self::view::NodeView;
 pub(crate) use self::watchers::Entry;
 pub use self::watchers::Watcher;
 use self::watchers::Watchers;

@@ -4,14 +4,12 @@ use super::*;
 use crate::{BooksSnapshot, ExitSnapshot, SpecSnapshot, Totals};
 
 fn node(path: &str, kind: ChildKind) -> NodeSnapshot {
-    let id = path.rsplit('/').next().unwrap_or(path);
     let shutdown = match kind {
         ChildKind::Supervisor => Shutdown::Infinity,
         ChildKind::Worker => Shutdown::Within(Duration::from_secs(5)),
     };
     NodeSnapshot {
         path: ActorPath::root(path),
-        id: id.to_owned(),
         kind,
         state: ChildState::Running,
         restarts: 0,
@@ -82,14 +80,12 @@ fn sample() -> Snapshot {
     };
     let import = NodeSnapshot {
         path: ActorPath::root("production/import"),
-        id: "import".to_owned(),
         state: ChildState::Stopped,
         last_exit: exit("killed", "killed"),
         ..down.clone()
     };
     let migration = NodeSnapshot {
         path: ActorPath::root("production/migration"),
-        id: "migration".to_owned(),
         state: ChildState::Stopped,
         last_exit: exit("normal", "normal"),
         ..down

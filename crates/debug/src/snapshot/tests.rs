@@ -20,7 +20,7 @@ fn big(wide: usize, deep: usize) -> Arc<Node> {
 }
 
 fn ids(nodes: &[NodeSnapshot]) -> Vec<&str> {
-    nodes.iter().map(|node| &*node.id).collect()
+    nodes.iter().map(|node| node.id()).collect()
 }
 
 #[tokio::test]

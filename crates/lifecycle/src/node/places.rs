@@ -23,13 +23,10 @@ impl Places {
     }
 
     pub(super) fn in_order(&self) -> Vec<Arc<Node>> {
-        let mut all: Vec<_> = self
-            .by_id
-            .iter()
-            .map(|place| Arc::clone(&place.0))
-            .collect();
-        all.sort_unstable_by_key(|node| node.rank());
-        all
+        // The ranks first: read in a row, without a count of handles in between, they come from memory together.
+        let mut all: Vec<_> = self.iter().map(|node| (node.rank(), node)).collect();
+        all.sort_unstable_by_key(|(rank, _)| *rank);
+        all.into_iter().map(|(_, node)| Arc::clone(node)).collect()
     }
 
     pub(super) fn find_or_add(&mut self, parent: &ActorPath, id: &str) -> Arc<Node> {

@@ -38,8 +38,12 @@ impl Node {
     /// Returns what became of the messages that were sent here; `None` while none was.
     #[must_use]
     pub fn figures(&self) -> Option<Figures> {
+        self.post.get()?;
+        self.figures_with(self.current().as_ref())
+    }
+
+    pub(super) fn figures_with(&self, run: Option<&Arc<Incarnation>>) -> Option<Figures> {
         let post = self.post.get()?;
-        let run = self.current();
         let (letterboxes, left_behind) = {
             let shelf = post.shelf();
             let earlier = shelf.earlier.iter().filter_map(Weak::upgrade);
@@ -49,7 +53,7 @@ impl Node {
         };
         let letters = letterboxes.iter().map(|it| it.intake());
         let intakes = run.iter().map(|it| it.intake()).chain(letters);
-        let runs = run.iter().chain(&left_behind);
+        let runs = run.into_iter().chain(&left_behind);
         let in_hand = runs.filter(|it| it.in_hand_since().is_some()).count();
         Some(post.ledger.read(intakes, in_hand as u64))
     }

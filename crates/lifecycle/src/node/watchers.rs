@@ -26,6 +26,12 @@ pub(super) struct Watchers {
     known: BTreeMap<u64, Watcher>,
 }
 
+impl Watchers {
+    pub(super) fn all(&self) -> Vec<Watcher> {
+        self.known.values().cloned().collect()
+    }
+}
+
 /// Lists a watcher for as long as it lives.
 pub(crate) struct Entry {
     node: Arc<Node>,
@@ -66,8 +72,6 @@ impl Node {
     pub fn watchers(&self) -> Vec<Watcher> {
         let detail = self.detail();
         let more = detail.more.as_ref();
-        more.map_or_else(Vec::new, |more| {
-            more.watchers.known.values().cloned().collect()
-        })
+        more.map_or_else(Vec::new, |more| more.watchers.all())
     }
 }
