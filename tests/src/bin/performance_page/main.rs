@@ -1,8 +1,10 @@
 //! Writes what the benchmarks measured into `docs/performance.md`, between the markers of each section there.
 
 mod messages;
+mod names;
 mod numbers;
 mod protected;
+mod snapshot;
 mod supervision;
 
 use std::collections::BTreeSet;
@@ -23,13 +25,15 @@ type Section = (
     fn(&Figures) -> Result<String, std::fmt::Error>,
 );
 
-const SECTIONS: [Section; 4] = [
+const SECTIONS: [Section; 6] = [
     (
         "supervision",
         &["supervision", "memory"],
         supervision::tables,
     ),
     ("messages", &["messages"], messages::tables),
+    ("names", &["names"], names::tables),
+    ("snapshot", &["snapshot"], snapshot::tables),
     ("guard", &["guard"], protected::guard),
     (
         "parts",
