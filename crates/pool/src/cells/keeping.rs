@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use perennial_lifecycle::{ExitReason, Incarnation, Node, StartError};
-use perennial_supervisor::{DynamicSupervisor, StartChildError};
+use perennial_supervisor::{DynamicChild, DynamicSupervisor, StartChildError};
 use tokio::time::Instant;
 
 use super::{Cells, FIRST_PAUSE, Failures, Home, LONGEST_PAUSE, lock};
@@ -227,11 +227,13 @@ impl Cells {
         home.runtime.clone().spawn(async move {
             // Fails when the supervisor is gone, and its workers with it, or when the worker is.
             if let Some(supervisor) = home.supervisor() {
-                let supervisor = supervisor.supervisor();
                 if how == How::Renew {
-                    drop(supervisor.bounce_child(&id(place)).await);
+                    drop(supervisor.supervisor().bounce_child(&id(place)).await);
                 } else {
-                    drop(supervisor.terminate_child(&id(place)).await);
+                    // This very run: a supervisor that was replaced meanwhile may be starting another of this id.
+                    let (node, run) = (Arc::clone(&desk.node), Arc::clone(&desk.incarnation));
+                    let worker = DynamicChild::new(node, run);
+                    drop(supervisor.terminate_child(&worker).await);
                 }
             }
             if how == How::Dismiss {
