@@ -203,9 +203,20 @@ async fn every_other_way_to_wait() {
             tokio::join!(pool.drain(), release);
         })
     }
+    fn drain_by_view(pool: Pool<ProbeWorker>) -> Job {
+        Box::pin(async move {
+            let held = pool.checkout().await.unwrap();
+            let release = async {
+                tokio::task::yield_now().await;
+                drop(held);
+            };
+            let view = pool.view();
+            tokio::join!(view.drain(), release);
+        })
+    }
     for dismissal in [Dismissal::Overflow, Dismissal::Returned] {
         for (size, more) in [(2, 0), (1, 1), (0, 2)] {
-            for job in [try_it, within, transact, drain] {
+            for job in [try_it, within, transact, drain, drain_by_view] {
                 // Every checkout of a worker that was idle asks it whether it is in order.
                 for check in [false, true] {
                     let mut config = config(size, more).dismissal(dismissal);

@@ -1,8 +1,10 @@
 use std::{
-    future::Future as _,
+    future::{Future as _, poll_fn},
     pin::pin,
-    task::{Context, Waker},
+    task::Poll,
 };
+
+use tokio::time::advance;
 
 use super::*;
 use crate::{KeyedLimiter, Quota, RateGate};
@@ -120,33 +122,85 @@ async fn a_quota_that_opens_while_somebody_waits_is_seen_at_the_retry() {
     assert_eq!(begin.elapsed(), Duration::from_secs(60));
 }
 
-/// Drops a future after each number of polls until it is done earlier.
-#[tokio::test(start_paused = true)]
-async fn a_wait_that_is_dropped_at_any_poll_has_spent_nothing() {
-    let gate = RateGate::new();
-    let limiter = gate.limiter("s", Quota::per_second(1));
-    for polls in 0..4_u32 {
-        limiter.reset("ada");
-        assert!(limiter.check("ada").is_allowed());
+/// Waits for a cell that is a second away, and drops the wait after each number of polls until it gets through. Other
+/// cells than the one that it returned are there as if it had never waited.
+async fn drop_at_every_poll<L>(
+    limiter: L,
+    check: impl Fn(&L) -> bool,
+    wait: impl AsyncFn(&L) -> Result<u32, WaitError>,
+) {
+    let second = Duration::from_secs(1);
+    for polls in 0_u32.. {
+        assert!(polls < 20, "it never gets through");
+        advance(10 * second).await;
+        assert!(check(&limiter));
+        let begin = Instant::now();
+        let mut through = false;
         {
-            let mut waiting = pin!(limiter.until_ready("ada", Patience::forever()));
-            for poll in 0..polls {
-                let ready = std::future::poll_fn(|_| {
-                    let mut context = Context::from_waker(Waker::noop());
-                    std::task::Poll::Ready(waiting.as_mut().poll(&mut context).is_ready())
-                });
-                assert!(!ready.await, "ready at poll {poll}");
+            let mut waiting = pin!(wait(&limiter));
+            for _ in 0..polls {
+                advance(second / 4).await;
+                let polled = poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context)));
+                if let Poll::Ready(result) = polled.await {
+                    assert_eq!(result, Ok(0));
+                    through = true;
+                    break;
+                }
             }
         }
-        assert_eq!(limiter.status("ada").spent, 1);
-        assert_eq!(limiter.status("ada").resets_in, Duration::from_secs(1));
+        assert!(!through || polls >= 4, "through after {polls} polls");
+        let elapsed = begin.elapsed();
+        let is_back = elapsed >= second && !through;
+        assert_eq!(
+            check(&limiter),
+            is_back,
+            "{polls} polls, {elapsed:?}, {through}"
+        );
+        if through {
+            return;
+        }
     }
-    assert!(
-        limiter
-            .until_ready("ada", Patience::forever())
-            .await
-            .is_ok()
-    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_dropped_at_any_poll_has_spent_nothing() {
+    let each_second = Quota::per_second(1);
+    let ever = Patience::forever();
+    let bounded = Patience::within(Duration::from_secs(60));
+    for patience in [ever, bounded] {
+        drop_at_every_poll(
+            limiter(each_second),
+            |it| it.check("ada").is_allowed(),
+            async |it| it.until_ready("ada", patience).await,
+        )
+        .await;
+        drop_at_every_poll(
+            limiter(Quota::per_second(4)),
+            |it| it.check_n("ada", 4).is_allowed(),
+            async |it| it.until_n_ready("ada", 4, patience).await,
+        )
+        .await;
+        let gate = RateGate::new();
+        drop_at_every_poll(
+            gate.limiter("one", each_second),
+            |it| it.check("ada").is_allowed(),
+            async |it| it.until_ready("ada", patience).await,
+        )
+        .await;
+        drop_at_every_poll(
+            gate.limiter("four", Quota::per_second(4)),
+            |it| it.check_n("ada", 4).is_allowed(),
+            async |it| it.until_n_ready("ada", 4, patience).await,
+        )
+        .await;
+        #[cfg(feature = "governor")]
+        drop_at_every_poll(
+            crate::GovernorLimiter::new(&each_second, crate::Clock::system()).unwrap(),
+            |it| it.check(&1).is_allowed(),
+            async |it| it.until_ready(&1, patience).await,
+        )
+        .await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
