@@ -1,5 +1,6 @@
 //! How trees end.
 
+use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -220,15 +221,45 @@ async fn tree_4_a_second_shutdown_waits_for_the_same_end() {
     nothing_runs(tree.scope().root());
 }
 
-#[tokio::test]
-async fn tree_4_a_dropped_shutdown_goes_on() {
-    let tree = Tree::builder("t").child(puppet("a")).start().await.unwrap();
-    {
-        let mut shutdown = std::pin::pin!(tree.shutdown());
-        assert!(futures_util::poll!(&mut shutdown).is_pending());
+/// Drops it after its first poll, then after its second, and so on until it comes to its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tree_4_a_shutdown_that_is_dropped_at_any_poll_goes_on() {
+    let limit = Duration::from_millis(5);
+    for polls in 1.. {
+        assert!(polls < 100, "never ends");
+        let tree = Tree::builder("t")
+            .drain_deadline(limit)
+            .child(stuck_spec(Shutdown::Within(limit)))
+            .start()
+            .await
+            .unwrap();
+        stuck(&tree, "stuck").await;
+        let done = {
+            let mut shutdown = std::pin::pin!(tree.shutdown());
+            let mut polled = 0;
+            within(
+                "so many polls",
+                poll_fn(|context| {
+                    polled += 1;
+                    match shutdown.as_mut().poll(context) {
+                        Poll::Ready(_) => Poll::Ready(true),
+                        Poll::Pending if polled == polls => Poll::Ready(false),
+                        Poll::Pending => Poll::Pending,
+                    }
+                }),
+            )
+            .await
+        };
+        assert!(within("the end", tree.ended()).await.is_none());
+        let report = shut_down(&tree).await;
+        let killed: Vec<_> = report.killed.iter().map(ToString::to_string).collect();
+        assert_eq!(killed, ["t/host/stuck"], "after {polls} polls");
+        nothing_runs(tree.scope().root());
+        if done {
+            assert!(polls > 1, "it was never dropped");
+            break;
+        }
     }
-    assert!(within("the end", tree.ended()).await.is_none());
-    nothing_runs(tree.scope().root());
 }
 
 #[tokio::test]
