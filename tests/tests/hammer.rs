@@ -25,7 +25,9 @@ const TASKS: usize = 10_000;
 const KEYS: usize = 4;
 const PER_SECOND: u32 = 2_000;
 const WORKERS: usize = 8;
+const OVERFLOW: usize = 2;
 const PLACES: u32 = 64;
+const WAITING: usize = PLACES as usize - WORKERS - OVERFLOW;
 const ECHO: PoolName<EchoWorker> = PoolName::new("echo");
 const ORDERED: &str = "as ordered";
 /// Longer than anything here takes on a busy machine.
@@ -226,9 +228,9 @@ async fn start() -> Tree {
         .build()
         .unwrap();
     // With all workers up there is room for all whom the bulkhead lets in, and with one down not for the last.
-    let overflow = 2;
-    let pool = PoolConfig::new(WORKERS).max_overflow(overflow);
-    let pool = pool.max_waiting(PLACES as usize - WORKERS - overflow);
+    let pool = PoolConfig::new(WORKERS)
+        .max_overflow(OVERFLOW)
+        .max_waiting(WAITING);
     Tree::builder("hammer")
         .settings(settings)
         .pool(ECHO, EchoWorker, pool)
@@ -276,6 +278,9 @@ async fn grd_13_ten_thousand_tasks_on_one_guard_while_all_behind_it_is_killed() 
         .await
         .expect("no deadlock")
         .unwrap();
+    timeout(PATIENCE, find_no_worker(&tree, &guard, &seen))
+        .await
+        .expect("a breaker and a quota that let one through");
     println!("kills: {kills:?}\n{:#?}", guard.status());
 
     counts_add_up(&tree, &guard, &seen);
@@ -294,6 +299,28 @@ async fn grd_13_ten_thousand_tasks_on_one_guard_while_all_behind_it_is_killed() 
     assert_eq!((pool.status().in_use, pool.status().waiting), (0, 0));
     let report = timeout(PATIENCE, tree.shutdown()).await.unwrap();
     assert!(report.is_clean(), "{report:?}");
+}
+
+/// Calls while all workers are lent and the queue is full: whether the killer brought that about is chance.
+async fn find_no_worker(tree: &Tree, guard: &OneGuard, seen: &Seen) {
+    let pool = tree.pool(ECHO).unwrap();
+    let mut lent = Vec::new();
+    for _ in 0..WORKERS + OVERFLOW {
+        lent.push(pool.checkout_within(PATIENCE).await.unwrap());
+    }
+    let mut queue = Vec::new();
+    for _ in 0..WAITING {
+        let mut waiting = Box::pin(pool.checkout_within(PATIENCE));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        queue.push(waiting);
+    }
+    let before = Seen::get(&seen.no_worker);
+    let mut random = fastrand::Rng::with_seed(0);
+    while Seen::get(&seen.no_worker) == before {
+        call(guard, seen, &mut random).await;
+        // What comes back of the quota, and the time that the breaker is open.
+        sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// The callers, the guard, the breaker and the gate tell the same story.
