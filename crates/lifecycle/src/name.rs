@@ -1,6 +1,7 @@
 use std::any::TypeId;
 use std::borrow::Cow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::{ActorPath, Node};
@@ -8,7 +9,7 @@ use crate::{ActorPath, Node};
 /// The name of an actor within its tree: a kind and a service.
 ///
 /// The tree is the namespace, so two trees in one process never collide.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Eq, PartialOrd, Ord)]
 pub struct ActorName {
     kind: Cow<'static, str>,
     service: Cow<'static, str>,
@@ -53,6 +54,28 @@ impl ActorName {
     #[must_use]
     pub fn service(&self) -> &str {
         &self.service
+    }
+}
+
+impl PartialEq for ActorName {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        is_same(&self.service, &other.service) && is_same(&self.kind, &other.kind)
+    }
+}
+
+/// Compares where the texts lie first: a constant and what was started under it are nearly always the same one.
+#[inline]
+fn is_same(a: &str, b: &str) -> bool {
+    std::ptr::eq(a, b) || a == b
+}
+
+impl Hash for ActorName {
+    /// Of the kind only the length counts: few services have the same name.
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(self.service.as_bytes());
+        state.write_usize(self.kind.len());
     }
 }
 
