@@ -20,9 +20,9 @@ pin_project! {
     pub(crate) struct Call<'a, F, T, Then> {
         #[pin]
         inner: Inner<F, T>,
-        // Both until it is through.
+        // Until it is through.
         life: Option<&'a mut Life>,
-        then: Option<Then>,
+        then: Then,
     }
 }
 
@@ -42,7 +42,7 @@ pub(crate) fn call<'a, F, T, U, Then>(
 ) -> Call<'a, F, T, Then>
 where
     F: Future<Output = T>,
-    Then: FnOnce(std::thread::Result<T>, &'a mut Life) -> U,
+    Then: Fn(std::thread::Result<T>, &'a mut Life) -> U,
 {
     let make = || match make() {
         Ok(future) => Inner::Made { future },
@@ -56,7 +56,7 @@ where
     Call {
         inner,
         life: Some(life),
-        then: Some(then),
+        then,
     }
 }
 
@@ -74,7 +74,7 @@ fn on_behalf_of<T>(life: &mut Life, work: impl FnOnce() -> T) -> std::thread::Re
 impl<'a, F, T, U, Then> Future for Call<'a, F, T, Then>
 where
     F: Future<Output = T>,
-    Then: FnOnce(std::thread::Result<T>, &'a mut Life) -> U,
+    Then: Fn(std::thread::Result<T>, &'a mut Life) -> U,
 {
     type Output = U;
 
@@ -94,9 +94,9 @@ where
                 None => return Poll::Pending,
             },
         };
-        match (this.then.take(), this.life.take()) {
-            (Some(then), Some(life)) => Poll::Ready(then(result, life)),
-            _ => Poll::Pending,
+        match this.life.take() {
+            Some(life) => Poll::Ready((this.then)(result, life)),
+            None => Poll::Pending,
         }
     }
 }
