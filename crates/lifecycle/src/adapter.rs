@@ -1,3 +1,4 @@
+use std::any::TypeId;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -32,6 +33,9 @@ impl StopDoor for StopPort {
 
 /// What all runs have in common that take the same messages and stop alike: one word in each.
 pub(crate) struct Nature {
+    /// The type of message.
+    pub(crate) takes: TypeId,
+    /// The same with its name, which a constant cannot hold.
     pub(crate) message: fn() -> MessageType,
     pub(crate) knock: fn(&ActorCell, ExitReason),
     pub(crate) stops_by_mailbox: bool,
@@ -41,6 +45,7 @@ impl Nature {
     pub(crate) fn of<M: Message, D: StopDoor>() -> &'static Self {
         const {
             &Self {
+                takes: TypeId::of::<M>(),
                 message: MessageType::of::<M>,
                 knock: D::knock,
                 stops_by_mailbox: D::IS_MAILBOX,

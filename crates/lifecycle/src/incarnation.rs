@@ -1,7 +1,7 @@
 mod inspect;
 mod marks;
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{
@@ -141,10 +141,16 @@ impl Incarnation {
         (self.nature.message)()
     }
 
+    /// The type of message that the actor takes, without its name: cheaper to look at.
+    #[inline]
+    pub(crate) fn takes_id(&self) -> TypeId {
+        self.nature.takes
+    }
+
     /// Returns the typed reference, or `None` when the actor takes another type.
     #[must_use]
     pub fn actor_ref<M: Message>(&self) -> Option<ActorRef<M>> {
-        (self.message_type().id == std::any::TypeId::of::<M>()).then(|| self.cell().clone().into())
+        (self.takes_id() == TypeId::of::<M>()).then(|| self.cell().clone().into())
     }
 
     /// Returns how long ago it started.
@@ -345,7 +351,7 @@ impl Incarnation {
 
     /// Takes over the letters of earlier runs, which this one gets before all others.
     pub(crate) fn resume(&self) {
-        let Some(letterbox) = self.node.known_letterbox(self.message_type().id) else {
+        let Some(letterbox) = self.node.known_letterbox(self.takes_id()) else {
             return;
         };
         letterbox.resume(self.cell());

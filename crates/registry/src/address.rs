@@ -6,7 +6,7 @@ use std::time::Duration;
 use perennial_lifecycle::{ActorName, ActorPath, Incarnation, Monitor, Terms, Traffic};
 use ractor::{Message, RpcReplyPort};
 
-use crate::dispatch::{self, Target};
+use crate::dispatch::{self, Callee, Target};
 use crate::slot::{Held, Slot};
 use crate::watch::NameWatch;
 use crate::{CallError, CastError, Refusal, ResolveError, WhenDown};
@@ -114,7 +114,14 @@ impl<M: Message> Address<M> {
     ///
     /// [`CastError`] hands the message back when the gate refuses or the actor is not running.
     pub fn cast(&self, message: M) -> Result<(), CastError<M>> {
-        dispatch::cast(self, message)
+        let sent = match self.first.as_ref().and_then(OnceLock::get) {
+            Some(held) => held.deliver_quickly(&self.slot, message, Terms::default),
+            None => Err(message),
+        };
+        match sent {
+            Ok(()) => Ok(()),
+            Err(message) => dispatch::cast(self, message),
+        }
     }
 
     /// Sends a message; when the actor is down, waits for it to come back, `wait` at the longest, unless
@@ -172,6 +179,22 @@ impl<M: Message> Target<M> for Address<M> {
 
     fn traffic(&self) -> &Arc<Traffic> {
         &self.slot.common.traffic
+    }
+
+    #[inline]
+    fn deliver_quickly(&self, message: M, terms: impl FnOnce() -> Terms) -> Result<Callee<'_>, M> {
+        let Some(first) = &self.first else {
+            let own = |run: &Arc<Incarnation>| Callee::Own(Arc::clone(run));
+            return self.slot.deliver_quickly(message, terms, own);
+        };
+        match first.get() {
+            Some(held) => match held.deliver_quickly(&self.slot, message, terms) {
+                Ok(()) => Ok(Callee::Lent(held.run())),
+                Err(message) => Err(message),
+            },
+            // The other way finds and keeps it.
+            None => Err(message),
+        }
     }
 
     #[inline]

@@ -1,5 +1,7 @@
 //! The way of one message, be it to an address or to a group.
 
+use std::future::poll_fn;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
@@ -32,6 +34,11 @@ pub(crate) trait Target<M: Message>: Sync {
     /// Asks the gate.
     fn admit(&self) -> Result<(), Refusal>;
 
+    /// Hands the message to a run that is known, if nothing stands in its way, be it a gate.
+    fn deliver_quickly(&self, message: M, _: impl FnOnce() -> Terms) -> Result<Callee<'_>, M> {
+        Err(message)
+    }
+
     /// Hands the message to a run that is alive now, without asking the gate.
     ///
     /// `meet` is given the run first, may refuse, and has the say in what comes back.
@@ -50,6 +57,24 @@ pub(crate) trait Target<M: Message>: Sync {
 
     /// Counts a message that was refused.
     fn count_refused(&self);
+}
+
+/// The run that has the message of a call.
+pub(crate) enum Callee<'a> {
+    /// Whoever was called holds it.
+    Lent(&'a Arc<Incarnation>),
+    Own(Arc<Incarnation>),
+}
+
+impl Deref for Callee<'_> {
+    type Target = Arc<Incarnation>;
+
+    fn deref(&self) -> &Arc<Incarnation> {
+        match self {
+            Self::Lent(run) => run,
+            Self::Own(run) => run,
+        }
+    }
 }
 
 pub(crate) fn cast<M: Message>(target: &impl Target<M>, message: M) -> Result<(), CastError<M>> {
@@ -92,7 +117,10 @@ pub(crate) async fn call<M: Message, T: Send + 'static>(
     let result = if span.is_disabled() {
         try_call(target, make, timeout).await
     } else {
-        try_call(target, make, timeout).instrument(span).await
+        // Boxed, since the future of each call would have room for both.
+        Box::pin(try_call(target, make, timeout))
+            .instrument(span)
+            .await
     };
     if let Err(error) = &result {
         if let CallError::Refused(error) = error {
@@ -113,48 +141,68 @@ async fn try_call<M: Message, T: Send + 'static>(
     let message = make(reply.into());
     let traffic = target.traffic();
     let clock = traffic.clock();
-    let now = clock.recent();
     // Made inside a handler: by whom, and how long its own message has left.
     let caller = Incarnation::current();
     let caller = caller
         .as_ref()
         .filter(|it| Arc::ptr_eq(it.traffic(), traffic));
     let own = caller.map_or(Moment::NEVER, |it| it.deadline_in_hand());
-    let checked = if own <= now {
-        let name = target.name().clone();
-        Err(Refusal::Expired { name })
-    } else {
-        target.admit()
+    let limit = match own {
+        Moment::NEVER => timeout,
+        own => timeout.min(own.since(clock.recent())),
     };
-    if let Err(refusal) = checked {
-        return Err(CastError { message, refusal }.into());
-    }
-    // Never early, though the reading may be late; the exact time is asked for when something has to be waited for.
-    let deadline = now.after(timeout).after(clock.grain()).min(own);
+    // The clock is read only for what needs it: most calls have no envelope and are answered at once.
     let until = once(|| after(timeout.min(clock.until(own))));
-    let ticket = Ticket::default();
-    let terms = || Terms {
-        deadline,
-        caller: Some(ticket.0.get_or_init(Caller::new).clone()),
+    // Never early, though the reading may be late.
+    let deadline = || clock.recent().after(timeout).after(clock.grain()).min(own);
+    let mut slip = None;
+    // From outside of all handlers nobody is made to wait in a cycle.
+    let sent = match caller {
+        None => target.deliver_quickly(message, || Terms {
+            deadline: deadline(),
+            caller: Some(slip.insert(Caller::new()).clone()),
+        }),
+        Some(_) => Err(message),
     };
-    let waker = match caller {
-        Some(_) => Some(std::future::poll_fn(|cx| Poll::Ready(cx.waker().clone())).await),
-        None => None,
-    };
-    let meet = |run: &Arc<Incarnation>| {
-        let waiting = match (caller, &waker) {
-            (Some(caller), Some(waker)) => {
-                let waiting = wait_for(traffic, caller, run, target)?;
-                // Before the message goes, so that the answer itself ends the wait: see `Waiting::waker`.
-                let waker = waiting.waker(waker);
-                drop(poll_waiting(&mut answer, &waker));
-                Some((waiting, waker))
+    let (callee, waiting, ticket) = match sent {
+        Ok(callee) => (callee, None, Ticket(slip)),
+        Err(message) => {
+            let checked = if own <= clock.recent() {
+                let name = target.name().clone();
+                Err(Refusal::Expired { name })
+            } else {
+                target.admit()
+            };
+            if let Err(refusal) = checked {
+                return Err(CastError { message, refusal }.into());
             }
-            _ => None,
-        };
-        Ok((Arc::clone(run), waiting))
+            let deadline = deadline();
+            let slip = OnceLock::new();
+            let terms = || Terms {
+                deadline,
+                caller: Some(slip.get_or_init(Caller::new).clone()),
+            };
+            let waker = match caller {
+                Some(_) => Some(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await),
+                None => None,
+            };
+            let meet = |run: &Arc<Incarnation>| {
+                let waiting = match (caller, &waker) {
+                    (Some(caller), Some(waker)) => {
+                        let waiting = wait_for(traffic, caller, run, target)?;
+                        // Before the message goes, so that the answer itself ends the wait: see `Waiting::waker`.
+                        let waker = waiting.waker(waker);
+                        drop(poll_waiting(&mut answer, &waker));
+                        Some((waiting, waker))
+                    }
+                    _ => None,
+                };
+                Ok((Callee::Own(Arc::clone(run)), waiting))
+            };
+            let (callee, waiting) = deliver_by(target, message, &until, terms, meet).await?;
+            (callee, waiting, Ticket(slip.into_inner()))
+        }
     };
-    let (callee, waiting) = deliver_by(target, message, &until, terms, meet).await?;
     let waker = waiting.as_ref().map(|(_, waker)| waker);
     let name = || target.name().clone();
     let answered = match early(|context| poll_answer(&mut answer, waker, context)).await {
@@ -174,10 +222,12 @@ async fn try_call<M: Message, T: Send + 'static>(
             reason,
         }),
         Err(NoAnswer::Dropped) if ticket.was_dropped() => Err(CallError::Dropped { name: name() }),
-        Err(NoAnswer::Dropped) if clock.now() < deadline => Err(why_dropped(name(), &callee).await),
+        Err(NoAnswer::Dropped) if Instant::now() < until() => {
+            Err(why_dropped(name(), &callee).await)
+        }
         Err(_) => Err(CallError::TimedOut {
             name: name(),
-            timeout: timeout.min(own.since(now)),
+            timeout: limit,
         }),
     }
 }
@@ -191,22 +241,21 @@ fn once(look: impl Fn() -> Instant) -> impl Fn() -> Instant {
 /// What a call leaves behind when it is given up: its message need not be handled any more.
 ///
 /// Made when the message gets an envelope, which is where it is written.
-#[derive(Default)]
-struct Ticket(OnceLock<Caller>);
+struct Ticket(Option<Caller>);
 
 impl Ticket {
     fn is_taken(&self) -> bool {
-        self.0.get().is_some_and(Caller::is_taken)
+        self.0.as_ref().is_some_and(Caller::is_taken)
     }
 
     fn was_dropped(&self) -> bool {
-        self.0.get().is_some_and(Caller::was_dropped)
+        self.0.as_ref().is_some_and(Caller::was_dropped)
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(caller) = self.0.get() {
+        if let Some(caller) = &self.0 {
             caller.leave();
         }
     }
@@ -266,7 +315,7 @@ async fn answer_of<M: Message, T>(
 ) -> Result<T, NoAnswer> {
     let reason = tokio::select! {
         biased;
-        answered = std::future::poll_fn(|cx| poll_answer(answer, waker, cx)) => {
+        answered = poll_fn(|cx| poll_answer(answer, waker, cx)) => {
             return answered.map_err(|_| NoAnswer::Dropped);
         }
         // A channel that closes while a message is on its way into it may keep the message, and with it the port.
@@ -279,7 +328,7 @@ async fn answer_of<M: Message, T>(
         // It waits for the next run.
         tokio::select! {
             biased;
-            answered = std::future::poll_fn(|cx| poll_answer(answer, waker, cx)) => {
+            answered = poll_fn(|cx| poll_answer(answer, waker, cx)) => {
                 return answered.map_err(|_| NoAnswer::Dropped);
             }
             // There will be none, though the message may be kept, as in a port that closed with it on its way.

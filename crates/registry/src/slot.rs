@@ -84,6 +84,26 @@ impl Held {
         slot.version.load(Acquire) | GATED == self.version | GATED
             && self.run.node().is_occupied_by(&self.run)
     }
+
+    pub(crate) fn run(&self) -> &Arc<Incarnation> {
+        &self.run
+    }
+
+    /// Hands the message to the run, if it is whom the name leads to now and nothing stands in its way, be it a gate.
+    /// Nothing of the host's runs meanwhile.
+    #[inline(always)]
+    pub(crate) fn deliver_quickly<M: Message>(
+        &self,
+        slot: &Slot,
+        message: M,
+        terms: impl FnOnce() -> Terms,
+    ) -> Result<(), M> {
+        let is_open = slot.version.load(Acquire) == self.version & !GATED;
+        if !is_open || !self.run.node().is_occupied_by(&self.run) {
+            return Err(message);
+        }
+        self.run.offer_quickly(message, terms)
+    }
 }
 
 /// The bit of a version that says that a gate stands before the name.
@@ -299,6 +319,24 @@ impl Slot {
     #[inline]
     fn is_gated(&self) -> bool {
         self.version.load(Acquire) & GATED != 0
+    }
+
+    /// Hands the message to the run that was found last, if nothing stands in its way, and returns what is asked of it;
+    /// see [`Held::deliver_quickly`].
+    #[inline]
+    pub(crate) fn deliver_quickly<M: Message, R>(
+        &self,
+        message: M,
+        terms: impl FnOnce() -> Terms,
+        meet: impl FnOnce(&Arc<Incarnation>) -> R,
+    ) -> Result<R, M> {
+        match &*self.seen.load() {
+            Some(held) => match held.deliver_quickly(self, message, terms) {
+                Ok(()) => Ok(meet(&held.run)),
+                Err(message) => Err(message),
+            },
+            None => Err(message),
+        }
     }
 
     /// Hands the message to the actor that lives here now, without asking the gate.

@@ -12,7 +12,7 @@ use crate::mailbox::Overflow;
 use crate::mailbox::intake::{Intake, NoEntry};
 use crate::mailbox::ledger::Ledger;
 use crate::mailbox::letterbox::Letterbox;
-use crate::{DeadReason, Incarnation, Mail, Moment, current};
+use crate::{DeadReason, Incarnation, Mail, Moment, current, span};
 
 /// A message that was not delivered.
 pub enum Undelivered<M> {
@@ -66,7 +66,7 @@ impl Incarnation {
     #[inline]
     #[must_use]
     pub fn takes<M: Message>(&self) -> bool {
-        let takes = self.message_type().id;
+        let takes = self.takes_id();
         takes == TypeId::of::<M>() || takes == TypeId::of::<Mail<M>>()
     }
 
@@ -74,7 +74,45 @@ impl Incarnation {
     #[inline]
     #[must_use]
     pub fn takes_mail<M: Message>(&self) -> bool {
-        self.message_type().id == TypeId::of::<Mail<M>>()
+        self.takes_id() == TypeId::of::<Mail<M>>()
+    }
+
+    /// Sends a message if nothing at all stands in its way: what nearly all messages find. Else it comes back, for
+    /// [`offer_on`](Self::offer_on) to say what does or to make room.
+    ///
+    /// Nothing of the host's runs meanwhile, so it may be called under a lock.
+    ///
+    /// # Errors
+    ///
+    /// The message.
+    #[inline(always)]
+    pub fn offer_quickly<M: Message>(
+        &self,
+        message: M,
+        terms: impl FnOnce() -> Terms,
+    ) -> Result<(), M> {
+        let before = match self.way::<M>() {
+            Way::Plain => {
+                let Ok(before) = self.intake().enter(self.mailbox().capacity()) else {
+                    return Err(message);
+                };
+                self.hand_over(message).map_err(Undelivered::into_inner)?;
+                before
+            }
+            // Where messages are traced, the host's subscriber would be asked for the sender's span.
+            Way::Mail(letterbox) if !span::is_on() => {
+                let Some(before) = letterbox.enter_quickly() else {
+                    return Err(message);
+                };
+                let letter = self.letter(message, terms());
+                let handed_over = letterbox.hand_over(self.cell(), letter);
+                handed_over.map_err(|(_, message)| message)?;
+                before
+            }
+            _ => return Err(message),
+        };
+        self.track(before);
+        Ok(())
     }
 
     /// Sends a message, where there is room or the settings of the mailbox make it; never waits.
@@ -150,7 +188,7 @@ impl Incarnation {
     ///
     /// The message comes back when the run has ended, or when it takes another type.
     pub fn post<M: Message>(&self, message: M) -> Result<(), M> {
-        if self.message_type().id != TypeId::of::<M>() || !self.intake().enter_anyhow() {
+        if self.takes_id() != TypeId::of::<M>() || !self.intake().enter_anyhow() {
             return Err(message);
         }
         self.hand_over(message).map_err(Undelivered::into_inner)
@@ -190,7 +228,7 @@ impl Incarnation {
     }
 
     fn way<M: Message>(&self) -> Way<'_, M> {
-        let takes = self.message_type().id;
+        let takes = self.takes_id();
         if takes == TypeId::of::<M>() {
             Way::Plain
         } else if takes == TypeId::of::<Mail<M>>() {
