@@ -1,5 +1,6 @@
 use std::any::TypeId;
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -9,10 +10,21 @@ use crate::{ActorPath, Node};
 /// The name of an actor within its tree: a kind and a service.
 ///
 /// The tree is the namespace, so two trees in one process never collide.
-#[derive(Clone, Eq, PartialOrd, Ord)]
-pub struct ActorName {
-    kind: Cow<'static, str>,
-    service: Cow<'static, str>,
+#[derive(Clone)]
+pub struct ActorName(Parts);
+
+#[derive(Clone)]
+enum Parts {
+    Constant {
+        kind: &'static str,
+        service: &'static str,
+    },
+    /// One text, so that whoever compares two names reaches into memory once for each.
+    Joined {
+        text: Arc<str>,
+        /// How long the kind is, with which it begins.
+        kind: usize,
+    },
 }
 
 impl ActorName {
@@ -21,48 +33,68 @@ impl ActorName {
 
     /// Names one of the host's own actors.
     pub fn host(service: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            kind: Cow::Borrowed(Self::HOST),
-            service: service.into(),
-        }
+        Self::new(Self::HOST, service)
     }
 
     /// Names an actor of any kind, from parts known at run time.
     pub fn new(kind: impl Into<Cow<'static, str>>, service: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            kind: kind.into(),
-            service: service.into(),
+        match (kind.into(), service.into()) {
+            (Cow::Borrowed(kind), Cow::Borrowed(service)) => Self::from_static(kind, service),
+            (kind, service) => Self(Parts::Joined {
+                text: format!("{kind}{service}").into(),
+                kind: kind.len(),
+            }),
         }
     }
 
     /// Names an actor in a constant.
     #[must_use]
     pub const fn from_static(kind: &'static str, service: &'static str) -> Self {
-        Self {
-            kind: Cow::Borrowed(kind),
-            service: Cow::Borrowed(service),
-        }
+        Self(Parts::Constant { kind, service })
     }
 
     /// Returns the kind.
     #[must_use]
     pub fn kind(&self) -> &str {
-        &self.kind
+        self.parts().0
     }
 
     /// Returns the service.
     #[must_use]
     pub fn service(&self) -> &str {
-        &self.service
+        self.parts().1
+    }
+
+    #[inline]
+    fn parts(&self) -> (&str, &str) {
+        match &self.0 {
+            Parts::Constant { kind, service } => (kind, service),
+            Parts::Joined { text, kind } => text.split_at(*kind),
+        }
     }
 }
 
 impl PartialEq for ActorName {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
-        is_same(&self.service, &other.service) && is_same(&self.kind, &other.kind)
+        match (&self.0, &other.0) {
+            (
+                Parts::Joined { text, kind },
+                Parts::Joined {
+                    text: other_text,
+                    kind: other_kind,
+                },
+            ) => kind == other_kind && is_same(text, other_text),
+            _ => {
+                let (kind, service) = self.parts();
+                let (other_kind, other_service) = other.parts();
+                is_same(service, other_service) && is_same(kind, other_kind)
+            }
+        }
     }
 }
+
+impl Eq for ActorName {}
 
 /// Compares where the texts lie first: a constant and what was started under it are nearly always the same one.
 #[inline]
@@ -74,17 +106,29 @@ impl Hash for ActorName {
     /// Of the kind only the length counts: few services have the same name.
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write(self.service.as_bytes());
-        state.write_usize(self.kind.len());
+        let (kind, service) = self.parts();
+        state.write(service.as_bytes());
+        state.write_usize(kind.len());
+    }
+}
+
+impl Ord for ActorName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.parts().cmp(&other.parts())
+    }
+}
+
+impl PartialOrd for ActorName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
 impl fmt::Display for ActorName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.kind == Self::HOST {
-            f.write_str(&self.service)
-        } else {
-            write!(f, "{}:{}", self.kind, self.service)
+        match self.parts() {
+            (Self::HOST, service) => f.write_str(service),
+            (kind, service) => write!(f, "{kind}:{service}"),
         }
     }
 }
@@ -165,4 +209,43 @@ pub struct NameTaken {
     pub name: ActorName,
     /// Who holds it.
     pub holder: ActorPath,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::BuildHasher as _;
+
+    use super::*;
+
+    #[test]
+    fn a_name_is_the_same_in_a_constant_and_put_together() {
+        const CONSTANT: ActorName = ActorName::from_static("pool", "database");
+        let made = ActorName::new("pool", String::from("database"));
+        let hasher = foldhash::fast::RandomState::default();
+
+        assert_eq!(CONSTANT, made);
+        assert_eq!(made, made.clone());
+        assert_eq!(CONSTANT.cmp(&made), Ordering::Equal);
+        assert_eq!(hasher.hash_one(&CONSTANT), hasher.hash_one(&made));
+        assert_eq!((made.kind(), made.service()), ("pool", "database"));
+        assert_eq!(made.to_string(), "pool:database");
+        assert_eq!(ActorName::host(String::from("a")).to_string(), "a");
+    }
+
+    #[test]
+    fn where_the_kind_ends_tells_names_apart() {
+        let names = [
+            ActorName::new(String::from("ab"), "c"),
+            ActorName::new(String::from("a"), "bc"),
+            ActorName::from_static("abc", ""),
+            ActorName::from_static("a", "bd"),
+        ];
+        for (index, name) in names.iter().enumerate() {
+            for other in &names[index + 1..] {
+                assert_ne!(name, other);
+                assert_ne!(name.cmp(other), Ordering::Equal);
+            }
+        }
+        assert!(names[1] < names[3] && names[3] < names[0]);
+    }
 }
