@@ -129,15 +129,20 @@ impl Drop for Life {
 
 impl Life {
     /// Turns the result of one of the actor's functions into what ractor must see.
+    #[inline]
     fn judge(
         &mut self,
         result: std::thread::Result<Result<(), ActorProcessingErr>>,
     ) -> Result<(), ActorProcessingErr> {
-        let reason = match result {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => ExitReason::from_processing_error(error),
-            Err(payload) => panic::reason(&*payload),
-        };
+        match result {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => self.end_with(ExitReason::from_processing_error(error)),
+            Err(payload) => self.end_with(panic::reason(&*payload)),
+        }
+    }
+
+    #[cold]
+    fn end_with(&mut self, reason: ExitReason) -> Result<(), ActorProcessingErr> {
         if reason.is_clean() {
             // An orderly end of its own accord: ractor stops it, and `post_stop` runs.
             self.outcome.get_or_insert_with(|| Box::new(reason));

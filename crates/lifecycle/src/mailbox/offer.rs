@@ -240,7 +240,7 @@ impl Incarnation {
     }
 
     /// Hands a message over that the intake has let in.
-    #[inline]
+    #[inline(always)]
     fn hand_over<M: Message>(&self, message: M) -> Result<(), Undelivered<M>> {
         self.cell().send_message(message).map_err(|error| {
             self.ledger().come_back(self.intake());
@@ -264,7 +264,7 @@ impl Incarnation {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn track(&self, before: u64) {
         if before > 0 {
             self.ledger().tracked.sent(before, self.traffic().clock());
