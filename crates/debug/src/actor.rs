@@ -1,7 +1,7 @@
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use perennial_breaker::BreakerState;
 use perennial_lifecycle::{Incarnation, Node, Trace, Undelivered};
 use perennial_supervisor::Supervisor;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -9,9 +9,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::handle::Shared;
+use crate::services::{self, BreakerOrder, PoolOrder};
 use crate::{CommandError, SupervisorError, event, nearest};
 
-/// What an operator can have done to an actor.
+/// What an operator can have done.
 #[derive(Clone, Debug)]
 pub(crate) enum Command {
     Kill,
@@ -28,6 +29,8 @@ pub(crate) enum Command {
         messages: u32,
         within: Duration,
     },
+    Breaker(BreakerOrder),
+    Pool(PoolOrder),
 }
 
 impl Command {
@@ -42,20 +45,24 @@ impl Command {
             Self::Send(_) => "send",
             Self::Replay(_) => "replay",
             Self::Trace { .. } => "trace",
+            Self::Breaker(order) => order.name(),
+            Self::Pool(order) => order.name(),
         }
     }
-}
 
-impl fmt::Display for Command {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())?;
+    /// Says it in full, with whom it is for.
+    pub(crate) fn describe(&self, path: &str) -> String {
+        let name = self.name();
         match self {
-            Self::Send(label) => write!(f, " {label} to"),
-            Self::Replay(id) => write!(f, " {id} to"),
+            Self::Send(label) => format!("{name} {label} to {path}"),
+            Self::Replay(id) => format!("{name} {id} to {path}"),
             Self::Trace { messages, within } => {
-                write!(f, " {messages} within {within:?} of")
+                format!("{name} {messages} within {within:?} of {path}")
             }
-            _ => Ok(()),
+            Self::Pool(PoolOrder::Resize { size, max_overflow }) => {
+                format!("{name} {path} to {size} + {max_overflow}")
+            }
+            _ => format!("{name} {path}"),
         }
     }
 }
@@ -68,6 +75,8 @@ pub(crate) enum Done {
     /// It began the run of this number, if the start function started any.
     Started(Option<u64>),
     Traces(Trace),
+    /// The breaker is in this state then.
+    Breaker(BreakerState),
 }
 
 pub(crate) type Outcome = Result<Done, CommandError>;
@@ -129,13 +138,18 @@ async fn carry_out(shared: Arc<Shared>, command: Command, path: String) -> Outco
 }
 
 async fn perform(shared: &Shared, command: &Command, path: &str) -> Outcome {
-    if let Command::Replay(id) = command {
-        // Its place may be gone; the dead letter itself says so best.
-        let replayed = shared.scope.traffic().dead_letters().replay(*id);
-        return match replayed {
-            Ok(()) => Ok(Done::AsTold),
-            Err(source) => Err(CommandError::Replay { id: *id, source }),
-        };
+    match command {
+        Command::Replay(id) => {
+            // Its place may be gone; the dead letter itself says so best.
+            let replayed = shared.scope.traffic().dead_letters().replay(*id);
+            return match replayed {
+                Ok(()) => Ok(Done::AsTold),
+                Err(source) => Err(CommandError::Replay { id: *id, source }),
+            };
+        }
+        Command::Breaker(order) => return services::command_breaker(shared, *order, path),
+        Command::Pool(order) => return services::command_pool(shared, *order, path).await,
+        _ => {}
     }
     let root = shared.scope.root();
     let node = root.find(path).ok_or_else(|| CommandError::NotFound {
@@ -186,7 +200,9 @@ async fn perform(shared: &Shared, command: &Command, path: &str) -> Outcome {
             Ok(Done::AsTold)
         }
         Command::Trace { messages, within } => Ok(Done::Traces(node.trace(*messages, *within))),
-        Command::Replay(_) => unreachable!("done above, since it needs no place"),
+        Command::Replay(_) | Command::Breaker(_) | Command::Pool(_) => {
+            unreachable!("done above, since it needs no place")
+        }
     }
 }
 

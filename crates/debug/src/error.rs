@@ -1,6 +1,8 @@
 use std::time::Duration;
 
+use perennial_breaker::BreakerState;
 use perennial_lifecycle::{ActorPath, ChildState, ReplayError};
+use perennial_pool::PoolConfigError;
 use perennial_supervisor::{RestartChildError, ResumeChildError, TerminateChildError};
 
 /// A snapshot that cannot be taken.
@@ -95,6 +97,37 @@ pub enum CommandError {
         /// Why.
         source: ReplayError,
     },
+    /// What lives at this path is not what the command is for.
+    #[error("cannot {command} `{path}`: it is no {kind}{}", did_you_mean(nearest.as_ref().map(ActorPath::as_str)))]
+    NotOne {
+        /// The path.
+        path: ActorPath,
+        /// The command.
+        command: &'static str,
+        /// What it is for: `breaker` or `pool`.
+        kind: &'static str,
+        /// The path that was probably meant.
+        nearest: Option<ActorPath>,
+    },
+    /// An operator has ordered the breaker to admit all calls.
+    #[error("cannot trip `{path}`: it is {state} until it is reset")]
+    NotTripped {
+        /// The path.
+        path: ActorPath,
+        /// The state that it is in.
+        state: BreakerState,
+    },
+    /// The pool lends nothing as it is: it was closed, or is not running.
+    #[error("cannot {command} `{path}`: the pool is closed")]
+    PoolClosed {
+        /// The path.
+        path: ActorPath,
+        /// The command.
+        command: &'static str,
+    },
+    /// The pool cannot be given these settings.
+    #[error(transparent)]
+    PoolConfig(#[from] PoolConfigError),
     /// The supervisor of the actor refused.
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),
@@ -131,6 +164,10 @@ impl CommandError {
             | Self::CannotPause { .. }
             | Self::NotDeclared { .. }
             | Self::ShuttingDown { .. }
+            | Self::NotOne { .. }
+            | Self::NotTripped { .. }
+            | Self::PoolClosed { .. }
+            | Self::PoolConfig(_)
             | Self::OtherType { .. } => false,
             Self::Replay { source, .. } => {
                 matches!(source, ReplayError::NotRunning | ReplayError::Full)

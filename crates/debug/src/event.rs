@@ -10,14 +10,15 @@ const OPERATOR: &str = "operator";
 
 /// Logs a command that was taken, before it is carried out.
 pub(crate) fn taken(scope: &Scope, command: &Command, path: &str) {
-    tracing::info!(actor.name = %path, command = %command, "operator command");
-    note(scope, path, format!("{command} {path}"));
+    let text = command.describe(path);
+    tracing::info!(actor.name = %path, command = command.name(), "operator command: {text}");
+    note(scope, path, text);
 }
 
 /// Logs the command's failure.
 pub(crate) fn failed(scope: &Scope, command: &Command, path: &str, error: &CommandError) {
-    tracing::warn!(actor.name = %path, command = %command, error = %error, "operator command failed");
-    let mut text = format!("{command} {path} failed: {error}");
+    let mut text = format!("{} failed: {error}", command.describe(path));
+    tracing::warn!(actor.name = %path, command = command.name(), error = %error, "operator command failed");
     if let CommandError::Replay { source, .. } = error {
         // Other errors say it all by themselves.
         text.push_str(&format!(": {source}"));

@@ -2,10 +2,12 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use perennial_breaker::Breakers;
 use perennial_lifecycle::{
     ActorPath, ChildKind, ChildSpec, DeadLetter, DeadLetterStream, Events, Incarnation, Node,
     Scope, StartContext, Started,
 };
+use perennial_pool::Pools;
 use perennial_registry::{Name, Registry};
 use ractor::Message;
 use tokio::sync::{oneshot, watch};
@@ -14,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::actor::{Command, DebugActor, DebugMsg, Done, Outcome};
 use crate::declared::{Declaration, Declarations};
+use crate::services::Below;
 use crate::traffic::Around;
 use crate::{CommandError, MessageTrace, Snapshot, SnapshotError, TimelineEntry};
 
@@ -48,13 +51,15 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// ```
 #[derive(Clone)]
 pub struct Debugger {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     deadline: Duration,
 }
 
 pub(crate) struct Shared {
     pub(crate) scope: Scope,
     pub(crate) names: OnceLock<Registry>,
+    pub(crate) breakers: OnceLock<Below<Breakers>>,
+    pub(crate) pools: OnceLock<Below<Pools>>,
     pub(crate) declared: Declarations,
     /// Where the debug actor lives, once it was started.
     home: watch::Sender<Option<Arc<Node>>>,
@@ -76,6 +81,8 @@ impl Debugger {
             shared: Arc::new(Shared {
                 scope: scope.clone(),
                 names: OnceLock::new(),
+                breakers: OnceLock::new(),
+                pools: OnceLock::new(),
                 declared: Declarations::default(),
                 home: watch::Sender::new(None),
             }),
@@ -411,7 +418,7 @@ impl Debugger {
         self.command(command, target.as_str()).await.map(drop)
     }
 
-    async fn command(&self, command: Command, path: &str) -> Outcome {
+    pub(crate) async fn command(&self, command: Command, path: &str) -> Outcome {
         let name = command.name();
         let outcome = async {
             loop {

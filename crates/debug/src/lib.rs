@@ -13,6 +13,8 @@
 //! | what an actor does with its next messages | [`Debugger::trace`] |
 //! | that an actor takes no message for a while | [`Debugger::pause`], [`Debugger::resume_messages`] |
 //! | that an actor does something the host has foreseen | [`Debugger::send_declared`] |
+//! | that calls to a service are refused, or no longer | [`Debugger::trip`], [`Debugger::isolate`], [`Debugger::reset`] |
+//! | that a pool has more workers or fewer, or lends none | [`Debugger::resize`], [`Debugger::drain`], [`Debugger::resume_lending`] |
 //!
 //! ```
 //! # use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -66,6 +68,7 @@ mod event;
 mod handle;
 mod nearest;
 mod render;
+mod services;
 mod snapshot;
 mod ties;
 mod timeline;

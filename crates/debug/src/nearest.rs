@@ -1,33 +1,41 @@
 use std::sync::Arc;
 
-use perennial_lifecycle::Node;
+use perennial_lifecycle::{ActorPath, Node};
 
 /// Finds the path that was probably meant by one that leads nowhere.
 ///
 /// The end of a path without its beginning is taken for what it is; otherwise the path with the fewest
 /// letters to change wins, the first in start order, if at most a third of the letters differ.
 pub(crate) fn nearest(root: &Arc<Node>, asked: &str) -> Option<String> {
+    let mut open = vec![Arc::clone(root)];
+    let places = std::iter::from_fn(|| {
+        let node = open.pop()?;
+        open.extend(node.children().into_iter().rev());
+        Some(node.path().clone())
+    });
+    nearest_of(asked, places).map(|it| it.to_string())
+}
+
+/// As [`nearest`], among these paths.
+pub(crate) fn nearest_of(asked: &str, paths: impl Iterator<Item = ActorPath>) -> Option<ActorPath> {
     let tail = format!("/{}", asked.trim_matches('/'));
     let letters: Vec<char> = asked.chars().collect();
-    let mut best: Option<Arc<Node>> = None;
+    let mut best = None;
     let mut bound = (letters.len() / 3).max(2) + 1;
-    let mut open = vec![Arc::clone(root)];
-    while let Some(node) = open.pop() {
-        let path = node.path().as_str();
-        if tail.len() > 1 && path.ends_with(&tail) {
-            return Some(path.to_owned());
+    for path in paths {
+        if tail.len() > 1 && path.as_str().ends_with(&tail) {
+            return Some(path);
         }
-        let candidate: Vec<char> = path.chars().collect();
+        let candidate: Vec<char> = path.as_str().chars().collect();
         if candidate.len().abs_diff(letters.len()) < bound {
             let distance = edit_distance(&letters, &candidate);
             if distance < bound {
                 bound = distance;
-                best = Some(Arc::clone(&node));
+                best = Some(path);
             }
         }
-        open.extend(node.children().into_iter().rev());
     }
-    best.map(|node| node.path().to_string())
+    best
 }
 
 /// Counts the letters to insert, remove or replace (Levenshtein).

@@ -214,7 +214,11 @@ impl TreeBuilder {
         }
         let performance = PerformanceMonitor::new(settings.performance.clone());
         let health = HealthAggregator::new(settings.health.clone());
-        let debug = Debugger::new(&scope).with_names(&registry);
+        let place = |id| scope.root().path().child(id);
+        let debug = Debugger::new(&scope)
+            .with_names(&registry)
+            .with_breakers(place("breakers"), &breakers)
+            .with_pools(place("pools"), &pools);
         let database = pools.get(DATABASE).ok_or(StartTreeError::DatabasePool)?;
         let environment = Environment::builder()
             .gate(gate.clone())

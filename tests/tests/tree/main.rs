@@ -6,6 +6,7 @@ mod health;
 mod isolation;
 mod kills;
 mod memory;
+mod operators;
 mod public_types;
 mod settings;
 mod shutdown;
