@@ -95,6 +95,8 @@ pub struct Node {
     awaited: AtomicBool,
     /// Nobody will be started here any more, as far as is known.
     retired: AtomicBool,
+    /// Its supervisor starts it only when it is told to.
+    off_duty: AtomicBool,
     /// Made by the first message.
     post: OnceBox<Post>,
     detail: Mutex<Detail>,
@@ -162,6 +164,7 @@ impl Node {
             changed: Bell::new(),
             awaited: AtomicBool::new(false),
             retired: AtomicBool::new(false),
+            off_duty: AtomicBool::new(false),
             post: OnceBox::new(),
             detail: Mutex::default(),
         })
@@ -365,7 +368,7 @@ impl Node {
     }
 
     pub(crate) fn next_incarnation(&self) -> u64 {
-        if self.is_retired() {
+        if self.is_retired() || self.is_off_duty() {
             self.revive();
         }
         self.started.fetch_add(1, AcqRel) + 1

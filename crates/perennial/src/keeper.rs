@@ -134,8 +134,12 @@ impl Keeper {
         let mut all = CutOffs::default();
         // What waits at a supervisor, as of a pool, is the framework's own.
         let mut supervisors = BTreeSet::new();
+        // Some were long ago, and end with the process at the latest.
+        let mut left_behind = Vec::new();
         let mut open = vec![Arc::clone(self.scope.root())];
         while let Some(node) = open.pop() {
+            let still_at_work = node.left_behind().into_iter();
+            left_behind.extend(still_at_work.map(|run| (Arc::clone(&node), run)));
             match node.spec() {
                 Some((ChildKind::Supervisor, ..)) => drop(supervisors.insert(node.path().clone())),
                 _ => waiting.push((node.path().clone(), node.standing().waiting)),
@@ -150,12 +154,12 @@ impl Keeper {
         for (path, waiting) in waiting {
             all.note_waiting(&path, waiting);
         }
-        for (node, run) in runs {
-            if run.is_detached() || !run.has_ended() {
-                let at = all.at(node.path());
-                at.left_behind = true;
-                at.in_hand = run.in_hand().map(|_| run.message_type().name);
-            }
+        let in_vain = |it: &&(Arc<Node>, Arc<Incarnation>)| it.1.is_detached() || !it.1.has_ended();
+        left_behind.extend(runs.iter().filter(in_vain).cloned());
+        for (node, run) in left_behind {
+            let at = all.at(node.path());
+            at.left_behind = true;
+            at.in_hand = run.in_hand().map(|_| run.message_type().name);
         }
         for path in killed {
             all.at(path).killed = true;

@@ -1,9 +1,11 @@
 //! What a tree does before it stops.
 
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use perennial::{
-    Backoff, CallError, ChildSpec, EventKind, Mail, Name, Refusal, Shutdown, Tree, TreeBuilder,
+    Backoff, CallError, ChildKind, ChildSpec, ChildState, EventKind, Events, Mail, Name, Refusal,
+    Route, Shutdown, Started, Supervisor, Tree, TreeBuilder, Watchdog,
 };
 use perennial_testkit::{Journal, assert_books_balance};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -21,13 +23,21 @@ enum Job {
     /// Wait for the gate, then have the other actor answer, and note the answer.
     Ask(Tree),
     Answer(RpcReplyPort<u32>),
+    /// Wait for the gate, then send to each member of the group in each way, and note the answers.
+    Spread(Tree),
     /// Never end.
     Hang,
+    /// Say that it has begun, and do not yield until somebody says so.
+    Block(Mutex<mpsc::Receiver<()>>),
     Fail,
 }
 
 const ONE: Name<Job> = Name::new("one");
 const TWO: Name<Job> = Name::new("two");
+const CLERKS: Name<Job> = Name::new("clerks");
+const EMPTY: Name<Job> = Name::new("empty");
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// What the actors and the test share.
 #[derive(Clone)]
@@ -78,7 +88,20 @@ impl Desk {
                 let answer = tree.call(TWO, Job::Answer, second).await;
                 self.done.push(answer.map_err(|error| error.to_string())?);
             }
+            Job::Spread(tree) => {
+                self.wait().await;
+                let clerks = tree.group(&CLERKS)?;
+                clerks.cast(Route::RoundRobin, Job::Note(1))?;
+                clerks.send(Route::RoundRobin, Job::Note(2), SECOND).await?;
+                let answer = clerks.call(Route::LeastQueued, Job::Answer, SECOND).await;
+                self.done.push(answer?);
+                clerks.broadcast_with(|_| Job::Note(3))?;
+            }
             Job::Answer(reply) => reply.send(42)?,
+            Job::Block(release) => {
+                self.begun.push(0);
+                release.into_inner().unwrap().recv()?;
+            }
             Job::Fail => return Err("as told".into()),
             Job::Hang => {
                 self.begun.push(0);
@@ -363,4 +386,228 @@ async fn tree_6_an_idle_tree_does_not_wait_for_its_deadline() {
         .unwrap();
     let report = shut_down(&tree).await;
     assert!(report.is_clean() && !report.ran_out_of_time, "{report}");
+}
+
+/// Waits for an event of this kind.
+async fn hear(events: &mut Events, wanted: fn(&EventKind) -> bool) {
+    let heard = async { while !wanted(&events.next().await.unwrap().unwrap().kind) {} };
+    within("the event", heard).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn tree_6_a_group_is_refused_to_outsiders_and_reached_by_handlers() {
+    for door in [Desk::plain, Desk::mail] {
+        let desk = Desk::new();
+        let clerk = |id| door(&desk, id).group(CLERKS.to_actor_name());
+        let tree = builder()
+            .child(desk.plain("one"))
+            .child(clerk("left"))
+            .child(clerk("right"))
+            .start()
+            .await
+            .unwrap();
+        let clerks = tree.group(&CLERKS).unwrap();
+        tree.cast(ONE, Job::Spread(tree.clone())).unwrap();
+        desk.begun.wait_for(1).await;
+        let stopping = begin(&tree).await;
+
+        let is_final = |it: &Refusal| matches!(it, Refusal::ShuttingDown { .. });
+        let back = clerks.cast(Route::RoundRobin, Job::Note(9)).unwrap_err();
+        assert!(is_final(&back.refusal) && matches!(back.message, Job::Note(9)));
+        let sent = clerks.send(Route::LeastQueued, Job::Note(9), HOUR).await;
+        let back = sent.unwrap_err();
+        assert!(is_final(&back.refusal) && matches!(back.message, Job::Note(9)));
+        let called = clerks.call(Route::key(&1), Job::Answer, HOUR).await;
+        assert!(matches!(called, Err(CallError::Refused(back)) if is_final(&back.refusal)));
+        let refusal = clerks.broadcast_with(|_| Job::Note(9)).unwrap_err();
+        assert!(is_final(&refusal), "{refusal}");
+
+        desk.open();
+        let report = within("the end", stopping).await.unwrap();
+        assert!(report.is_clean() && !report.ran_out_of_time, "{report}");
+        let mut done = desk.done.entries();
+        done.sort_unstable();
+        assert_eq!(done, [1, 2, 3, 3, 42]);
+        assert_books_balance!(tree.scope());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tree_6_who_waits_for_a_member_is_refused_when_the_shutdown_begins() {
+    let tree = builder().start().await.unwrap();
+    let empty = tree.group(&EMPTY).unwrap();
+    let waiting = tokio::spawn({
+        let empty = empty.clone();
+        async move {
+            empty
+                .send(Route::RoundRobin, Job::Note(3), Duration::MAX)
+                .await
+        }
+    });
+    // It waits: nothing else can go on.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let report = shut_down(&tree).await;
+    assert!(report.is_clean() && !report.ran_out_of_time, "{report}");
+    let back = within("the refusal", waiting).await.unwrap().unwrap_err();
+    assert!(matches!(back.refusal, Refusal::ShuttingDown { .. }));
+    assert!(matches!(back.message, Job::Note(3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn tree_6_what_waits_for_a_child_that_was_terminated_is_reported_and_not_waited_for() {
+    let desk = Desk::new();
+    let sub = Supervisor::builder().child(desk.mail("two")).build();
+    let spec = sub.unwrap().into_child("sub");
+    for (id, spec) in [("two", desk.mail("two")), ("sub", spec)] {
+        for is_during_the_drain in [false, true] {
+            let desk = desk.clone();
+            desk.gate.send_replace(false);
+            let begun = desk.begun.entries().len();
+            let tree = builder().drain_deadline(HOUR).child(spec.clone());
+            let tree = tree.start().await.unwrap();
+            let place = match id {
+                "two" => "t/host/two",
+                _ => "t/host/sub/two",
+            };
+            let two = tree.scope().root().find(place).unwrap();
+            let run = two.current().unwrap();
+            assert!(run.offer(Job::Wait(1)).is_ok() && run.offer(Job::Note(2)).is_ok());
+            desk.begun.wait_for(begun + 1).await;
+            let terminate = || {
+                let host = tree.host().clone();
+                tokio::spawn(async move { host.terminate_child(id).await })
+            };
+            let (stopping, terminated) = if is_during_the_drain {
+                let stopping = begin(&tree).await;
+                (stopping, terminate())
+            } else {
+                let terminated = terminate();
+                // It is asked to stop: nothing else can go on.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                (begin(&tree).await, terminated)
+            };
+            let began = Instant::now();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            desk.open();
+            within("the termination", terminated)
+                .await
+                .unwrap()
+                .unwrap();
+            let report = stopping.await.unwrap();
+            assert!(began.elapsed() < SECOND, "{id}: {:?}", began.elapsed());
+            assert!(!report.ran_out_of_time, "{report}");
+            let [cut_off] = &report.cut_off[..] else {
+                panic!("{report}");
+            };
+            assert_eq!((cut_off.path.as_str(), cut_off.waiting), (place, 1));
+            assert!(!cut_off.killed && cut_off.in_hand.is_none(), "{report}");
+            assert_books_balance!(tree.scope());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tree_6_a_child_that_was_terminated_and_restarted_is_waited_for() {
+    let desk = Desk::new();
+    let tree = builder().drain_deadline(HOUR).child(desk.mail("two"));
+    let tree = tree.start().await.unwrap();
+    tree.host().terminate_child("two").await.unwrap();
+    tree.host().restart_child("two").await.unwrap();
+    // The supervisor is busy, and hears of no end.
+    let slow = desk.clone();
+    let slow = ChildSpec::from_fn("slow", ChildKind::Worker, move |_| {
+        let slow = slow.clone();
+        async move {
+            slow.wait().await;
+            Ok(Started::Ignored)
+        }
+    });
+    let host = tree.host().clone();
+    let starting = tokio::spawn(async move { host.start_child(slow).await });
+    desk.begun.wait_for(1).await;
+    let run = tree.resolve(&TWO).unwrap().incarnation().unwrap();
+    tree.cast(TWO, Job::Fail).unwrap();
+    tree.cast(TWO, Job::Note(1)).unwrap();
+    within("the crash", run.ended()).await;
+
+    let place = run.node();
+    assert_eq!(place.state(), ChildState::Stopped);
+    assert!(place.standing().is_busy);
+    desk.open();
+    within("the start", starting).await.unwrap().unwrap();
+    let report = shut_down(&tree).await;
+    assert!(report.is_clean() && !report.ran_out_of_time, "{report}");
+    assert_eq!(desk.done.entries(), [1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn tree_6_an_actor_that_was_left_behind_is_named_and_not_waited_for() {
+    for yields_before in [true, false] {
+        let desk = Desk::new();
+        let watchdog = Watchdog::replace(Duration::from_millis(50)).grace(Duration::from_millis(1));
+        let tree = builder()
+            .drain_deadline(HOUR)
+            .child(desk.plain("one").watchdog(watchdog))
+            .start()
+            .await
+            .unwrap();
+        let mut events = tree.scope().events().subscribe();
+        let (release, held) = mpsc::channel();
+        tree.cast(ONE, Job::Block(held.into())).unwrap();
+        hear(&mut events, |it| matches!(it, EventKind::Restarted { .. })).await;
+        assert_eq!(tree.scope().detached(), 1);
+        if yields_before {
+            release.send(()).unwrap();
+            hear(&mut events, |it| matches!(it, EventKind::Reclaimed { .. })).await;
+        }
+        tree.cast(ONE, Job::Note(1)).unwrap();
+        let report = shut_down(&tree).await;
+        assert!(!report.ran_out_of_time, "{report}");
+        assert_eq!(desk.done.entries(), [1]);
+        if yields_before {
+            assert!(report.is_clean(), "{report}");
+            continue;
+        }
+        let [cut_off] = &report.cut_off[..] else {
+            panic!("{report}");
+        };
+        assert!(cut_off.left_behind && !cut_off.killed, "{report}");
+        assert!(cut_off.in_hand.unwrap().ends_with("Job"), "{report}");
+        release.send(()).unwrap();
+        hear(&mut events, |it| matches!(it, EventKind::Reclaimed { .. })).await;
+        assert_books_balance!(tree.scope());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn tree_6_an_actor_that_does_not_yield_to_the_shutdown_is_left_behind_and_named() {
+    let desk = Desk::new();
+    let mut settings = patient();
+    settings.supervision.shutdown_deadline = Duration::from_millis(10);
+    let tree = Tree::builder("t")
+        .settings(settings)
+        .drain_deadline(Duration::from_millis(10))
+        .child(desk.plain("one"))
+        .start()
+        .await
+        .unwrap();
+    let run = tree.resolve(&ONE).unwrap().incarnation().unwrap();
+    let (release, held) = mpsc::channel();
+    tree.cast(ONE, Job::Block(held.into())).unwrap();
+    desk.begun.wait_for(1).await;
+    tree.cast(ONE, Job::Note(1)).unwrap();
+    let report = within("the end", tree.shutdown()).await;
+    assert!(report.ran_out_of_time && !report.is_clean(), "{report}");
+    let one = report.cut_off.iter().find(|it| it.path.id() == "one");
+    let one = one.unwrap();
+    assert!(one.left_behind && one.killed, "{report}");
+    assert_eq!(one.waiting, 1, "{report}");
+    assert!(one.in_hand.unwrap().ends_with("Job"), "{report}");
+    let text = report.to_string();
+    assert!(
+        text.contains("left behind, since it does not yield"),
+        "{text}"
+    );
+    release.send(()).unwrap();
+    within("its end", run.ended()).await;
 }

@@ -76,6 +76,24 @@ impl Node {
         }
     }
 
+    /// Says that its supervisor has stopped it, or failed to start it, because it was told to, and starts it only when it
+    /// is told to: what waits here and below is kept, and no shutdown waits for it.
+    ///
+    /// A start takes it back, for this place and all below.
+    pub fn take_off_duty(&self) {
+        // Whoever drains the tree waits for the supervisor's order to be carried out, and looks again then.
+        self.off_duty.store(true, SeqCst);
+        let mut open = self.children_in_any_order();
+        while let Some(node) = open.pop() {
+            node.off_duty.store(true, SeqCst);
+            open.append(&mut node.children_in_any_order());
+        }
+    }
+
+    pub(super) fn is_off_duty(&self) -> bool {
+        self.off_duty.load(Acquire)
+    }
+
     /// Says whether the place was [retired](Self::retire), and nobody has been started here since.
     #[must_use]
     pub fn is_retired(&self) -> bool {
@@ -109,10 +127,14 @@ impl Node {
 
     #[cold]
     pub(super) fn revive(&self) {
-        self.retired.store(false, SeqCst);
+        let revive = |node: &Self| {
+            node.retired.store(false, SeqCst);
+            node.off_duty.store(false, SeqCst);
+        };
+        revive(self);
         let mut open = self.children_in_any_order();
         while let Some(node) = open.pop() {
-            node.retired.store(false, SeqCst);
+            revive(&node);
             open.append(&mut node.children_in_any_order());
         }
     }
@@ -137,6 +159,20 @@ impl Node {
             shelf.left_behind.push(Arc::downgrade(run));
         }
         run.part();
+    }
+
+    /// Returns the runs that were left behind here and still have a message in hand.
+    #[must_use]
+    pub fn left_behind(&self) -> Vec<Arc<Incarnation>> {
+        let Some(post) = self.post.get() else {
+            return Vec::new();
+        };
+        let mut runs: Vec<_> = {
+            let shelf = post.shelf();
+            shelf.left_behind.iter().filter_map(Weak::upgrade).collect()
+        };
+        runs.retain(|it| it.in_hand_since().is_some());
+        runs
     }
 
     /// Returns how many letters wait here, for whichever run.

@@ -48,6 +48,9 @@ impl Node {
         if self.state() != ChildState::Stopped {
             return true;
         }
+        if self.is_off_duty() {
+            return false;
+        }
         // Its end may not have come to its supervisor yet.
         let Some((_, restart, _)) = self.spec() else {
             return false;

@@ -63,10 +63,13 @@ impl State {
                 })
             }
             Start::Ignored => Ok(StartedChild::ignored()),
-            Start::Failed(reason) => Err(FailedToStartChild {
-                id: child.spec.id().to_string(),
-                reason,
-            }),
+            Start::Failed(reason) => {
+                child.node.take_off_duty();
+                Err(FailedToStartChild {
+                    id: child.spec.id().to_string(),
+                    reason,
+                })
+            }
         }
     }
 
@@ -75,12 +78,10 @@ impl State {
             return Err(TerminateChildError::NotFound { id: id.to_owned() });
         };
         self.stop(key).await;
-        let temporary = self
-            .children
-            .get(key)
-            .is_some_and(|child| child.spec.restart_type() == Restart::Temporary);
-        if temporary {
-            self.forget(key);
+        match self.children.get(key) {
+            Some(child) if child.spec.restart_type() == Restart::Temporary => self.forget(key),
+            Some(child) => child.node.take_off_duty(),
+            None => {}
         }
         Ok(())
     }
