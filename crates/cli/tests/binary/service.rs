@@ -1,8 +1,13 @@
 //! `perennial run`.
 
+use std::fs::File;
+
 use rustix::process::Signal;
+use tokio::process::Command;
+use tokio::time::timeout;
 
 use crate::place::Place;
+use crate::run::PATIENCE;
 use crate::signals::Running;
 
 #[tokio::test]
@@ -66,4 +71,38 @@ async fn a_file_with_errors_is_not_run() {
             .contains("p.toml:2:8: host.actors.reporter.kind: "),
         "{run:?}"
     );
+}
+
+/// A signal that comes while an actor is at something that takes for ever.
+#[tokio::test]
+async fn the_exit_code_says_whether_a_shutdown_cut_something_off() {
+    let place = Place::empty();
+    place.write(
+        "p.toml",
+        "[supervision]\nshutdown_deadline = \"100ms\"\n\n\
+         [host.actors.sources]\nkind = \"analyze\"\npaths = [\"src\"]\nevery = \"1h\"\n",
+    );
+    // The walk reads it, for as long as somebody may write to it.
+    let pipe = place.path("src/.gitignore");
+    let made = Command::new("mkfifo").arg(&pipe).status().await.unwrap();
+    assert!(made.success());
+    let mut running = Running::start(&mut place.perennial("run --config p.toml"));
+    running.wait_for("running").await;
+    // Opens once the walk has.
+    let writer = tokio::task::spawn_blocking({
+        let pipe = pipe.clone();
+        move || File::options().write(true).open(pipe).unwrap()
+    });
+    let Ok(writer) = timeout(PATIENCE, writer).await else {
+        // Whoever opens it for both lets go who waits.
+        drop(File::options().read(true).write(true).open(&pipe));
+        panic!("the walk never begins");
+    };
+    running.signal(Signal::TERM);
+    running.wait_for("perennial: cut off by the shutdown").await;
+    running
+        .wait_for("perennial/host/sources: did not stop in time and was killed")
+        .await;
+    running.end().await.expect(3);
+    drop(writer);
 }
