@@ -1,11 +1,12 @@
 //! The actors: one of each kind, which do what their messages say.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use perennial::{CallError, Mail, Name, Registry};
+use perennial::lifecycle::Incarnation;
+use perennial::{CallError, Mail, Name, Node, Registry};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -26,6 +27,8 @@ pub(crate) struct World {
     pub(crate) registry: Registry,
     pub(crate) log: Arc<Log>,
     pub(crate) actors: usize,
+    /// Where actors have lived: some places leave the tree, and others come at the same paths.
+    pub(crate) places: Mutex<Vec<Arc<Node>>>,
 }
 
 pub(crate) struct Plain(pub(crate) Arc<World>);
@@ -104,6 +107,15 @@ impl World {
         self.log.sent(id, is_delivered);
     }
 
+    /// Notes where the actor lives that is starting.
+    fn note_place(&self) {
+        let run = Incarnation::current().expect("in a function of an actor");
+        let mut places = self.places.lock().unwrap();
+        if !places.iter().any(|it| Arc::ptr_eq(it, run.node())) {
+            places.push(Arc::clone(run.node()));
+        }
+    }
+
     /// Does what a message says; whether it is to be sent to its actor once more.
     async fn act(
         self: &Arc<Self>,
@@ -144,6 +156,7 @@ impl Actor for Plain {
     type Arguments = ();
 
     async fn pre_start(&self, _: ActorRef<Job>, (): ()) -> Result<(), ActorProcessingErr> {
+        self.0.note_place();
         Ok(())
     }
 
@@ -185,6 +198,7 @@ impl Actor for Mailed {
     type Arguments = ();
 
     async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
+        self.0.note_place();
         Ok(())
     }
 

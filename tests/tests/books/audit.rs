@@ -22,9 +22,8 @@ fn nodes(scope: &Scope) -> Vec<Arc<Node>> {
 }
 
 /// Returns the nodes of the actors of the plan; supervisors get messages as well.
-fn places(scope: &Scope) -> impl Iterator<Item = Arc<Node>> {
-    let nodes = nodes(scope).into_iter();
-    nodes.filter(|it| is_ours(it.path().as_str()))
+fn places(world: &World) -> Vec<Arc<Node>> {
+    world.places.lock().unwrap().clone()
 }
 
 fn is_ours(path: &str) -> bool {
@@ -34,7 +33,7 @@ fn is_ours(path: &str) -> bool {
 /// Nobody does anything, and nothing waits where somebody runs.
 pub(crate) fn at_rest(scope: &Scope, world: &World) {
     assert_books_balance!(scope);
-    for node in nodes(scope) {
+    for node in nodes(scope).into_iter().chain(places(world)) {
         let Some(figures) = node.figures() else {
             continue;
         };
@@ -42,7 +41,8 @@ pub(crate) fn at_rest(scope: &Scope, world: &World) {
         let waits = figures.depth > 0 && node.current().is_some();
         assert!(!waits, "{}: {figures:?}", node.path());
     }
-    let figures: Vec<_> = places(scope).filter_map(|it| it.figures()).collect();
+    let places = places(world);
+    let figures: Vec<_> = places.iter().filter_map(|it| it.figures()).collect();
     let all = |count: fn(&Figures) -> u64| figures.iter().map(count).sum::<u64>();
     let entries = world.log.entries();
     let sum = |count: fn(&Fate) -> u64| entries.fates.values().map(count).sum::<u64>();
@@ -65,7 +65,8 @@ pub(crate) fn at_end(scope: &Scope, world: &World, roles: &[Role]) {
         node.retire();
     }
     assert_books_balance!(scope);
-    let figures: Vec<_> = places(scope).filter_map(|it| it.figures()).collect();
+    let places = places(world);
+    let figures: Vec<_> = places.iter().filter_map(|it| it.figures()).collect();
     for it in &figures {
         assert_eq!((it.depth, it.in_hand), (0, 0), "{it:?}");
     }

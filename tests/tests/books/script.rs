@@ -1,6 +1,6 @@
 //! What is played: actors, what messages have them do, and what is done to them.
 
-use perennial::{AtRestart, Mailbox};
+use perennial::{AtRestart, Mailbox, Restart};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -24,7 +24,7 @@ pub(crate) struct Role {
     pub(crate) poison_after: u32,
     /// Lives below a supervisor of its own.
     pub(crate) is_below: bool,
-    pub(crate) is_transient: bool,
+    pub(crate) restart: Restart,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +78,10 @@ pub(crate) enum Step {
     Terminate(usize),
     Restart(usize),
     Bounce(usize),
+    /// Deletes a child that is stopped.
+    Delete(usize),
+    /// Starts a child that is not there: it was deleted, or was temporary and has ended.
+    Start(usize),
     TerminateBelow,
     RestartBelow,
     /// Replays one of the dead letters.
@@ -118,9 +122,13 @@ fn role() -> impl Strategy<Value = Role> {
     ];
     let capacity = prop_oneof![1..4_u32, Just(1_000)];
     let flags = (any::<bool>(), any::<bool>(), any::<bool>());
-    let transient = prop::bool::weighted(0.2);
-    (flags, policy, capacity, 1..4_u32, transient).prop_map(
-        |((is_mail, returns, is_below), policy, capacity, poison_after, is_transient)| {
+    let restart = prop_oneof![
+        3 => Just(Restart::Permanent),
+        1 => Just(Restart::Transient),
+        1 => Just(Restart::Temporary),
+    ];
+    (flags, policy, capacity, 1..4_u32, restart).prop_map(
+        |((is_mail, returns, is_below), policy, capacity, poison_after, restart)| {
             // These need an envelope.
             let is_mail = is_mail || matches!(policy, Policy::DropOldest | Policy::Coalesce);
             Role {
@@ -130,7 +138,7 @@ fn role() -> impl Strategy<Value = Role> {
                 returns,
                 poison_after,
                 is_below,
-                is_transient,
+                restart,
             }
         },
     )
@@ -173,9 +181,11 @@ fn step() -> impl Strategy<Value = Step> {
         24 => sending(vec(act(), 0..3)).prop_map(Step::Message),
         2 => whom().prop_map(Step::Kill),
         2 => whom().prop_map(Step::Stop),
-        1 => whom().prop_map(Step::Terminate),
+        2 => whom().prop_map(Step::Terminate),
         2 => whom().prop_map(Step::Restart),
         1 => whom().prop_map(Step::Bounce),
+        2 => whom().prop_map(Step::Delete),
+        3 => whom().prop_map(Step::Start),
         1 => Just(Step::TerminateBelow),
         1 => Just(Step::RestartBelow),
         3 => (0..8_usize).prop_map(Step::Replay),

@@ -1,6 +1,6 @@
 //! Plays a plan.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -23,6 +23,7 @@ pub(crate) async fn play(plan: Plan) {
         registry: Registry::new(&scope),
         log: Arc::new(Log::default()),
         actors: plan.actors.len(),
+        places: Mutex::default(),
     });
     scope.traffic().dead_letters().set_capacity(1_000_000);
     let supervisor = Supervisor::builder()
@@ -83,6 +84,20 @@ pub(crate) async fn play(plan: Plan) {
                 }
                 None => continue,
             },
+            Step::Delete(at) => match keeper(at) {
+                Some(it) => {
+                    let id = id(at);
+                    async move { drop(it.delete_child(&id).await) }.boxed()
+                }
+                None => continue,
+            },
+            Step::Start(at) => match keeper(at) {
+                Some(it) => {
+                    let spec = spec(&world, whom(at), role(at));
+                    async move { drop(it.start_child(spec).await) }.boxed()
+                }
+                None => continue,
+            },
             Step::TerminateBelow => {
                 let supervisor = supervisor.clone();
                 async move { drop(supervisor.terminate_child(BELOW).await) }.boxed()
@@ -135,20 +150,18 @@ fn below(world: &Arc<World>, actors: &[Role]) -> perennial::SupervisorSpec {
 fn specs(world: &Arc<World>, actors: &[Role], is_below: bool) -> Vec<ChildSpec> {
     let actors = actors.iter().enumerate();
     let here = actors.filter(|(_, role)| role.is_below == is_below);
-    here.map(|(at, role)| {
-        let world = Arc::clone(world);
-        let id = NAMES[at].to_string();
-        let spec = match role.is_mail {
-            false => ChildSpec::worker(id, move || (Plain(Arc::clone(&world)), ())),
-            true => ChildSpec::worker(id, move || (Mailed(Arc::clone(&world)), ())),
-        };
-        let spec = match role.is_transient {
-            true => spec.transient(),
-            false => spec.permanent(),
-        };
-        spec.name(NAMES[at].to_actor_name())
-            .mailbox(role.mailbox())
-            .shutdown(Shutdown::Within(Duration::from_millis(50)))
-    })
-    .collect()
+    here.map(|(at, role)| spec(world, at, role)).collect()
+}
+
+fn spec(world: &Arc<World>, at: usize, role: &Role) -> ChildSpec {
+    let world = Arc::clone(world);
+    let id = NAMES[at].to_string();
+    let spec = match role.is_mail {
+        false => ChildSpec::worker(id, move || (Plain(Arc::clone(&world)), ())),
+        true => ChildSpec::worker(id, move || (Mailed(Arc::clone(&world)), ())),
+    };
+    spec.restart(role.restart)
+        .name(NAMES[at].to_actor_name())
+        .mailbox(role.mailbox())
+        .shutdown(Shutdown::Within(Duration::from_millis(50)))
 }
