@@ -1,5 +1,5 @@
-//! Many actors of both kinds call and cast each other at random, crash and are restarted: every call ends by its deadline,
-//! the books add up, and memory stays where it was.
+//! Many actors of both kinds call and cast each other at random, crash and are restarted, and what they cannot handle is
+//! sent to them once more: every call ends by its deadline, the books add up, and memory stays where it was.
 //!
 //! Takes a few seconds; `PERENNIAL_SOAK_SECONDS=30` goes on longer, and `PERENNIAL_SEED` chooses what happens.
 #![allow(clippy::unwrap_used, reason = "this is a test, its helpers included")]
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
+use perennial::lifecycle::ReplayError;
 use perennial::{
     CallError, ChildSpec, ExitReason, Mail, Mailbox, Name, Registry, RestartIntensity, Scope,
     Supervisor,
@@ -37,11 +38,13 @@ struct Job {
 }
 
 struct World {
+    scope: Scope,
     registry: Registry,
     names: Vec<Name<Job>>,
     calls: AtomicU64,
     answered: AtomicU64,
     crashes: AtomicU64,
+    replays: AtomicU64,
 }
 
 impl World {
@@ -81,6 +84,25 @@ impl World {
                 reply: None,
             },
         ));
+    }
+
+    /// Sends one of the dead letters once more.
+    fn replay(&self, random: &mut fastrand::Rng) {
+        let dead = self.scope.traffic().dead_letters();
+        let Some(letter) = random.choice(dead.list()) else {
+            return;
+        };
+        match dead.replay(letter.id) {
+            Ok(()) => drop(self.replays.fetch_add(1, SeqCst)),
+            // Its actor is down or busy, it was a call, or another driver was faster.
+            Err(
+                ReplayError::NotRunning
+                | ReplayError::Full
+                | ReplayError::NotKept
+                | ReplayError::Unknown,
+            ) => {}
+            Err(error) => panic!("{letter:?}: {error}"),
+        }
     }
 
     /// What a handler does with a message.
@@ -179,7 +201,8 @@ async fn drive(world: &Arc<World>, time: Duration, seed: u64) {
                                 run.kill();
                             }
                         }
-                        1..15 => world.cast(&mut random, 3),
+                        1 => world.replay(&mut random),
+                        2..15 => world.cast(&mut random, 3),
                         _ => world.call(&mut random, 3).await,
                     }
                 }
@@ -205,11 +228,13 @@ async fn nothing_hangs_nothing_is_lost_and_memory_stays_where_it_was() {
     let scope = Scope::new("soak");
     let name = |at: usize| Name::of_kind("actor", format!("a{at}"));
     let world = Arc::new(World {
+        scope: scope.clone(),
         registry: Registry::new(&scope),
         names: (0..ACTORS).map(name).collect(),
         calls: AtomicU64::new(0),
         answered: AtomicU64::new(0),
         crashes: AtomicU64::new(0),
+        replays: AtomicU64::new(0),
     });
     let specs = (0..ACTORS).map(|at| {
         let inside = Arc::clone(&world);
@@ -237,15 +262,22 @@ async fn nothing_hangs_nothing_is_lost_and_memory_stays_where_it_was() {
     assert_books_balance!(&scope);
     let books = scope.books();
     assert_eq!(books.in_hand, 0, "{books:?}");
+    let dead = scope.traffic().dead_letters();
+    // A plain mailbox that is lost takes along what is being put into it, and gives that back after all.
+    assert!(dead.total() >= books.dead + books.returned, "{books:?}");
+    let letters = dead.list();
+    assert!(letters.is_sorted_by(|one, next| one.id < next.id));
     let count = |counter: &AtomicU64| counter.load(SeqCst);
     println!(
-        "{} calls, {} answered, {} crashes; {} bytes before, {} after; {books:?}",
+        "{} calls, {} answered, {} crashes, {} of {} dead letters replayed; {} bytes before, {} after; {books:?}",
         count(&world.calls),
         count(&world.answered),
         count(&world.crashes),
+        count(&world.replays),
+        dead.total(),
         before,
         after
     );
-    assert!(count(&world.answered) > 0);
+    assert!(count(&world.answered) > 0 && count(&world.replays) > 0);
     assert!(after < before + GROWTH, "{before} bytes grew to {after}");
 }
