@@ -193,7 +193,7 @@ async fn tree_6_a_tree_handles_what_waits_before_it_stops() {
     assert!(report.is_clean() && !report.ran_out_of_time, "{report}");
     assert_eq!(desk.done.entries().len(), 4);
     assert!(report.to_string().starts_with("stopped in order in "));
-    nothing_runs(tree.scope().root());
+    nothing_runs(tree.scope());
     assert_books_balance!(tree.scope());
 }
 
@@ -260,6 +260,7 @@ async fn tree_6_what_waits_outside_is_refused_when_the_shutdown_begins() {
     let report = within("the end", stopping).await.unwrap();
     assert!(report.is_clean(), "{report}");
     assert_eq!(desk.done.entries(), [1, 2]);
+    assert_books_balance!(tree.scope());
 }
 
 #[tokio::test(start_paused = true)]
@@ -372,7 +373,7 @@ async fn tree_6_a_second_shutdown_may_cut_the_drain_short_and_a_dropped_one_goes
     assert!(began.elapsed() < Duration::from_secs(60));
     assert!(report.ran_out_of_time && !report.is_clean(), "{report}");
     assert!(tree.ended().await.is_none());
-    nothing_runs(tree.scope().root());
+    nothing_runs(tree.scope());
 }
 
 #[tokio::test]
@@ -610,4 +611,5 @@ async fn tree_6_an_actor_that_does_not_yield_to_the_shutdown_is_left_behind_and_
     );
     release.send(()).unwrap();
     within("its end", run.ended()).await;
+    nothing_runs(tree.scope());
 }

@@ -87,7 +87,7 @@ async fn tree_3_two_trees_with_the_same_names_never_meet() {
     );
 
     shut_down(&one).await;
-    nothing_runs(one.scope().root());
+    nothing_runs(one.scope());
     echoes(&two, &ACTOR).await;
     while let Some(event) = events.next_ready() {
         let event = event.unwrap();
@@ -122,7 +122,7 @@ fn tree_3_twenty_trees_that_start_and_stop_together_leave_nothing_running() {
             let (number, stored, set, report, scope) = ended.unwrap();
             assert_eq!((stored, set), (number, number));
             assert!(report.is_clean(), "{report:?}");
-            nothing_runs(scope.root());
+            nothing_runs(&scope);
         }
     });
 }

@@ -45,7 +45,7 @@ async fn tree_4_a_tree_stops_in_reverse_start_order() {
         }
     }
     assert_eq!(workers_by_name(ended), workers_by_name(expected));
-    nothing_runs(tree.scope().root());
+    nothing_runs(tree.scope());
 }
 
 /// Starts an actor, and returns once it is in the middle of a message that it never finishes.
@@ -109,7 +109,7 @@ async fn tree_4_a_host_actor_that_never_stops_is_killed_after_its_own_deadline_a
         ["t/host/stuck"]
     );
     assert!(!report.is_clean());
-    nothing_runs(tree.scope().root());
+    nothing_runs(tree.scope());
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn tree_4_what_waits_for_ever_is_killed_after_the_deadline_of_the_tree_and
     let report = shut_down(&tree).await;
     let killed: Vec<_> = report.killed.iter().map(ToString::to_string).collect();
     assert!(killed.contains(&"t/host/stuck".to_owned()), "{killed:?}");
-    nothing_runs(tree.scope().root());
+    nothing_runs(tree.scope());
 }
 
 #[tokio::test]
@@ -189,7 +189,7 @@ async fn tree_4_the_drop_of_the_last_handle_stops_the_tree_in_order() {
     drop(another);
     let reason = within("the end of the tree", root.ended()).await;
     assert!(matches!(reason, ExitReason::Shutdown), "{reason}");
-    nothing_runs(scope.root());
+    nothing_runs(&scope);
     let mut ended = Vec::new();
     while let Some(event) = events.next_ready() {
         let event = event.unwrap();
@@ -218,7 +218,7 @@ async fn tree_4_a_second_shutdown_waits_for_the_same_end() {
     assert_eq!(one.killed.len(), 1);
     assert_eq!((&one.killed, &one.killed), (&two.killed, &third.killed));
     assert!(within("the end", tree.ended()).await.is_none());
-    nothing_runs(tree.scope().root());
+    nothing_runs(tree.scope());
 }
 
 /// Drops it after its first poll, then after its second, and so on until it comes to its end.
@@ -254,7 +254,7 @@ async fn tree_4_a_shutdown_that_is_dropped_at_any_poll_goes_on() {
         let report = shut_down(&tree).await;
         let killed: Vec<_> = report.killed.iter().map(ToString::to_string).collect();
         assert_eq!(killed, ["t/host/stuck"], "after {polls} polls");
-        nothing_runs(tree.scope().root());
+        nothing_runs(tree.scope());
         if done {
             assert!(polls > 1, "it was never dropped");
             break;
@@ -295,13 +295,13 @@ async fn shutdowns_meet_restarts_of_the_root(seed: u64) {
         let report = shut_down(&tree).await;
         // What was in hand when the root was lost is cut off, and said so; nobody was killed.
         assert!(report.killed.is_empty(), "round {round}: {report:?}");
-        nothing_runs(tree.scope().root());
+        nothing_runs(tree.scope());
         // And nothing comes back.
         let before = tree.scope().root().incarnations();
         drop(tree.ended().await);
         tokio::task::yield_now().await;
         assert_eq!(tree.scope().root().incarnations(), before);
-        nothing_runs(tree.scope().root());
+        nothing_runs(tree.scope());
     }
 }
 
@@ -356,7 +356,7 @@ async fn tree_4_a_shutdown_does_not_wait_for_a_start_that_never_ends() {
     tree.root().kill();
     within("the second start", starts.wait_for(2)).await;
     shut_down(&tree).await;
-    nothing_runs(tree.scope().root());
+    nothing_runs(tree.scope());
 }
 
 /// Starts, and fails at once, always.
@@ -390,7 +390,7 @@ async fn tree_5_a_host_actor_that_always_crashes_takes_host_and_root_with_it() {
         .unwrap();
     let reason = within("the end of the tree", tree.ended()).await;
     assert!(reason.is_some_and(|it| it.is_clean()));
-    nothing_runs(tree.scope().root());
+    nothing_runs(tree.scope());
     // The host's supervisor gives up four times, then the root does.
     let gave_up = |event: &Event| match &event.kind {
         EventKind::Report {
@@ -460,7 +460,7 @@ async fn tree_5_a_tree_whose_first_start_fails_leaves_nothing() {
         text.contains("no licence") && text.contains("refuses"),
         "{text}"
     );
-    nothing_runs(kept.entries()[0].root());
+    nothing_runs(&kept.entries()[0]);
 }
 
 #[tokio::test]
@@ -573,6 +573,7 @@ async fn tree_5_a_start_that_is_dropped_anywhere_leaves_nothing() {
                     within("the end of an actor", run.ended()).await;
                 }
             }
+            nothing_runs(scope);
         }
         if done {
             return;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use perennial::lifecycle::Incarnation;
-use perennial::{ChildSpec, Name, Node, Settings, ShutdownReport, Tree};
+use perennial::{ChildSpec, Name, Node, Scope, Settings, ShutdownReport, Tree};
 use perennial_testkit::{Order, Puppet, assert_books_balance};
 
 /// Longer than anything here takes on a busy machine: when it has passed, something never happens.
@@ -112,9 +112,9 @@ pub(crate) fn running(node: &Arc<Node>) -> Vec<Arc<Incarnation>> {
     all
 }
 
-/// Asserts that nothing runs at a node or below it.
+/// Asserts that nothing runs in a tree, and that what its actors were sent is accounted for.
 #[track_caller]
-pub(crate) fn nothing_runs(root: &Arc<Node>) {
+pub(crate) fn nothing_runs(scope: &Scope) {
     fn walk(node: &Arc<Node>, found: &mut Vec<String>) {
         if node.current().is_some() {
             found.push(node.path().to_string());
@@ -122,8 +122,9 @@ pub(crate) fn nothing_runs(root: &Arc<Node>) {
         node.children().iter().for_each(|child| walk(child, found));
     }
     let mut found = Vec::new();
-    walk(root, &mut found);
+    walk(scope.root(), &mut found);
     assert!(found.is_empty(), "still running: {found:?}");
+    assert_books_balance!(scope);
 }
 
 /// A folder of a test's own, removed at its end.
