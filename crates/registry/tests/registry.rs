@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use perennial_lifecycle::{ActorName, Backoff, ChildSpec, ExitReason, Quarantine, Scope};
@@ -185,6 +185,45 @@ async fn reg_3_a_gate_is_asked_before_each_cast_and_call() {
     registry.cast(SUM, refused.message).unwrap();
     assert_eq!(registry.call(SUM, Msg::Total, SECOND).await.unwrap(), 4);
     registry.clear_gate(SUM.as_actor_name());
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_3_a_gate_is_asked_also_before_a_name_that_was_used_without() {
+    /// Counts, and uses the registry as a host's own gate might.
+    struct Counting(Registry, Arc<AtomicU64>);
+    impl Gate for Counting {
+        fn admit(&self) -> Result<(), GateRefused> {
+            self.1.fetch_add(1, SeqCst);
+            self.0.sweep();
+            self.0
+                .clear_gate(Name::<()>::new("another").as_actor_name());
+            Ok(())
+        }
+    }
+    let (registry, _supervisor) = tree([spec("a")]).await;
+    let address = registry.resolve(&SUM).unwrap();
+    let use_all = async || {
+        for _ in 0..3 {
+            registry.cast(SUM, Msg::Add(1)).unwrap();
+            address.cast(Msg::Add(1)).unwrap();
+            address.send(Msg::Add(1), SECOND).await.unwrap();
+            registry.call(SUM, Msg::Total, SECOND).await.unwrap();
+            address.call(Msg::Total, SECOND).await.unwrap();
+        }
+    };
+    use_all().await;
+    let asked = Arc::new(AtomicU64::new(0));
+    let gate = Counting(registry.clone(), Arc::clone(&asked));
+    registry.set_gate(SUM.as_actor_name(), Box::new(gate));
+    use_all().await;
+    assert_eq!(asked.load(SeqCst), 15);
+    registry.clear_gate(SUM.as_actor_name());
+    use_all().await;
+    assert_eq!(asked.load(SeqCst), 15);
+    assert_eq!(
+        registry.call(SUM, Msg::Total, SECOND).await.unwrap(),
+        3 * 3 * 3
+    );
 }
 
 #[tokio::test(start_paused = true)]
