@@ -10,6 +10,24 @@ use crate::WhenDown;
 ///
 /// Usually a constant; [`Name::of_kind`] and [`Name::in_namespace`] make names at run time, which are checked when they
 /// are resolved. It stands for one actor, or for a group where a group is asked for.
+///
+/// A message of the wrong type does not compile:
+///
+/// ```
+/// # use perennial_registry::{Name, Registry};
+/// # fn send(registry: &Registry) {
+/// const CONFIRMED: Name<u64> = Name::new("confirmed");
+/// drop(registry.cast(CONFIRMED, 7_u64));
+/// # }
+/// ```
+///
+/// ```compile_fail,E0308
+/// # use perennial_registry::{Name, Registry};
+/// # fn send(registry: &Registry) {
+/// const CONFIRMED: Name<u64> = Name::new("confirmed");
+/// drop(registry.cast(CONFIRMED, "seven"));
+/// # }
+/// ```
 pub struct Name<M> {
     name: ActorName,
     namespace: Option<Arc<str>>,
