@@ -1,12 +1,15 @@
 use std::fmt;
 use std::hash::Hash;
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
 use perennial_breaker::{Breaker, Outcome};
 use perennial_rate_limit::{Quota, RateGate};
 
+use crate::call::OwnKey;
 use crate::environment::Service;
+use crate::handle::failures_are_errors;
 use crate::stage::{ChoosePool, Lend, NoPool};
 use crate::{Bulkhead, Environment, Guard, GuardConfigError, GuardError};
 
@@ -240,12 +243,13 @@ impl<P: ChoosePool, K: Hash + Eq + Send + Sync + 'static> GuardBuilder<P, K> {
     /// # Cancel safety
     ///
     /// As [`Guard::run`].
-    pub async fn run<T, E, F, Fut>(self, operation: F) -> Result<T, GuardError<E>>
+    #[track_caller]
+    pub fn run<T, E, F, Fut>(self, operation: F) -> impl Future<Output = Result<T, GuardError<E>>>
     where
         F: FnOnce(<P::Stage as Lend>::Item) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        self.build()?.run(operation).await
+        self.run_with(operation, failures_are_errors)
     }
 
     /// Builds the guard and runs one operation whose outcome `classify` judges.
@@ -257,16 +261,24 @@ impl<P: ChoosePool, K: Hash + Eq + Send + Sync + 'static> GuardBuilder<P, K> {
     /// # Cancel safety
     ///
     /// As [`Guard::run`].
-    pub async fn run_with<T, E, F, Fut>(
+    #[track_caller]
+    pub fn run_with<T, E, F, Fut>(
         self,
         operation: F,
         classify: impl FnOnce(&Result<T, E>) -> Outcome,
-    ) -> Result<T, GuardError<E>>
+    ) -> impl Future<Output = Result<T, GuardError<E>>>
     where
         F: FnOnce(<P::Stage as Lend>::Item) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        self.build()?.run_with(operation, classify).await
+        let at = Location::caller();
+        async move {
+            let guard = self.build()?;
+            let key = OwnKey(&guard.key);
+            guard
+                .attempt(at, key, &guard.deadline, operation, classify)
+                .await
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::hash::Hash;
+use std::panic::Location;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,7 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
     /// As safe as the operation: dropping the future drops the operation, checks the worker in, leaves the bulkhead
     /// and frees the breaker's permit (counted as cancelled). What was spent at the gate stays spent, unless the
     /// guard [spends when the operation begins](Spend::WhenBegun) and it was not begun.
+    #[track_caller]
     pub fn run<T, E, F, Fut>(&self, operation: F) -> impl Future<Output = Result<T, GuardError<E>>>
     where
         F: FnOnce(P::Item) -> Fut,
@@ -61,6 +63,7 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
     /// # Cancel safety
     ///
     /// As [`run`](Self::run).
+    #[track_caller]
     pub fn run_with<T, E, F, Fut>(
         &self,
         operation: F,
@@ -70,7 +73,8 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
         F: FnOnce(P::Item) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        self.attempt(OwnKey(&self.key), &self.deadline, operation, classify)
+        let key = OwnKey(&self.key);
+        self.attempt(Location::caller(), key, &self.deadline, operation, classify)
     }
 
     /// Runs an operation and spends the quota of `key`, which may differ from call to call.
@@ -82,6 +86,7 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
     /// # Cancel safety
     ///
     /// As [`run`](Self::run).
+    #[track_caller]
     pub fn run_keyed<K2, T, E, F, Fut>(
         &self,
         key: &K2,
@@ -93,7 +98,8 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
         F: FnOnce(P::Item) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        self.attempt(ThisKey(key), &self.deadline, operation, classify)
+        let key = ThisKey(key);
+        self.attempt(Location::caller(), key, &self.deadline, operation, classify)
     }
 
     /// Makes the guard try again what was refused or failed; see [`Retrying`].
@@ -106,6 +112,7 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
     /// Runs an operation once, within a time that counts from the first poll.
     pub(crate) async fn attempt<T, E, F, Fut>(
         &self,
+        at: &'static Location<'static>,
         payer: impl Payer,
         deadline: &Option<Duration>,
         operation: F,
@@ -116,7 +123,7 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
         Fut: Future<Output = Result<T, E>>,
     {
         // Pinned here, so that neither way moves it: it is as large as the operation.
-        let stages = pin!(self.stages(payer, deadline, operation, classify));
+        let stages = pin!(self.stages(at, payer, deadline, operation, classify));
         let span = event::span(&self.service.name);
         // Where nobody listens, entering and leaving the span at each poll would cost for nothing.
         if span.is_disabled() {
@@ -129,6 +136,7 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
     /// All in one: what a stage hands over, such as an item or a permit, is not carried from future to future.
     async fn stages<T, E, F, Fut>(
         &self,
+        at: &'static Location<'static>,
         payer: impl Payer,
         deadline: &Option<Duration>,
         operation: F,
@@ -178,7 +186,7 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
                 }
             }
         }
-        let mut lending = pin!(self.pool.lend(left));
+        let mut lending = pin!(self.pool.lend_at(left, at));
         let lending = poll_fn(|context| {
             let item = lending.as_mut().poll(context);
             has_waited |= item.is_pending();

@@ -1,4 +1,5 @@
 use std::hash::Hash;
+use std::panic::Location;
 use std::time::Duration;
 
 use perennial_breaker::Outcome;
@@ -178,12 +179,13 @@ impl<P: Lend, K: Hash + Eq + 'static> Retrying<P, K> {
     /// # Cancel safety
     ///
     /// As [`Guard::run`]; dropped during a pause there is nothing to give back.
-    pub async fn run<T, E, F, Fut>(&self, operation: F) -> Result<T, GuardError<E>>
+    #[track_caller]
+    pub fn run<T, E, F, Fut>(&self, operation: F) -> impl Future<Output = Result<T, GuardError<E>>>
     where
         F: FnMut(P::Item) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        self.run_if(operation, |_| true).await
+        self.run_if(operation, |_| true)
     }
 
     /// Runs an operation, and again after those of its own errors that `retry_if` accepts.
@@ -195,18 +197,19 @@ impl<P: Lend, K: Hash + Eq + 'static> Retrying<P, K> {
     /// # Cancel safety
     ///
     /// As [`run`](Self::run).
-    pub async fn run_if<T, E, F, Fut>(
+    #[track_caller]
+    pub fn run_if<T, E, F, Fut>(
         &self,
         operation: F,
         retry_if: impl FnMut(&E) -> bool,
-    ) -> Result<T, GuardError<E>>
+    ) -> impl Future<Output = Result<T, GuardError<E>>>
     where
         F: FnMut(P::Item) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
         let own = OwnKey(&self.guard.key);
-        self.attempts(&own, operation, failures_are_errors, retry_if)
-            .await
+        let at = Location::caller();
+        self.attempts(at, own, operation, failures_are_errors, retry_if)
     }
 
     /// Runs an operation on the quota of `key`; `classify` judges each attempt for the breaker, `retry_if` each error.
@@ -218,25 +221,27 @@ impl<P: Lend, K: Hash + Eq + 'static> Retrying<P, K> {
     /// # Cancel safety
     ///
     /// As [`run`](Self::run).
-    pub async fn run_keyed<K2, T, E, F, Fut>(
+    #[track_caller]
+    pub fn run_keyed<K2, T, E, F, Fut>(
         &self,
         key: &K2,
         operation: F,
         classify: impl FnMut(&Result<T, E>) -> Outcome,
         retry_if: impl FnMut(&E) -> bool,
-    ) -> Result<T, GuardError<E>>
+    ) -> impl Future<Output = Result<T, GuardError<E>>>
     where
         K2: Hash + Eq + ?Sized + 'static,
         F: FnMut(P::Item) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        self.attempts(&ThisKey(key), operation, classify, retry_if)
-            .await
+        let at = Location::caller();
+        self.attempts(at, ThisKey(key), operation, classify, retry_if)
     }
 
     async fn attempts<T, E, F, Fut>(
         &self,
-        payer: &impl Payer,
+        at: &'static Location<'static>,
+        payer: impl Payer,
         mut operation: F,
         mut classify: impl FnMut(&Result<T, E>) -> Outcome,
         mut retry_if: impl FnMut(&E) -> bool,
@@ -255,7 +260,7 @@ impl<P: Lend, K: Hash + Eq + 'static> Retrying<P, K> {
                 .into_iter()
                 .flatten()
                 .min();
-            let result = guard.attempt(payer, &given, &mut operation, &mut classify);
+            let result = guard.attempt(at, &payer, &given, &mut operation, &mut classify);
             let error = match result.await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,

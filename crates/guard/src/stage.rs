@@ -1,3 +1,4 @@
+use std::panic::Location;
 use std::time::Duration;
 
 use perennial_pool::{Checkout, CheckoutError, Pool, PoolName, Pools, Worker};
@@ -26,6 +27,25 @@ pub trait Lend: Send + Sync {
         &self,
         left: Option<Duration>,
     ) -> impl Future<Output = Result<Self::Item, CheckoutError>> + Send;
+
+    /// Lends as [`lend`](Self::lend), to who called the guard at this place in the code.
+    ///
+    /// This is what a guard asks for. For pools that say who holds an item; the others need not know. Default: `lend`.
+    ///
+    /// # Errors
+    ///
+    /// As [`lend`](Self::lend).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`lend`](Self::lend).
+    fn lend_at(
+        &self,
+        left: Option<Duration>,
+        _at: &'static Location<'static>,
+    ) -> impl Future<Output = Result<Self::Item, CheckoutError>> + Send {
+        self.lend(left)
+    }
 }
 
 /// How a [`GuardBuilder`](crate::GuardBuilder) says which pool it wants: by itself ([`Lend`]) or by name.
@@ -56,11 +76,20 @@ impl Lend for NoPool {
 impl<W: Worker> Lend for Pool<W> {
     type Item = Checkout<W>;
 
-    async fn lend(&self, left: Option<Duration>) -> Result<Checkout<W>, CheckoutError> {
-        match left {
-            Some(left) => self.checkout_within(left).await,
-            None => self.checkout().await,
-        }
+    #[track_caller]
+    fn lend(
+        &self,
+        left: Option<Duration>,
+    ) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send {
+        self.checkout_at(left, Location::caller())
+    }
+
+    fn lend_at(
+        &self,
+        left: Option<Duration>,
+        at: &'static Location<'static>,
+    ) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send {
+        self.checkout_at(left, at)
     }
 }
 

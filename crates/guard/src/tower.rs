@@ -6,6 +6,7 @@
 use std::fmt;
 use std::hash::Hash;
 use std::mem;
+use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,7 +17,7 @@ use tower_service::Service;
 
 use crate::handle::failures_are_errors;
 use crate::stage::{Lend, NoPool};
-use crate::{Guard, GuardError};
+use crate::{Guard, GuardError, call};
 
 /// Puts a [`Guard`] before a service.
 ///
@@ -59,13 +60,19 @@ pub struct GuardLayer<P = NoPool, K = (), By = OwnKey, Judge = ByResult> {
     guard: Arc<Guard<P, K>>,
     by: By,
     judge: Judge,
+    /// Where it was made: each call comes from somewhere inside tower.
+    at: &'static Location<'static>,
 }
 
 impl<P, K> GuardLayer<P, K> {
     /// Guards with the guard's own key; an `Err` of the inner service counts as a failure.
+    ///
+    /// What its requests borrow from a pool is listed as borrowed where this is called.
     #[must_use]
+    #[track_caller]
     pub fn new(guard: Guard<P, K>) -> Self {
         Self {
+            at: Location::caller(),
             guard: Arc::new(guard),
             by: OwnKey,
             judge: ByResult,
@@ -81,6 +88,7 @@ impl<P, K, By, Judge> GuardLayer<P, K, By, Judge> {
             guard: self.guard,
             by: KeyBy(key),
             judge: self.judge,
+            at: self.at,
         }
     }
 
@@ -91,6 +99,7 @@ impl<P, K, By, Judge> GuardLayer<P, K, By, Judge> {
             guard: self.guard,
             by: self.by,
             judge: JudgeBy(judge),
+            at: self.at,
         }
     }
 }
@@ -101,6 +110,7 @@ impl<P, K, By: Clone, Judge: Clone> Clone for GuardLayer<P, K, By, Judge> {
             guard: Arc::clone(&self.guard),
             by: self.by.clone(),
             judge: self.judge.clone(),
+            at: self.at,
         }
     }
 }
@@ -187,7 +197,12 @@ where
         // The one that was polled ready goes with the request; its clone may not be ready.
         let next = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, next);
-        let GuardLayer { guard, by, judge } = self.layer.clone();
+        let GuardLayer {
+            guard,
+            by,
+            judge,
+            at,
+        } = self.layer.clone();
         Box::pin(async move {
             let key = by.key(&request);
             let operation = |item| async move {
@@ -197,10 +212,19 @@ where
                 answer
             };
             let classify = |result: &_| judge.judge(result);
-            match (&key, &guard.key) {
-                (Some(key), _) => guard.run_keyed(key, operation, classify).await,
-                (None, Some(key)) => guard.run_keyed(key, operation, classify).await,
-                (None, None) => guard.run_keyed(&(), operation, classify).await,
+            match &key {
+                Some(key) => {
+                    let key = call::ThisKey(key);
+                    guard
+                        .attempt(at, key, &guard.deadline, operation, classify)
+                        .await
+                }
+                None => {
+                    let key = call::OwnKey(&guard.key);
+                    guard
+                        .attempt(at, key, &guard.deadline, operation, classify)
+                        .await
+                }
             }
         })
     }

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
+use std::time::Duration;
 
 use perennial_lifecycle::{ActorPath, ChildSpec};
 
@@ -140,6 +141,26 @@ impl<W: Worker> Pool<W> {
         limit: impl Into<Timeout>,
     ) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send {
         self.borrow(limit.into(), Location::caller())
+    }
+
+    /// Borrows a worker for who is listed as its holder: a place in the code, other than the one that calls this.
+    ///
+    /// Waits at most for `limit`, or as the pool's own settings say.
+    ///
+    /// # Errors
+    ///
+    /// As [`checkout`](Self::checkout).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`checkout`](Self::checkout).
+    pub fn checkout_at(
+        &self,
+        limit: Option<Duration>,
+        location: &'static Location<'static>,
+    ) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send {
+        let limit = limit.unwrap_or(self.cells.config.wait_timeout);
+        self.borrow(limit.into(), location)
     }
 
     /// Borrows a worker if one is to be had now, and never waits for one to come back.

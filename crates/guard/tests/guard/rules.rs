@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use perennial_breaker::{BreakerConfig, Breakers, Outcome, Trip};
 use perennial_guard::{
-    Environment, Guard, GuardConfigError, GuardError, OperationOutcome, Recorder,
+    Environment, Guard, GuardConfigError, GuardError, OperationOutcome, Recorder, Retry,
 };
-use perennial_lifecycle::ExitReason;
+use perennial_lifecycle::{Backoff, ExitReason};
 use perennial_pool::{PoolConfig, Pools};
 use perennial_rate_limit::{Quota, RateGate};
 
@@ -242,4 +242,42 @@ async fn a_misspelt_service_or_pool_is_an_error_and_not_an_unprotected_call() {
         .build()
         .unwrap_err();
     assert!(matches!(error, GuardConfigError::NoGate { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn grd_15_a_pool_lists_where_the_guard_was_called() {
+    let (_supervisor, pool) = pool(PoolConfig::new(1)).await;
+    let seen = || {
+        let holders = pool.holders();
+        assert_eq!(holders.len(), 1);
+        let place = holders[0].location;
+        assert_eq!(place.file(), file!());
+        place.line()
+    };
+    let look = async |_| Ok::<_, io::Error>(seen());
+    let builder = || Guard::builder("svc").pool(pool.clone());
+    let judge = |_: &_| Outcome::Success;
+
+    let (line, found) = (line!(), builder().run(look).await);
+    assert_eq!(found.unwrap(), line);
+    let (line, found) = (line!(), builder().run_with(look, judge).await);
+    assert_eq!(found.unwrap(), line);
+
+    let guard = builder().build().unwrap();
+    let (line, found) = (line!(), guard.run(look).await);
+    assert_eq!(found.unwrap(), line);
+    let (line, found) = (line!(), guard.run_with(look, judge).await);
+    assert_eq!(found.unwrap(), line);
+    let (line, found) = (line!(), guard.run_keyed(&1, look, judge).await);
+    assert_eq!(found.unwrap(), line);
+
+    let retry = Retry::new(2, Backoff::constant(Duration::from_secs(1))).unwrap();
+    let guard = guard.retrying(retry);
+    let (line, found) = (line!(), guard.run(look).await);
+    assert_eq!(found.unwrap(), line);
+    let (line, found) = (line!(), guard.run_if(look, |_| true).await);
+    assert_eq!(found.unwrap(), line);
+    let run = guard.run_keyed(&1, look, judge, |_| true);
+    let (line, found) = (line!() - 1, run.await);
+    assert_eq!(found.unwrap(), line);
 }

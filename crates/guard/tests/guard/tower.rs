@@ -90,3 +90,18 @@ async fn a_request_that_is_dropped_gives_everything_back() {
         3
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn grd_15_a_layer_is_listed_where_it_was_made() {
+    let (_supervisor, pool) = pool(PoolConfig::new(1)).await;
+    let guard = Guard::builder("svc").pool(pool.clone()).build().unwrap();
+    let (line, layer) = (line!(), GuardLayer::new(guard));
+    let echo = layer
+        .key_by(|&key: &u32| key)
+        .classify(|_: &_| Outcome::Success);
+    let echo = echo.layer(service_fn(move |_| {
+        let place = pool.holders()[0].location;
+        async move { Ok::<_, io::Error>((place.file(), place.line())) }
+    }));
+    assert_eq!(echo.oneshot(7).await.unwrap(), (file!(), line));
+}
