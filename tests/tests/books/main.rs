@@ -1,7 +1,7 @@
 //! Each message that was sent has ended once, as its sender, its handler and the dead letters have seen it, and the books
 //! say the same.
 //!
-//! Small trees of both kinds of actors do random things. `PROPTEST_CASES=10000` tries more of them than a build does.
+//! Small trees of both kinds of actors do random things. `PROPTEST_CASES=100000` tries more of them than a build does.
 #![allow(clippy::unwrap_used, reason = "this is a test, its helpers included")]
 
 mod actors;
@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use crate::script::{Plan, plan};
 
 /// How many cases are tried when nobody asks for another number.
-const CASES: u32 = 5_000;
+const CASES: u32 = 10_000;
 
 fn cases() -> u32 {
     let asked = std::env::var("PROPTEST_CASES").ok();
