@@ -1,13 +1,12 @@
 //! How calls ended, counted without the callers getting in each other's way.
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use perennial_lifecycle::Lane;
 
 use crate::machine::{Nanos, Verdict};
-use crate::sync::{AtomicU64, Ordering};
 
-const STRIPES: usize = 8;
-
-/// The counters of the threads that share this number, on a cache line pair of their own.
+/// The counters of one lane, on a cache line pair of their own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Stripe {
@@ -20,7 +19,7 @@ struct Stripe {
 /// Each count is a sum over the stripes, exact as soon as the calls counted are over.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    stripes: [Stripe; STRIPES],
+    stripes: [Stripe; Lane::COUNT],
     late: AtomicU64,
     slow: AtomicU64,
     injected: AtomicU64,
@@ -55,17 +54,19 @@ impl Counters {
 
     #[inline]
     pub(crate) fn ended(&self, verdict: Verdict) {
-        let stripe = self.stripe();
+        let lane = Lane::current();
+        let stripe = &self.stripes[lane.index()];
         let counter = match verdict {
             Verdict::Success => &stripe.successes,
             Verdict::Failure => &stripe.failures,
             Verdict::Cancelled => &stripe.cancelled,
         };
-        counter.fetch_add(1, Ordering::Relaxed);
+        lane.count(counter);
     }
 
     pub(crate) fn refused(&self, injected: bool) {
-        self.stripe().refused.fetch_add(1, Ordering::Relaxed);
+        let lane = Lane::current();
+        lane.count(&self.stripes[lane.index()].refused);
         if injected {
             self.injected.fetch_add(1, Ordering::Relaxed);
         }
@@ -110,29 +111,6 @@ impl Counters {
             reported: self.reported.load(Ordering::Relaxed),
         }
     }
-
-    #[inline]
-    fn stripe(&self) -> &Stripe {
-        &self.stripes[thread_number() % STRIPES]
-    }
-}
-
-/// A number of the calling thread: consecutive, so that a few threads share no stripe.
-#[inline]
-fn thread_number() -> usize {
-    use std::sync::atomic::AtomicUsize;
-
-    const UNSET: usize = usize::MAX;
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static NUMBER: Cell<usize> = const { Cell::new(UNSET) });
-
-    let number = NUMBER.get();
-    if number != UNSET {
-        return number;
-    }
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    NUMBER.set(number);
-    number
 }
 
 #[cfg(test)]

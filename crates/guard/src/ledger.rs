@@ -1,13 +1,13 @@
 //! How the operations of one service ended and how long they took, counted without the callers getting in each
 //! other's way.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
+
+use perennial_lifecycle::Lane;
 
 use crate::OperationOutcome;
 
-const STRIPES: usize = 8;
 const OUTCOMES: usize = OperationOutcome::ALL.len();
 
 /// Each power of two is divided in so many steps, so a bucket is at most an eighth wide.
@@ -17,7 +17,7 @@ const STEP_BITS: u32 = 3;
 const LONGEST: u64 = (1 << 43) - 1;
 const BUCKETS: usize = bucket(LONGEST) + 1;
 
-/// The counts of the threads that share this number, on cache lines of their own.
+/// The counts of one lane, on cache lines of their own.
 #[repr(align(128))]
 struct Stripe {
     /// An operation that was begun adds to one bucket and, unless it succeeded, to its outcome: the common case is
@@ -48,19 +48,20 @@ impl Ledger {
             outcomes: std::array::from_fn(|_| AtomicU64::new(0)),
             slow: AtomicU64::new(0),
         };
-        Self((0..STRIPES).map(stripe).collect())
+        Self((0..Lane::COUNT).map(stripe).collect())
     }
 
     pub(crate) fn record(&self, outcome: OperationOutcome, took: Duration, slow: bool) {
-        let stripe = &self.0[thread_number() % STRIPES];
+        let lane = Lane::current();
+        let stripe = &self.0[lane.index()];
         if outcome.was_begun() {
-            stripe.latency[bucket(nanos(took))].fetch_add(1, Relaxed);
+            lane.count(&stripe.latency[bucket(nanos(took))]);
         }
         if outcome != OperationOutcome::Success {
-            stripe.outcomes[outcome as usize].fetch_add(1, Relaxed);
+            lane.count(&stripe.outcomes[outcome as usize]);
         }
         if slow {
-            stripe.slow.fetch_add(1, Relaxed);
+            lane.count(&stripe.slow);
         }
     }
 
@@ -140,21 +141,6 @@ const fn upper_end(index: u64) -> u64 {
 
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// A number of the calling thread: consecutive, so that a few threads share no stripe.
-fn thread_number() -> usize {
-    const UNSET: usize = usize::MAX;
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static NUMBER: Cell<usize> = const { Cell::new(UNSET) });
-
-    let number = NUMBER.get();
-    if number != UNSET {
-        return number;
-    }
-    let number = NEXT.fetch_add(1, Relaxed);
-    NUMBER.set(number);
-    number
 }
 
 #[cfg(test)]

@@ -14,21 +14,18 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use perennial_lifecycle::Lane;
+
 use crate::{decision::Decision, store::Swept};
 
 // Counts are kept where they are counted and told from time to time: a check would pay more for the look-up of a
 // labelled metric than for itself.
 
-/// How many places a scope's counts are divided among.
-const STRIPES: usize = 8;
-/// Leaves as many bits of a number as there are stripes.
-const STRIPE_SHIFT: u32 = u64::BITS - STRIPES.ilog2();
-
-/// The answers given in one scope, in a few places: checks of different keys on different threads would otherwise
-/// meet in one cache line.
+/// The answers given in one scope, by lane: checks of different keys on different threads would otherwise meet in one
+/// cache line.
 #[derive(Default)]
 pub(crate) struct Outcomes {
-    stripes: [Stripe; STRIPES],
+    stripes: [Stripe; Lane::COUNT],
     told: [AtomicU64; 2],
 }
 
@@ -40,16 +37,16 @@ struct Stripe {
 }
 
 impl Outcomes {
-    /// Counts an answer; `spread` chooses the place.
+    /// Counts an answer.
     #[inline]
-    pub(crate) fn record(&self, scope: &str, spread: u64, decision: Decision) {
-        // The top bits alone.
-        let stripe = &self.stripes[(spread >> STRIPE_SHIFT) as usize];
+    pub(crate) fn record(&self, scope: &str, decision: Decision) {
+        let lane = Lane::current();
+        let stripe = &self.stripes[lane.index()];
         if decision.is_allowed() {
-            stripe.allowed.fetch_add(1, Ordering::Relaxed);
+            lane.count(&stripe.allowed);
             return;
         }
-        stripe.refused.fetch_add(1, Ordering::Relaxed);
+        lane.count(&stripe.refused);
         refused(scope, decision);
     }
 

@@ -34,13 +34,6 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-impl Fingerprint {
-    /// A number that spreads, for whoever divides the keys among a few places.
-    pub(crate) fn spread(self) -> u64 {
-        self.high
-    }
-}
-
 /// Makes fingerprints; each printer has random keys of its own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Printer {

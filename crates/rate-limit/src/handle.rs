@@ -260,10 +260,11 @@ impl Inner {
         let print = scope.printer.print(key);
         let decision = self.store.check(&print, self.ask(rule, cells));
         let outcomes = &scope.outcomes;
-        outcomes.record(&scope.name, print.spread(), decision);
+        outcomes.record(&scope.name, decision);
         decision
     }
 
+    #[inline]
     fn ask(&self, rule: Rule, cells: u32) -> Ask {
         Ask {
             rule: Some(rule),
