@@ -7,14 +7,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use perennial_breaker::{Outcome, Permit};
+use perennial_lifecycle::{Reading, early};
 use perennial_rate_limit::{Decision, GateLimiter};
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, sleep_until};
 
 use crate::OperationOutcome;
 use crate::environment::Service;
-use crate::stopwatch::Reading;
-use perennial_lifecycle::early;
 
 /// Whose cell a call spends.
 pub(crate) trait Payer {

@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use perennial_breaker::{Breaker, Breakers};
+use perennial_lifecycle::Stopwatch;
 use perennial_pool::Pools;
 use perennial_rate_limit::RateGate;
 
 use crate::event::Meter;
 use crate::ledger::Ledger;
-use crate::stopwatch::Stopwatch;
 use crate::{GuardBuilder, GuardStatus, NoPool, OperationOutcome};
 
 /// Learns the outcome of each operation of one service, once.

@@ -59,7 +59,6 @@ mod outcome;
 mod retry;
 mod stage;
 mod status;
-mod stopwatch;
 #[cfg(feature = "tower")]
 pub mod tower;
 

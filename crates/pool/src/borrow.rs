@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use perennial_lifecycle::{ExitReason, StartError};
+use perennial_lifecycle::{ExitReason, Moment, StartError};
 use perennial_supervisor::StartChildError;
 use tokio::time::Instant;
 
@@ -37,7 +37,7 @@ enum Begin<'a, W: Worker> {
 /// given twice. All of a wait together is less than a kilobyte, beyond which allocators are slow.
 struct Terms {
     location: &'static Location<'static>,
-    began: Instant,
+    began: Moment,
     deadline: Option<Instant>,
 }
 
@@ -61,7 +61,7 @@ impl<W: Worker> Pool<W> {
         if !self.cells.is_open() {
             return Err(self.cells.not_open());
         }
-        let began = Instant::now();
+        let began = self.cells.now();
         let begin = match self.begin(location, began)? {
             Ok(checkout) => {
                 self.cells.note_no_wait();
@@ -77,16 +77,17 @@ impl<W: Worker> Pool<W> {
     }
 
     /// Takes what there is: a worker, the right to start one, or a place in the queue.
+    #[inline]
     fn begin(
         &self,
         location: &'static Location<'static>,
-        now: Instant,
+        now: Moment,
     ) -> Result<Result<Checkout<W>, Begin<'_, W>>, CheckoutError> {
         match self.cells.take_or_join(self.borrower(location), now) {
             Ok(Offer::Worker(taken)) => self.hand_over(taken, location).map(Ok),
             Ok(Offer::Start(claim)) => Ok(Err(Begin::Claim(claim))),
             Err(Some(waiter)) => Ok(Err(Begin::Waiter(waiter))),
-            Err(None) => Err(self.cells.exhausted(now.elapsed())),
+            Err(None) => Err(self.cells.exhausted(self.cells.since(now))),
         }
     }
 
@@ -94,7 +95,7 @@ impl<W: Worker> Pool<W> {
         &self,
         location: &'static Location<'static>,
     ) -> Result<Begin<'_, W>, CheckoutError> {
-        let begin = self.begin(location, Instant::now())?;
+        let begin = self.begin(location, self.cells.now())?;
         Ok(begin.map_or_else(|begin| begin, |checkout| Begin::Unchecked(checkout.into())))
     }
 
@@ -102,7 +103,7 @@ impl<W: Worker> Pool<W> {
         &'a self,
         limit: Timeout,
         location: &'static Location<'static>,
-        began: Instant,
+        began: Moment,
         begin: Begin<'a, W>,
     ) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send + 'a {
         let terms = Terms {
@@ -111,7 +112,10 @@ impl<W: Worker> Pool<W> {
             // One that is too far away to be told is no deadline.
             deadline: match limit {
                 Timeout::Never => None,
-                Timeout::After(limit) => began.checked_add(limit),
+                Timeout::After(limit) => {
+                    let left = limit.saturating_sub(self.cells.since(began));
+                    Instant::now().checked_add(left)
+                }
             },
         };
         async move {
@@ -128,7 +132,7 @@ impl<W: Worker> Pool<W> {
                     None => Ok(wait.await),
                 }
             };
-            outcome.unwrap_or_else(|_| Err(self.cells.timed_out(terms.began.elapsed())))
+            outcome.unwrap_or_else(|_| Err(self.cells.timed_out(self.cells.since(terms.began))))
         }
     }
 
@@ -137,19 +141,19 @@ impl<W: Worker> Pool<W> {
         location: &'static Location<'static>,
     ) -> Result<Checkout<W>, CheckoutError> {
         tokio::task::coop::consume_budget().await;
-        let began = Instant::now();
+        let began = self.cells.now();
         let limit = self.cells.config.wait_timeout;
         loop {
             if !self.cells.is_open() {
                 return Err(self.cells.not_open());
             }
-            let taken = match self.cells.take(self.borrower(location), Instant::now()) {
+            let taken = match self.cells.take(self.borrower(location), self.cells.now()) {
                 Some(Offer::Worker(taken)) => taken,
                 Some(Offer::Start(claim)) => {
                     let start = async { Ok(self.start(claim, location).await) };
-                    let left = limit.saturating_sub(began.elapsed());
+                    let left = limit.saturating_sub(self.cells.since(began));
                     let started = tokio::time::timeout(left, self.unless_shut(start)).await;
-                    let waited = began.elapsed();
+                    let waited = self.cells.since(began);
                     return match started {
                         Ok(Ok(Started::Worker(taken))) => self.hand_over(taken, location),
                         Ok(Ok(Started::Failed(source))) => Err(self.cells.no_start(waited, source)),
@@ -165,9 +169,9 @@ impl<W: Worker> Pool<W> {
                     return Box::pin(slowly).await;
                 }
                 None => {
-                    let waited = began.elapsed();
+                    let waited = self.cells.since(began);
                     // Now is the only time for this call.
-                    return Err(match self.cells.hopeless_before(Some(began)) {
+                    return Err(match self.cells.hopeless_before(Some(Instant::now())) {
                         Some(source) => self.cells.no_start(waited, source),
                         None => self.cells.exhausted(waited),
                     });
@@ -220,16 +224,16 @@ impl<W: Worker> Pool<W> {
                         let start = Box::pin(async { Ok(self.start(claim, terms.location).await) });
                         match self.unless_shut(start).await? {
                             Started::Worker(taken) => {
-                                cells.note_wait(since.elapsed());
+                                cells.note_wait(cells.since(since));
                                 self.hand_over(taken, terms.location)?
                             }
                             Started::Failed(source) => {
-                                return Err(cells.no_start(since.elapsed(), source));
+                                return Err(cells.no_start(cells.since(since), source));
                             }
                             Started::NotNow => {
                                 begin = self.begin_again(terms.location)?;
                                 if let Begin::Unchecked(_) = begin {
-                                    cells.note_wait(since.elapsed());
+                                    cells.note_wait(cells.since(since));
                                 }
                                 continue;
                             }
@@ -243,7 +247,7 @@ impl<W: Worker> Pool<W> {
                 if let Some(checkout) = self.unless_shut(check).await? {
                     return Ok(checkout);
                 }
-                since = Instant::now();
+                since = cells.now();
                 begin = self.begin_again(terms.location)?;
             }
         }
@@ -253,7 +257,7 @@ impl<W: Worker> Pool<W> {
     fn served<'a>(
         &'a self,
         terms: &'a Terms,
-        since: Instant,
+        since: Moment,
         mut waiter: Waiter<'a>,
     ) -> impl Future<Output = Result<Offer, CheckoutError>> + Send + 'a {
         let cells = &self.cells;
@@ -295,7 +299,7 @@ impl<W: Worker> Pool<W> {
                     Step::Hopeless(source) => {
                         // It counts those who wait beside it.
                         drop(waiter);
-                        return Err(cells.no_start(since.elapsed(), source));
+                        return Err(cells.no_start(cells.since(since), source));
                     }
                 }
                 if let Some(offer) = cells.serve(&mut waiter, self.borrower(terms.location), since)
@@ -319,6 +323,7 @@ impl<W: Worker> Pool<W> {
         }
     }
 
+    #[inline]
     fn hand_over(
         &self,
         taken: Taken,

@@ -14,7 +14,9 @@ use std::sync::atomic::{
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use perennial_lifecycle::{ActorPath, ChildState, ExitReason, Node, Restart, Scope};
+use perennial_lifecycle::{
+    ActorPath, ChildState, ExitReason, Moment, Node, Restart, Scope, Stopwatch,
+};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -41,7 +43,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(640);
 /// Who holds a worker.
 #[derive(Debug)]
 pub(crate) struct Held {
-    since: Instant,
+    since: Moment,
     location: &'static Location<'static>,
     warned: bool,
     /// Apart, so that a holder of whom there is no more to say is copied fast.
@@ -55,11 +57,11 @@ struct More {
 }
 
 impl Held {
-    fn show(&self, desk: &Desk) -> Holder {
+    fn show(&self, desk: &Desk, now: Moment) -> Holder {
         Holder {
             worker: desk.node.path().id().into(),
             incarnation: desk.incarnation.number(),
-            held_for: self.since.elapsed(),
+            held_for: now.since(self.since),
             location: self.location,
             actor: self.more.as_ref().and_then(|more| more.actor.clone()),
             span: self
@@ -96,6 +98,7 @@ pub(crate) struct Cells {
     seed: u64,
     births: AtomicU64,
     meters: OnceLock<Meters>,
+    stopwatch: OnceLock<Stopwatch>,
 }
 
 #[derive(Default)]
@@ -140,6 +143,7 @@ impl Cells {
             seed: RandomState::new().hash_one(0),
             births: AtomicU64::new(0),
             meters: OnceLock::new(),
+            stopwatch: OnceLock::new(),
             config,
         })
     }
@@ -301,6 +305,16 @@ impl Cells {
             cells: self,
             machine: Some(lock(&self.machine.0)),
         }
+    }
+
+    /// Returns the present moment, by which loans and idleness are measured; whoever waits goes by tokio's clock.
+    pub(crate) fn now(&self) -> Moment {
+        // Made at first use, which is in the runtime whose time it is to follow.
+        self.stopwatch.get_or_init(Stopwatch::new).now()
+    }
+
+    pub(crate) fn since(&self, moment: Moment) -> Duration {
+        self.now().since(moment)
     }
 
     fn meters(&self) -> &Meters {

@@ -4,8 +4,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use perennial_lifecycle::{ActorPath, Incarnation};
-use tokio::time::Instant;
+use perennial_lifecycle::{ActorPath, Incarnation, Moment};
 
 use crate::machine::Lent;
 use crate::worker::Desk;
@@ -47,7 +46,7 @@ impl<W: Worker> Checkout<W> {
     /// Returns for how long it has been held.
     #[must_use]
     pub fn held_for(&self) -> Duration {
-        self.lease.since.elapsed()
+        self.lease.lent.desk.cells.since(self.lease.since)
     }
 
     /// Returns where it was checked out.
@@ -59,9 +58,7 @@ impl<W: Worker> Checkout<W> {
     /// Returns for how long the worker had been idle when it was borrowed.
     pub(crate) fn was_idle_for(&self) -> Duration {
         let idle_since = self.lease.lent.idle_since;
-        idle_since.map_or(Duration::ZERO, |idle| {
-            self.lease.since.saturating_duration_since(idle)
-        })
+        idle_since.map_or(Duration::ZERO, |idle| self.lease.since.since(idle))
     }
 
     /// Checks the worker in as one that is not in order: it is killed and started anew.
@@ -87,7 +84,7 @@ impl<W: Worker> fmt::Debug for Checkout<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Checkout")
             .field("worker", self.worker())
-            .field("since", &self.lease.since)
+            .field("held_for", &self.held_for())
             .field("location", &self.lease.location)
             .finish_non_exhaustive()
     }
@@ -96,7 +93,7 @@ impl<W: Worker> fmt::Debug for Checkout<W> {
 /// A worker on loan: gives it back when it is dropped.
 pub(crate) struct Lease {
     pub(crate) lent: Lent<Arc<Desk>>,
-    pub(crate) since: Instant,
+    pub(crate) since: Moment,
     pub(crate) location: &'static Location<'static>,
     /// It is not to be lent again.
     pub(crate) unfit: bool,

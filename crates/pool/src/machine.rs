@@ -13,7 +13,7 @@ mod waiting;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use perennial_lifecycle::Moment;
 
 use crate::{Dismissal, PoolConfig, PoolStats, PoolStatus, PoolStrategy};
 
@@ -53,8 +53,8 @@ struct Place<D, H> {
     life: u64,
     loan: u64,
     desk: Option<D>,
-    idle_since: Option<Instant>,
-    expires: Option<Instant>,
+    idle_since: Option<Moment>,
+    expires: Option<Moment>,
     state: State<H>,
 }
 
@@ -133,7 +133,7 @@ pub(crate) struct Lent<D> {
     pub(crate) loan: u64,
     pub(crate) desk: D,
     /// Since when it was idle; `None` when it was not.
-    pub(crate) idle_since: Option<Instant>,
+    pub(crate) idle_since: Option<Moment>,
 }
 
 /// What is known of a worker at the moment it comes back.
@@ -181,6 +181,7 @@ impl<D: Clone, H> Machine<D, H> {
     }
 
     /// Gives a worker to somebody who comes, or the right to start one if that is possible now.
+    #[inline]
     pub(crate) fn take(
         &mut self,
         holder: impl FnOnce() -> H,
@@ -215,11 +216,12 @@ impl<D: Clone, H> Machine<D, H> {
     }
 
     /// Takes a worker back. One that was replaced meanwhile is no longer the holder's to give back.
+    #[inline]
     pub(crate) fn give_back(
         &mut self,
         place: usize,
         loan: u64,
-        now: Instant,
+        now: Moment,
         condition: impl FnOnce(&D) -> Condition,
     ) {
         let Some(it) = self.places.get(place) else {
@@ -241,7 +243,8 @@ impl<D: Clone, H> Machine<D, H> {
     }
 
     /// Finds what is to become of a worker that can be lent.
-    fn free(&mut self, place: usize, now: Instant) {
+    #[inline]
+    fn free(&mut self, place: usize, now: Moment) {
         if place >= self.limit() {
             self.dismiss(place);
         } else if self.places[place].expires.is_some_and(|at| at <= now) {
@@ -261,11 +264,11 @@ impl<D: Clone, H> Machine<D, H> {
     }
 
     /// Ends the idle workers whose time is over.
-    pub(crate) fn sweep(&mut self, now: Instant) {
-        let over = |since: Option<Instant>, limit: Option<Duration>| {
+    pub(crate) fn sweep(&mut self, now: Moment) {
+        let over = |since: Option<Moment>, limit: Option<Duration>| {
             since
                 .zip(limit)
-                .is_some_and(|(since, limit)| now.saturating_duration_since(since) >= limit)
+                .is_some_and(|(since, limit)| now.since(since) >= limit)
         };
         for place in std::mem::take(&mut self.idle) {
             let it = &self.places[place];
@@ -328,6 +331,7 @@ impl<D: Clone, H> Machine<D, H> {
         }
     }
 
+    #[inline]
     fn lend(&mut self, place: usize, desk: D, holder: H) -> Lent<D> {
         self.serial += 1;
         let loan = self.serial;

@@ -45,10 +45,10 @@ impl Cells {
     ) -> bool {
         *lock(&self.failures) = Failures::default();
         self.failing.store(false, Release);
-        let now = Instant::now();
+        let now = self.now();
         let desk = Desk::new(Arc::clone(self), Arc::clone(node), Arc::clone(run));
         let desk = Arc::new(desk);
-        let expires = self.lifetime().map(|lifetime| now + lifetime);
+        let expires = self.lifetime().map(|lifetime| now.after(lifetime));
         let wanted = self.books().up(life.place, life.number, desk, expires, now);
         event::created(self.meters(), took);
         // Starts that were put off because of failures need wait no longer.
@@ -252,15 +252,15 @@ impl Cells {
 
     /// Looks at the times of idleness and life, and at who holds a worker for long.
     pub(crate) fn tick(self: &Arc<Self>) {
-        let now = Instant::now();
+        let now = self.now();
         let mut books = self.books();
         books.sweep(now);
         let mut long = Vec::new();
         if let Some(limit) = self.config.hold_warning {
             for (desk, held) in books.holders_mut() {
-                if !held.warned && now.saturating_duration_since(held.since) >= limit {
+                if !held.warned && now.since(held.since) >= limit {
                     held.warned = true;
-                    long.push((Arc::clone(desk), held.show(desk)));
+                    long.push((Arc::clone(desk), held.show(desk, now)));
                 }
             }
         }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
 use std::time::Duration;
 
-use perennial_lifecycle::ActorPath;
+use perennial_lifecycle::{ActorPath, Moment};
 use tokio::time::Instant;
+use tracing::level_filters::LevelFilter;
 
 use super::{Cells, Held, More, lock};
 use crate::checkout::Lease;
@@ -22,8 +23,13 @@ pub(crate) struct Borrower<'a> {
 }
 
 impl Borrower<'_> {
-    fn held(self, since: Instant) -> Held {
-        let span = tracing::Span::current();
+    #[inline]
+    fn held(self, since: Moment) -> Held {
+        // Where nobody listens there is no span, and no need to look for it.
+        let span = match LevelFilter::current() {
+            LevelFilter::OFF => tracing::Span::none(),
+            _ => tracing::Span::current(),
+        };
         let more = self.actor.is_some() || !span.is_none();
         Held {
             since,
@@ -42,7 +48,7 @@ impl Borrower<'_> {
 /// A worker in somebody's hands.
 pub(crate) struct Taken {
     pub(crate) lent: Lent<Arc<Desk>>,
-    pub(crate) since: Instant,
+    pub(crate) since: Moment,
 }
 
 /// What a borrower is given.
@@ -53,8 +59,8 @@ pub(crate) enum Offer {
 
 impl Cells {
     /// Gives a worker, or the right to start one, to somebody who comes.
-    pub(crate) fn take(self: &Arc<Self>, borrower: Borrower<'_>, now: Instant) -> Option<Offer> {
-        let startable = self.is_startable(now);
+    pub(crate) fn take(self: &Arc<Self>, borrower: Borrower<'_>, now: Moment) -> Option<Offer> {
+        let startable = self.is_startable();
         let held = borrower.held(now);
         let mut books = self.books();
         let take = books.take(|| held, |desk| desk.is_alive(), startable);
@@ -65,12 +71,13 @@ impl Cells {
 
     /// As [`take`](Self::take); whoever is given nothing joins the queue, and nobody comes in between. `Err(None)`:
     /// it is full.
+    #[inline]
     pub(crate) fn take_or_join(
         self: &Arc<Self>,
         borrower: Borrower<'_>,
-        now: Instant,
+        now: Moment,
     ) -> Result<Offer, Option<Waiter<'_>>> {
-        let startable = self.is_startable(now);
+        let startable = self.is_startable();
         let held = borrower.held(now);
         let mut books = self.books();
         let take = books.take(|| held, |desk| desk.is_alive(), startable);
@@ -100,16 +107,16 @@ impl Cells {
         self: &Arc<Self>,
         waiter: &mut Waiter<'_>,
         borrower: Borrower<'_>,
-        since: Instant,
+        since: Moment,
     ) -> Option<Offer> {
         let ticket = waiter.ticket?;
-        let now = Instant::now();
+        let now = self.now();
         let held = borrower.held(now);
         let mut books = self.books();
         let take = books.serve(ticket, || held, |desk| desk.is_alive());
         let waited = match take {
             Take::Worker(_) => {
-                let waited = now - since;
+                let waited = now.since(since);
                 books.note_wait(waited);
                 Some(waited)
             }
@@ -128,10 +135,11 @@ impl Cells {
         self.offer(take, now, counts)
     }
 
+    #[inline]
     fn offer(
         self: &Arc<Self>,
         take: Take<Arc<Desk>>,
-        since: Instant,
+        since: Moment,
         (idle, used): (usize, usize),
     ) -> Option<Offer> {
         match take {
@@ -152,14 +160,16 @@ impl Cells {
 
     /// Says whether a worker can be started for one that comes, as soon as one that is ending has ended.
     pub(crate) fn has_room_soon(self: &Arc<Self>) -> bool {
-        self.is_startable(Instant::now()) && self.books().has_room_soon()
+        self.is_startable() && self.books().has_room_soon()
     }
 
     /// Says whether a worker can be started now.
-    fn is_startable(&self, now: Instant) -> bool {
+    fn is_startable(&self) -> bool {
         self.ready.load(Acquire)
             && !(self.failing.load(Acquire)
-                && lock(&self.failures).retry_at.is_some_and(|at| at > now))
+                && lock(&self.failures)
+                    .retry_at
+                    .is_some_and(|at| at > Instant::now()))
     }
 
     pub(crate) fn check_in(self: &Arc<Self>, lease: &Lease) {
@@ -168,7 +178,7 @@ impl Cells {
         } = &lease.lent;
         desk.end_loan();
         let unfit = lease.unfit || desk.has_open_call();
-        let now = Instant::now();
+        let now = self.now();
         let mut books = self.books();
         books.give_back(*place, *loan, now, |desk| match (desk.is_alive(), unfit) {
             (false, _) => Condition::Dead,
@@ -178,7 +188,7 @@ impl Cells {
         let (idle, used) = (books.idle(), books.in_use());
         drop(books);
         event::counted(self.meters(), idle, used);
-        event::checked_in(self.meters(), now - lease.since);
+        event::checked_in(self.meters(), now.since(lease.since));
         if self.is_drained() {
             self.news.notify_waiters();
         }
@@ -207,7 +217,7 @@ impl Drop for Waiter<'_> {
             return;
         };
         let mut books = self.cells.books();
-        books.leave(ticket, Instant::now());
+        books.leave(ticket, self.cells.now());
         let waiting = books.waiting();
         drop(books);
         event::pending(self.cells.meters(), waiting);
@@ -226,8 +236,8 @@ pub(crate) struct Claim {
 impl Claim {
     /// Turns the claim into the worker that was started; `None` when it has ended already.
     pub(crate) fn redeem(self, borrower: Borrower<'_>) -> Option<Taken> {
-        let since = Instant::now();
         let cells = &self.cells;
+        let since = cells.now();
         let held = borrower.held(since);
         let mut books = cells.books();
         let take = books.redeem(self.place, self.life, || held, |desk| desk.is_alive());
@@ -243,7 +253,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         let mut books = self.cells.books();
-        books.cancel_start(self.place, self.life, self.asked, Instant::now());
+        books.cancel_start(self.place, self.life, self.asked, self.cells.now());
         drop(books);
         self.cells.mend();
     }

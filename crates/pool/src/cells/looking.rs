@@ -24,10 +24,11 @@ impl Cells {
 
     pub(crate) fn holders(&self) -> Vec<Holder> {
         let machine = lock(&self.machine.0);
+        let now = self.now();
         let workers = machine.workers().into_iter();
         let mut holders: Vec<_> = workers
             .filter_map(|(desk, standing)| match standing {
-                Standing::Out(held) => Some((held.since, held.show(desk))),
+                Standing::Out(held) => Some((held.since, held.show(desk, now))),
                 Standing::Idle | Standing::Handed => None,
             })
             .collect();

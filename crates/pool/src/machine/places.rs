@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tokio::time::Instant;
+use perennial_lifecycle::Moment;
 
 use super::{Machine, Place, State, Take};
 use crate::Dismissal;
@@ -131,8 +131,8 @@ impl<D: Clone, H> Machine<D, H> {
         place: usize,
         life: u64,
         desk: D,
-        expires: Option<Instant>,
-        now: Instant,
+        expires: Option<Moment>,
+        now: Moment,
     ) -> bool {
         let Some(it) = self.places.get_mut(place).filter(|it| it.life == life) else {
             return false;
@@ -176,7 +176,7 @@ impl<D: Clone, H> Machine<D, H> {
     }
 
     /// Gives up the right to start a worker; `asked`: the supervisor may be carrying it out.
-    pub(crate) fn cancel_start(&mut self, place: usize, life: u64, asked: bool, now: Instant) {
+    pub(crate) fn cancel_start(&mut self, place: usize, life: u64, asked: bool, now: Moment) {
         let it = &self.places[place];
         if it.life != life || !matches!(it.state, State::Starting) {
             return;

@@ -1,9 +1,9 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use perennial_lifecycle::Moment;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use tokio::time::Instant;
 
 use super::*;
 
@@ -101,7 +101,7 @@ impl Poolboy {
 struct Prompt {
     books: Books,
     started: usize,
-    now: Instant,
+    now: Moment,
     /// By borrower: place, loan, run.
     out: BTreeMap<usize, (usize, u64, Run)>,
     /// Borrowers by ticket.
@@ -113,7 +113,7 @@ impl Prompt {
         let mut it = Self {
             books: Machine::new(config),
             started: 0,
-            now: Instant::now(),
+            now: Moment::default(),
             out: BTreeMap::new(),
             tickets: BTreeMap::new(),
         };
@@ -284,7 +284,7 @@ struct Slow {
     books: Books,
     alive: RefCell<BTreeSet<Run>>,
     runs: usize,
-    now: Instant,
+    now: Moment,
     tickets: Vec<u64>,
     /// Rights to start, in the hands of borrowers.
     claims: Vec<(usize, u64)>,
@@ -456,7 +456,7 @@ impl Slow {
             Step::Pump => self.books.pump(),
             Step::Resize(size, more) => self.books.resize(*size, *more),
             Step::Sweep => {
-                self.now += Duration::from_secs(4);
+                self.now = self.now.after(Duration::from_secs(4));
                 self.books.sweep(self.now);
             }
             Step::Settle => {
@@ -519,7 +519,7 @@ impl Slow {
             while let Some(life) = self.books.want() {
                 self.lives.insert(life, None);
             }
-            self.now += Duration::from_secs(60);
+            self.now = self.now.after(Duration::from_secs(60));
             self.books.sweep(self.now);
             self.do_effects();
             self.check();
@@ -530,7 +530,7 @@ impl Slow {
 #[test]
 fn what_was_meant_for_one_that_leaves_goes_to_the_first_who_has_nothing() {
     let mut books: Books = Machine::new(&config(2, 0, true, true));
-    let now = Instant::now();
+    let now = Moment::default();
     while let Some((place, life)) = books.want() {
         assert!(books.up(place, life, place, None, now));
     }
@@ -627,7 +627,7 @@ proptest! {
             books: Machine::new(&config),
             alive: RefCell::default(),
             runs: 0,
-            now: Instant::now(),
+            now: Moment::default(),
             tickets: Vec::new(),
             claims: Vec::new(),
             lives: BTreeMap::new(),

@@ -1,6 +1,6 @@
 //! Who waits, and what they are given.
 
-use tokio::time::Instant;
+use perennial_lifecycle::Moment;
 
 use super::{Machine, State, Take};
 
@@ -60,7 +60,7 @@ impl<D: Clone, H> Machine<D, H> {
     }
 
     /// Leaves the queue. What was meant for the one that leaves becomes free once more.
-    pub(crate) fn leave(&mut self, ticket: u64, now: Instant) {
+    pub(crate) fn leave(&mut self, ticket: u64, now: Moment) {
         let Ok(position) = self.queue.binary_search(&ticket) else {
             return;
         };
