@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The contenders take turns in one process, in an order that changes; a turn is a fixed number of operations, and a
-//! sample is the time of a turn by the number of its operations. `PERENNIAL_BENCH_QUICK=1` makes fewer and smaller
-//! turns and keeps nothing.
+//! sample is the time of a turn by the number of its operations. `PERENNIAL_BENCH_QUICK=1` makes fewer turns and keeps
+//! nothing, and `PERENNIAL_BENCH_ONLY="worker actors, two workers, 50"` makes those of one case.
 //!
 //! Everybody limits a thousand keys, has ten objects or workers to lend, and counts failures in a row. "With timeouts"
 //! bounds the wait for an object and the operation by five seconds each, as a host would; the guard has a deadline of
@@ -27,8 +27,10 @@ mod ours;
 mod plain_pool;
 mod worker;
 
-/// Asks for fewer and smaller turns.
+/// Asks for fewer turns.
 const QUICK: &str = "PERENNIAL_BENCH_QUICK";
+/// Asks for the cases that have this in their names; nothing is kept then.
+const ONLY: &str = "PERENNIAL_BENCH_ONLY";
 /// Whoever has a rate limit limits so many keys, and reaches no limit.
 const KEYS: u64 = 1_000;
 const PER_SECOND: u32 = 100_000_000;
@@ -91,12 +93,18 @@ async fn turn<C: Contender>(contender: C, tasks: usize, operations: u64) -> Dura
 
 fn main() -> io::Result<()> {
     let quick = env::var_os(QUICK).is_some();
-    let (rounds, operations) = if quick { (7, 5_000) } else { (101, 20_000) };
+    let only = env::var(ONLY).ok();
+    // As many in a turn either way: fewer would not use up a task's budget.
+    let (rounds, operations) = (if quick { 11 } else { 101 }, 20_000);
     let mut all = Vec::new();
     for (threads, runtime_name) in [(0, "current_thread"), (2, "two workers")] {
         for tasks in [1, 2, 50] {
             for what in ["plain objects", "worker actors"] {
                 let case = format!("{what}, {runtime_name}");
+                let asked = |only: &String| format!("{case}, {tasks}").contains(only);
+                if !only.as_ref().is_none_or(asked) {
+                    continue;
+                }
                 let figures = runtime(threads).block_on(async move {
                     let driver = compare(what, case, tasks, operations, rounds);
                     tokio::spawn(driver).await.expect("it does not panic")
@@ -106,7 +114,7 @@ fn main() -> io::Result<()> {
             }
         }
     }
-    if quick {
+    if quick || only.is_some() {
         return Ok(());
     }
     figures::save("guard", &all)
