@@ -1,6 +1,6 @@
 //! The time of one tree, cheap enough to be read for every message.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -137,12 +137,13 @@ impl Default for Clock {
 /// The machine's monotonic clock: exact, and as of the last tick of its timer.
 #[cfg(target_os = "linux")]
 mod machine {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
 
     pub(super) const EXACT: ClockId = ClockId::Monotonic;
     pub(super) const COARSE: ClockId = ClockId::MonotonicCoarse;
+    const WALL: ClockId = ClockId::RealtimeCoarse;
 
     #[inline]
     pub(super) fn read(clock: ClockId) -> u64 {
@@ -153,11 +154,30 @@ mod machine {
         Duration::from_nanos(nanos(clock_getres(COARSE)))
     }
 
+    /// The calendar's time; `None` before 1970.
+    pub(super) fn wall() -> Option<SystemTime> {
+        let time = clock_gettime(WALL);
+        let since = Duration::new(
+            u64::try_from(time.tv_sec).ok()?,
+            u32::try_from(time.tv_nsec).ok()?,
+        );
+        SystemTime::UNIX_EPOCH.checked_add(since)
+    }
+
     #[inline]
     fn nanos(time: Timespec) -> u64 {
         // Since the machine was started, so it is not negative, and 64 bits hold five centuries.
         (time.tv_sec * 1_000_000_000 + time.tv_nsec).cast_unsigned()
     }
+}
+
+/// Returns the calendar's time of some milliseconds ago at most, in a fraction of the time that the exact one takes.
+pub(crate) fn recent_wall() -> SystemTime {
+    #[cfg(target_os = "linux")]
+    if let Some(time) = machine::wall() {
+        return time;
+    }
+    SystemTime::now()
 }
 
 fn nanos(time: Duration) -> u64 {
@@ -204,6 +224,15 @@ mod tests {
         tokio::time::resume();
         tokio::time::pause();
         assert!(!is_tokio_real());
+    }
+
+    #[test]
+    fn a_recent_calendar_time_is_recent() {
+        let before = SystemTime::now();
+        let recent = recent_wall();
+        assert!(recent <= SystemTime::now());
+        // Far more than any timer's tick, and far less than what is wrong about another clock.
+        assert!(recent + MINUTE >= before);
     }
 
     #[test]

@@ -3,6 +3,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::SystemTime;
 
+use crate::clock::recent_wall;
 use crate::{ActorPath, Event, EventKind};
 
 /// How many events are looked at before the lock is given back: whoever emits does not wait for longer.
@@ -78,7 +79,7 @@ impl Ring {
         let seq = inner.next;
         inner.next += 1;
         // Under the lock, so that no event is older than the one before it.
-        let at = at.unwrap_or_else(SystemTime::now).max(inner.at);
+        let at = at.unwrap_or_else(recent_wall).max(inner.at);
         inner.at = at;
         let forgotten = inner.make_room();
         inner.last.push_back(Event {
