@@ -23,8 +23,9 @@ pub(crate) struct Ledger {
     pub(crate) refused: AtomicU64,
     pub(crate) dead: AtomicU64,
     pub(crate) redelivered: AtomicU64,
-    pub(crate) times: Times,
+    /// Beside the counters, since every message looks at it.
     pub(crate) tracked: Tracked,
+    pub(crate) times: Times,
 }
 
 /// A message that waits, and since when: one at a time is looked at, so that the others cost nothing.
@@ -74,8 +75,8 @@ impl Ledger {
             refused: zero(),
             dead: zero(),
             redelivered: zero(),
-            times: Times::default(),
             tracked: Tracked::default(),
+            times: Times::default(),
         }
     }
 

@@ -3,30 +3,34 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use once_cell::race::OnceBox;
+
 /// Two buckets for each doubling, from 128 ns to about 9 minutes; the last holds all that is longer.
 const BUCKETS: usize = 64;
 const FIRST: u32 = 7;
 
 /// The times of an actor's handlers, written by the actor alone and read by anybody.
-#[derive(Debug)]
-pub(crate) struct Times([AtomicU64; BUCKETS]);
-
-impl Default for Times {
-    fn default() -> Self {
-        Self([const { AtomicU64::new(0) }; BUCKETS])
-    }
-}
+///
+/// Made by the first that is handled: an actor that fails at its first message is back sooner without.
+#[derive(Debug, Default)]
+pub(crate) struct Times(OnceBox<[AtomicU64; BUCKETS]>);
 
 impl Times {
     #[inline]
     pub(crate) fn record(&self, nanos: u64) {
-        let bucket = &self.0[bucket(nanos)];
+        let buckets = self
+            .0
+            .get_or_init(|| Box::new([const { AtomicU64::new(0) }; BUCKETS]));
+        let bucket = &buckets[bucket(nanos)];
         // One writer: a plain store is enough, and cheaper than a read-modify-write.
         bucket.store(bucket.load(Relaxed) + 1, Relaxed);
     }
 
     pub(crate) fn read(&self) -> HandlerTimes {
-        HandlerTimes(std::array::from_fn(|i| self.0[i].load(Relaxed)))
+        let buckets = self.0.get();
+        HandlerTimes(std::array::from_fn(|i| {
+            buckets.map_or(0, |it| it[i].load(Relaxed))
+        }))
     }
 }
 
