@@ -75,14 +75,14 @@ pub(crate) struct SupervisedState<S> {
 pub(crate) struct Life {
     pub(crate) link: Arc<dyn ParentLink>,
     pub(crate) key: ChildKey,
-    pub(crate) incarnation: Arc<Incarnation>,
+    /// Lent to the thread that polls a handler, so that what the handler sends is known to be its own; here at all other
+    /// times.
+    pub(crate) run: Option<Arc<Incarnation>>,
     /// The end, once it is known. Still `None` when dropped: killed.
     ///
     /// A clean one that the actor chose by itself takes effect once `post_stop` is through.
     pub(crate) outcome: Option<Box<ExitReason>>,
     pub(crate) concluded: bool,
-    /// The same run, lent to the thread that polls a handler: so that what the handler sends is known to be its own.
-    pub(crate) lent: Option<Arc<Incarnation>>,
     /// It has come up. Before that there is no end to report: whoever starts it hears that it did not.
     pub(crate) born: bool,
 }
@@ -94,18 +94,17 @@ struct Reported;
 
 impl Drop for Life {
     fn drop(&mut self) {
-        if !self.born {
+        let Some(run) = self.run.take().filter(|_| self.born) else {
             return;
-        }
+        };
         let reason = self.outcome.take().filter(|_| self.concluded);
         let reason = reason.unwrap_or_else(|| Box::new(ExitReason::Killed));
-        let link = &self.link;
-        let node = Arc::clone(self.incarnation.node());
-        self.incarnation.settle();
-        let scope = link.scope();
-        let incarnation = self.incarnation.number();
+        let node = run.node();
+        run.settle();
+        let scope = self.link.scope();
+        let incarnation = run.number();
         let told = (*reason).clone();
-        if !self.incarnation.finish(reason) {
+        if !run.finish(reason) {
             // Nobody waits for it any more, and somebody else may live here.
             scope.uncount_detached();
             let reclaimed = EventKind::Reclaimed { incarnation };
@@ -113,21 +112,28 @@ impl Drop for Life {
             return;
         }
         let at = SystemTime::now();
-        node.leave(&self.incarnation, &told, at);
+        let left = node.leave(&run, &told, at);
         let exited = EventKind::Exited {
             incarnation,
             reason: told,
         };
         scope.events().emit_at(node.path(), exited, at);
-        if !self.incarnation.is_disowned() {
-            link.child_ended(self.key, &self.incarnation, at);
+        if !run.is_disowned() {
+            let left = left.unwrap_or_else(|| Arc::clone(&run));
+            self.link.child_ended(self.key, left, at);
         }
-        self.incarnation.announce();
-        self.incarnation.traffic().closing().stir();
+        run.announce();
+        run.traffic().closing().stir();
     }
 }
 
 impl Life {
+    /// Returns the run. Not while a handler is being polled: nobody but the handler has this then.
+    #[inline]
+    pub(crate) fn run(&self) -> &Arc<Incarnation> {
+        self.run.as_ref().expect("lent only during a poll")
+    }
+
     /// Turns the result of one of the actor's functions into what ractor must see.
     #[inline]
     fn judge(
@@ -146,7 +152,7 @@ impl Life {
         if reason.is_clean() {
             // An orderly end of its own accord: ractor stops it, and `post_stop` runs.
             self.outcome.get_or_insert_with(|| Box::new(reason));
-            self.incarnation.cell().stop(None);
+            self.run().cell().stop(None);
             return Ok(());
         }
         self.conclude(reason);
@@ -158,7 +164,7 @@ impl Life {
         match result {
             Ok(Ok(())) => {
                 if self.outcome.is_none() {
-                    let asked = self.incarnation.asked().cloned();
+                    let asked = self.run().asked().cloned();
                     self.outcome = Some(Box::new(asked.unwrap_or(ExitReason::Normal)));
                 }
                 self.concluded = true;
@@ -195,7 +201,7 @@ impl<A: Actor> Supervised<A> {
             },
             |result, life| {
                 let verdict = life.judge(result);
-                life.incarnation.end_message(verdict.is_ok());
+                life.run().end_message(verdict.is_ok());
                 verdict
             },
         )
@@ -212,7 +218,7 @@ impl<A: Actor> Actor for Supervised<A> {
         myself: ActorRef<A::Msg>,
         SupervisedArguments { inner, mut life }: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        life.incarnation.set_cell(myself.get_cell());
+        life.run().set_cell(myself.get_cell());
         let started = call(
             &mut life,
             || Ok(self.0.pre_start(myself, inner)),
@@ -224,10 +230,10 @@ impl<A: Actor> Actor for Supervised<A> {
         );
         let inner = started.await?;
         life.born = true;
-        life.incarnation.resume();
-        let node = life.incarnation.node();
-        node.enter(Arc::clone(&life.incarnation));
-        life.incarnation.shut_if_late();
+        let run = life.run();
+        run.resume();
+        run.node().enter(Arc::clone(run));
+        run.shut_if_late();
         Ok(SupervisedState { inner, life })
     }
 
@@ -249,7 +255,7 @@ impl<A: Actor> Actor for Supervised<A> {
         mut message: A::Msg,
         state: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
-        let run = &state.life.incarnation;
+        let run = state.life.run();
         if run.is_inspected() || span::is_on() {
             return Either::Right(Box::pin(self.inspected(myself, message, state)));
         }

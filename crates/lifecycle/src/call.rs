@@ -65,9 +65,9 @@ where
 /// The run is lent to the thread meanwhile, so that its handles need not be counted.
 #[inline]
 fn on_behalf_of<T>(life: &mut Life, work: impl FnOnce() -> T) -> std::thread::Result<T> {
-    let outer = current::replace(life.lent.take());
+    let outer = current::replace(life.run.take());
     let result = catch_unwind(AssertUnwindSafe(work));
-    life.lent = current::replace(outer);
+    life.run = current::replace(outer);
     result
 }
 

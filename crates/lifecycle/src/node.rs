@@ -3,6 +3,7 @@ mod history;
 mod observe;
 mod places;
 mod post;
+mod shape;
 mod standing;
 mod view;
 mod watchers;
@@ -12,7 +13,7 @@ use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire,
     Ordering::Relaxed, Ordering::Release, Ordering::SeqCst,
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use once_cell::race::OnceBox;
@@ -25,12 +26,14 @@ use self::observe::Observers;
 pub use self::observe::RunObserver;
 use self::places::Places;
 use self::post::Post;
+use self::shape::Shape;
 pub use self::standing::Standing;
 pub use self::view::NodeView;
 pub(crate) use self::watchers::Entry;
 pub use self::watchers::Watcher;
 use self::watchers::Watchers;
 use crate::bell::Bell;
+use crate::mailbox::ledger::Ledger;
 use crate::{
     ActorPath, ChildKey, ChildKind, EventKind, ExitReason, Incarnation, Restart, Scope, Shutdown,
 };
@@ -91,15 +94,25 @@ pub struct Node {
     rank: AtomicU64,
     /// The number of the current run, 0 for none: asked more often than for the run itself, which is in the detail.
     occupant: AtomicU64,
-    changed: Bell,
     awaited: AtomicBool,
     /// Nobody will be started here any more, as far as is known.
     retired: AtomicBool,
     /// Its supervisor starts it only when it is told to.
     off_duty: AtomicBool,
-    /// Made by the first message.
-    post: OnceBox<Post>,
+    /// How many ends the history holds.
+    ends: AtomicU8,
+    /// Made by the first message, or the first who waits for a change.
+    rare: OnceBox<Rare>,
     detail: Mutex<Detail>,
+}
+
+/// What a place does without that gets no message, and that is not behind the lock.
+struct Rare {
+    changed: Bell,
+    /// Made by the first message.
+    ledger: OnceLock<Arc<Ledger>>,
+    /// Made by the first letter, so that a restart of an actor that gets none need not look for them.
+    post: OnceBox<Post>,
 }
 
 #[derive(Default)]
@@ -107,9 +120,8 @@ struct Detail {
     /// Behind the lock, since each run enters and leaves once: a cell that is read without one costs ten times as much
     /// to write. Who reads often remembers what it saw, and asks by [`Node::is_occupied_by`].
     current: Option<Arc<Incarnation>>,
-    spec: Option<(ChildKind, Restart, Shutdown)>,
-    /// Most leaves have none; boxed by itself, since the rest is not looked at when one ends.
-    history: Option<Box<History>>,
+    spec: Option<Shape>,
+    history: History,
     more: Option<Box<More>>,
 }
 
@@ -129,23 +141,21 @@ impl Detail {
         self.more.get_or_insert_default()
     }
 
-    /// Notes an end, and returns what is forgotten for it.
-    #[must_use]
-    fn remember(
+    /// Describes an end that is to be remembered.
+    fn ended(
         &mut self,
         incarnation: u64,
         reason: &ExitReason,
         uptime: Duration,
         at: SystemTime,
-    ) -> Option<Ended> {
-        let because = self.more.as_mut().and_then(|more| more.because.take());
-        self.history.get_or_insert_default().push(Ended {
+    ) -> Ended {
+        Ended {
             incarnation,
             reason: reason.clone(),
             at,
             uptime,
-            because,
-        })
+            because: self.more.as_mut().and_then(|more| more.because.take()),
+        }
     }
 }
 
@@ -161,11 +171,11 @@ impl Node {
             key: AtomicU64::new(0),
             rank: AtomicU64::new(0),
             occupant: AtomicU64::new(0),
-            changed: Bell::new(),
             awaited: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             off_duty: AtomicBool::new(false),
-            post: OnceBox::new(),
+            ends: AtomicU8::new(0),
+            rare: OnceBox::new(),
             detail: Mutex::default(),
         })
     }
@@ -185,7 +195,7 @@ impl Node {
     /// Records what the supervisor knows, and wakes whoever waits for a change.
     pub fn set_state(&self, state: ChildState) {
         if self.state.swap(state as u8, SeqCst) != state as u8 {
-            self.changed.ring(&self.awaited);
+            self.ring();
         }
     }
 
@@ -236,15 +246,13 @@ impl Node {
     /// Returns the last ends, oldest first.
     #[must_use]
     pub fn history(&self) -> Vec<Ended> {
-        let detail = self.detail();
-        let history = detail.history.as_ref();
-        history.map_or_else(Vec::new, |it| it.in_order())
+        self.detail().history.in_order()
     }
 
     /// Returns the last end.
     #[must_use]
     pub fn last_end(&self) -> Option<Ended> {
-        self.detail().history.as_ref()?.last().cloned()
+        self.detail().history.last().cloned()
     }
 
     /// Returns since when nothing has run here: when the last run ended. `None` while one runs, and when none ever has.
@@ -253,8 +261,8 @@ impl Node {
     #[must_use]
     pub fn down_since(&self) -> Option<SystemTime> {
         let detail = self.detail();
-        let history = detail.history.as_ref().filter(|_| detail.current.is_none());
-        history?.left
+        let left = detail.history.left();
+        left.filter(|_| detail.current.is_none())
     }
 
     /// Returns when its supervisor will start it again, while that is put off: by a backoff or a quarantine.
@@ -282,12 +290,12 @@ impl Node {
     /// Returns kind, restart type and shutdown, once a spec is known.
     #[must_use]
     pub fn spec(&self) -> Option<(ChildKind, Restart, Shutdown)> {
-        self.detail().spec
+        self.detail().spec.map(Shape::unpack)
     }
 
     /// Records the spec that the actor is started from.
     pub fn set_spec(&self, kind: ChildKind, restart: Restart, shutdown: Shutdown) {
-        self.detail().spec = Some((kind, restart, shutdown));
+        self.detail().spec = Some(Shape::pack(kind, restart, shutdown));
     }
 
     /// Waits until the actor runs and returns the run.
@@ -311,7 +319,7 @@ impl Node {
     ///
     /// Cancel safe. A change between two calls is missed; read the state after making the future.
     pub fn changed(&self) -> impl Future<Output = ()> + '_ {
-        let changed = self.changed.next(&self.awaited);
+        let changed = self.rare().changed.next(&self.awaited);
         // What the bell asks of whoever waits. All that changes before a ring changes before a write to the state.
         self.state.load(SeqCst);
         changed
@@ -349,7 +357,7 @@ impl Node {
             return false;
         }
         self.note_left_behind(run);
-        self.leave(run, reason, SystemTime::now());
+        drop(self.leave(run, reason, SystemTime::now()));
         scope.events().emit(
             &self.path,
             EventKind::Detached {
@@ -364,7 +372,7 @@ impl Node {
     /// Wakes whoever waits for a change, without one.
     pub fn announce(&self) {
         self.state.fetch_or(0, SeqCst);
-        self.changed.ring(&self.awaited);
+        self.ring();
     }
 
     pub(crate) fn next_incarnation(&self) -> u64 {
@@ -388,46 +396,74 @@ impl Node {
         }
         self.occupant.store(number, Release);
         self.state.swap(ChildState::Running as u8, SeqCst);
-        self.changed.ring(&self.awaited);
+        self.ring();
     }
 
     /// Notes a start that failed, as an end without a life, so that the history shows why nothing runs.
     pub fn note_failed_start(&self, incarnation: u64, reason: &ExitReason) {
         let now = SystemTime::now();
         let mut detail = self.detail();
-        let forgotten = detail.remember(incarnation, reason, Duration::ZERO, now);
+        let ended = detail.ended(incarnation, reason, Duration::ZERO, now);
+        let forgotten = self.note(|count| detail.history.push_failed_start(ended, count));
         drop(detail);
         drop(forgotten);
     }
 
-    /// Notes the end of a run. A successor that already lives here is left alone.
+    /// Notes the end of a run, and returns the handle of it that was kept here. A successor that already lives here is
+    /// left alone.
     pub(crate) fn leave(
         &self,
         incarnation: &Arc<Incarnation>,
         reason: &ExitReason,
         at: SystemTime,
-    ) {
+    ) -> Option<Arc<Incarnation>> {
         let number = incarnation.number();
-        let uptime = incarnation.uptime();
+        let uptime = incarnation.recent_uptime();
         let mut detail = self.detail();
-        let forgotten = detail.remember(number, reason, uptime, at);
-        // Each run leaves once, and before a successor enters; one that was left behind has left already.
-        let left = self
-            .occupant
-            .compare_exchange(number, 0, AcqRel, Relaxed)
-            .is_ok();
-        let current = if left {
-            detail.history.get_or_insert_default().left = Some(at);
-            detail.current.take()
-        } else {
-            None
-        };
+        let ended = detail.ended(number, reason, uptime, at);
+        let forgotten = self.note(|count| detail.history.push(ended, count));
+        // Each run leaves once, and before a successor enters; one that was left behind has left already. So nobody else
+        // writes it meanwhile.
+        let left = self.occupant() == number;
+        if left {
+            self.occupant.store(0, Release);
+        }
+        let current = left.then(|| detail.current.take()).flatten();
         drop(detail);
         // Foreign code: an error has a destructor.
-        drop((forgotten, current));
+        drop(forgotten);
         if left {
             self.set_state(ChildState::Stopped);
         }
+        current
+    }
+
+    /// Notes one end more. Only under the lock of the detail.
+    fn note<T>(&self, push: impl FnOnce(&mut u8) -> T) -> T {
+        let mut count = self.ends.load(Relaxed);
+        let result = push(&mut count);
+        self.ends.store(count, Relaxed);
+        result
+    }
+
+    /// Wakes whoever waits for a change that was made by a sequentially consistent read-modify-write; see [`Bell`].
+    fn ring(&self) {
+        // The flag first: whoever waits has made the bell before it says so.
+        if self.awaited.load(SeqCst)
+            && let Some(rare) = self.rare.get()
+        {
+            rare.changed.ring(&self.awaited);
+        }
+    }
+
+    fn rare(&self) -> &Rare {
+        self.rare.get_or_init(|| {
+            Box::new(Rare {
+                changed: Bell::new(),
+                ledger: OnceLock::new(),
+                post: OnceBox::new(),
+            })
+        })
     }
 
     fn detail(&self) -> MutexGuard<'_, Detail> {

@@ -30,7 +30,7 @@ pub trait ParentLink: Send + Sync + 'static {
     /// Tells the supervisor that a child ended. Called once per run, from the end of the child itself.
     ///
     /// `at` is when; why is in the run itself.
-    fn child_ended(&self, key: ChildKey, run: &Arc<Incarnation>, at: SystemTime);
+    fn child_ended(&self, key: ChildKey, run: Arc<Incarnation>, at: SystemTime);
 }
 
 /// What a start function is given.
@@ -192,8 +192,7 @@ impl StartContext {
             life: Life {
                 link,
                 key,
-                incarnation: Arc::clone(&incarnation),
-                lent: Some(Arc::clone(&incarnation)),
+                run: Some(Arc::clone(&incarnation)),
                 outcome: None,
                 concluded: false,
                 born: false,

@@ -188,7 +188,7 @@ impl<A: Actor> Supervised<A> {
         mut message: A::Msg,
         state: &mut SupervisedState<A::State>,
     ) -> Result<(), ActorProcessingErr> {
-        let run = Arc::clone(&state.life.incarnation);
+        let run = Arc::clone(state.life.run());
         if !run.pass().await {
             // It was never taken: the books still have it among those that wait.
             return self.deliver(myself, message, state, false).await;

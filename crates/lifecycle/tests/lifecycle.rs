@@ -82,7 +82,7 @@ impl ParentLink for Notices {
         &self.scope
     }
 
-    fn child_ended(&self, key: ChildKey, run: &Arc<Incarnation>, _: SystemTime) {
+    fn child_ended(&self, key: ChildKey, run: Arc<Incarnation>, _: SystemTime) {
         let reason = run.exit_reason().unwrap();
         // At most a handful in these tests.
         self.sender

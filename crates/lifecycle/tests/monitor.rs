@@ -22,7 +22,7 @@ impl ParentLink for NoParent {
         &self.0
     }
 
-    fn child_ended(&self, _: ChildKey, _: &Arc<Incarnation>, _: SystemTime) {}
+    fn child_ended(&self, _: ChildKey, _: Arc<Incarnation>, _: SystemTime) {}
 }
 
 fn place(scope: &Scope, id: &str) -> Arc<Node> {

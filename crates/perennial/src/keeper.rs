@@ -98,7 +98,8 @@ impl Keeper {
         let late = self.end_all().await;
         // What was started meanwhile.
         note(self.scope.root(), None, &mut places);
-        let killed = places.values().filter(|place| place.was_killed());
+        let grain = self.scope.traffic().clock().grain();
+        let killed = places.values().filter(|place| place.was_killed(grain));
         let mut killed: BTreeSet<_> = killed.map(|place| place.node.path().clone()).collect();
         killed.extend(late);
         ShutdownReport {
@@ -244,8 +245,8 @@ struct Place {
 }
 
 impl Place {
-    /// Says whether its actor was killed because it did not stop in time.
-    fn was_killed(&self) -> bool {
+    /// Says whether its actor was killed because it did not stop in time. How long a run was up may be wrong by `grain`.
+    fn was_killed(&self, grain: Duration) -> bool {
         if self.node.is_occupied() {
             return true;
         }
@@ -265,7 +266,7 @@ impl Place {
             end.incarnation > self.ended
                 && matches!(end.reason, ExitReason::Killed)
                 // One that was killed sooner was killed for another reason.
-                && end.uptime.saturating_sub(before(end.incarnation)) >= limit
+                && end.uptime.saturating_sub(before(end.incarnation)) >= limit.saturating_sub(grain)
         };
         !orphaned && self.node.history().iter().any(late)
     }
@@ -277,7 +278,9 @@ fn note(node: &Arc<Node>, parent: Option<&Arc<Node>>, places: &mut BTreeMap<Acto
         node: Arc::clone(node),
         parent: parent.cloned(),
         ended: node.last_end().map_or(0, |end| end.incarnation),
-        alive: node.current().map(|run| (run.number(), run.uptime())),
+        alive: node
+            .current()
+            .map(|run| (run.number(), run.recent_uptime())),
     });
     for child in node.children() {
         note(&child, Some(node), places);

@@ -79,13 +79,12 @@ impl ParentLink for Link {
         &self.scope
     }
 
-    fn child_ended(&self, key: ChildKey, run: &Arc<Incarnation>, at: SystemTime) {
+    fn child_ended(&self, key: ChildKey, run: Arc<Incarnation>, at: SystemTime) {
         // Fails when the supervisor has ended: then nobody is left to care.
-        drop(self.queue.send_message(SupervisorMsg::Ended {
-            key,
-            run: Arc::clone(run),
-            at,
-        }));
+        drop(
+            self.queue
+                .send_message(SupervisorMsg::Ended { key, run, at }),
+        );
     }
 }
 

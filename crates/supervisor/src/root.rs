@@ -16,7 +16,7 @@ impl ParentLink for NoParent {
         &self.0
     }
 
-    fn child_ended(&self, _: ChildKey, run: &Arc<Incarnation>, _: SystemTime) {
+    fn child_ended(&self, _: ChildKey, run: Arc<Incarnation>, _: SystemTime) {
         // One that was killed may be brought back by whoever started it.
         if run.exit_reason().is_some_and(ExitReason::is_clean) {
             run.node().retire();

@@ -12,7 +12,7 @@ pub struct Ended {
     pub reason: ExitReason,
     /// When.
     pub at: SystemTime,
-    /// How long it had run; zero for a start that failed.
+    /// How long it had run, to some milliseconds; zero for a start that failed.
     pub uptime: Duration,
     /// The end of a child that a supervisor could not bear; `None` for any other end.
     pub because: Option<Arc<Escalation>>,

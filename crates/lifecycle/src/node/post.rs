@@ -13,11 +13,9 @@ use crate::mailbox::letterbox::{AnyLetterbox, Letterbox};
 use crate::traffic::Traffic;
 use crate::{DeadReason, Incarnation, Mail, Mailbox};
 
-/// What outlasts the runs of a place that has got a message.
-pub(super) struct Post {
-    ledger: Arc<Ledger>,
-    shelf: Mutex<Shelf>,
-}
+/// What outlasts the runs of a place that letters were sent to, or whose run was left behind.
+#[derive(Default)]
+pub(super) struct Post(Mutex<Shelf>);
 
 #[derive(Default)]
 struct Shelf {
@@ -30,7 +28,7 @@ struct Shelf {
 
 impl Post {
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -38,24 +36,27 @@ impl Node {
     /// Returns what became of the messages that were sent here; `None` while none was.
     #[must_use]
     pub fn figures(&self) -> Option<Figures> {
-        self.post.get()?;
+        self.known_ledger()?;
         self.figures_with(self.current().as_ref())
     }
 
     pub(super) fn figures_with(&self, run: Option<&Arc<Incarnation>>) -> Option<Figures> {
-        let post = self.post.get()?;
-        let (letterboxes, left_behind) = {
-            let shelf = post.shelf();
-            let earlier = shelf.earlier.iter().filter_map(Weak::upgrade);
-            let letterboxes: Vec<_> = shelf.letterbox.iter().cloned().chain(earlier).collect();
-            let left_behind = shelf.left_behind.iter().filter_map(Weak::upgrade);
-            (letterboxes, left_behind.collect::<Vec<_>>())
+        let ledger = self.known_ledger()?;
+        let (letterboxes, left_behind) = match self.known_post() {
+            Some(post) => {
+                let shelf = post.shelf();
+                let earlier = shelf.earlier.iter().filter_map(Weak::upgrade);
+                let letterboxes: Vec<_> = shelf.letterbox.iter().cloned().chain(earlier).collect();
+                let left_behind = shelf.left_behind.iter().filter_map(Weak::upgrade);
+                (letterboxes, left_behind.collect::<Vec<_>>())
+            }
+            None => (Vec::new(), Vec::new()),
         };
         let letters = letterboxes.iter().map(|it| it.intake());
         let intakes = run.iter().map(|it| it.intake()).chain(letters);
         let runs = run.into_iter().chain(&left_behind);
         let in_hand = runs.filter(|it| it.in_hand_since().is_some()).count();
-        Some(post.ledger.read(intakes, in_hand as u64))
+        Some(ledger.read(intakes, in_hand as u64))
     }
 
     /// Counts a message that was refused.
@@ -118,7 +119,9 @@ impl Node {
     fn retire_here(&self) {
         // Before the letterbox is closed: a run that ends meanwhile either sees it, or finds the letterbox closed.
         self.retired.store(true, SeqCst);
-        let letterbox = self.post.get().and_then(|it| it.shelf().letterbox.clone());
+        let letterbox = self
+            .known_post()
+            .and_then(|it| it.shelf().letterbox.clone());
         if let Some(letterbox) = letterbox {
             letterbox.close(DeadReason::Stopped);
         }
@@ -145,16 +148,17 @@ impl Node {
         while let Some(node) = open.pop() {
             node.retire_here();
             open.append(&mut node.children_in_any_order());
-            if let Some(post) = node.post.get() {
-                post.ledger.traffic().add_gone(&node);
+            if let Some(ledger) = node.known_ledger() {
+                ledger.traffic().add_gone(&node);
             }
         }
     }
 
     /// Notes a run that is no longer the one of this place, and may still have a message in hand.
     pub(super) fn note_left_behind(&self, run: &Arc<Incarnation>) {
-        if let Some(post) = self.post.get() {
-            let mut shelf = post.shelf();
+        // Without books it has taken no message.
+        if self.known_ledger().is_some() {
+            let mut shelf = self.post().shelf();
             shelf.left_behind.retain(|it| it.strong_count() > 0);
             shelf.left_behind.push(Arc::downgrade(run));
         }
@@ -164,7 +168,7 @@ impl Node {
     /// Returns the runs that were left behind here and still have a message in hand.
     #[must_use]
     pub fn left_behind(&self) -> Vec<Arc<Incarnation>> {
-        let Some(post) = self.post.get() else {
+        let Some(post) = self.known_post() else {
             return Vec::new();
         };
         let mut runs: Vec<_> = {
@@ -177,7 +181,9 @@ impl Node {
 
     /// Returns how many letters wait here, for whichever run.
     pub(super) fn letters(&self) -> u64 {
-        let letterbox = self.post.get().and_then(|it| it.shelf().letterbox.clone());
+        let letterbox = self
+            .known_post()
+            .and_then(|it| it.shelf().letterbox.clone());
         letterbox.map_or(0, |it| it.intake().depth_now())
     }
 
@@ -187,13 +193,15 @@ impl Node {
         if let Some(run) = self.current() {
             return run.mailbox().drain_limit();
         }
-        let letterbox = self.post.get()?.shelf().letterbox.clone()?;
+        let letterbox = self.known_post()?.shelf().letterbox.clone()?;
         letterbox.settings().drain_limit()
     }
 
     /// Lets in letters only from inside the tree any more.
     pub(crate) fn shut_post(&self) {
-        let letterbox = self.post.get().and_then(|it| it.shelf().letterbox.clone());
+        let letterbox = self
+            .known_post()
+            .and_then(|it| it.shelf().letterbox.clone());
         if let Some(letterbox) = letterbox {
             letterbox.intake().shut();
         }
@@ -201,13 +209,20 @@ impl Node {
 
     #[inline]
     pub(crate) fn ledger(&self, traffic: &Arc<Traffic>) -> &Arc<Ledger> {
-        let post = self.post.get_or_init(|| {
-            Box::new(Post {
-                ledger: Arc::new(Ledger::new(Arc::clone(traffic))),
-                shelf: Mutex::default(),
-            })
-        });
-        &post.ledger
+        let ledger = &self.rare().ledger;
+        ledger.get_or_init(|| Arc::new(Ledger::new(Arc::clone(traffic))))
+    }
+
+    fn post(&self) -> &Post {
+        self.rare().post.get_or_init(Box::default)
+    }
+
+    fn known_post(&self) -> Option<&Post> {
+        self.rare.get()?.post.get()
+    }
+
+    fn known_ledger(&self) -> Option<&Arc<Ledger>> {
+        self.rare.get()?.ledger.get()
     }
 
     /// Returns the place's letterbox for messages of this type; what waits in one of another type becomes dead letters.
@@ -218,8 +233,7 @@ impl Node {
         present: Option<ActorCell>,
     ) -> Arc<dyn AnyLetterbox> {
         let ledger = Arc::clone(self.ledger(traffic));
-        let post = self.post.get().expect("made with the ledger");
-        let mut shelf = post.shelf();
+        let mut shelf = self.post().shelf();
         if let Some(known) = shelf
             .letterbox
             .as_ref()
@@ -244,7 +258,7 @@ impl Node {
 
     /// Returns the letterbox that earlier runs have left, for an actor that takes this type of mail.
     pub(crate) fn known_letterbox(&self, mail: TypeId) -> Option<Arc<dyn AnyLetterbox>> {
-        let known = self.post.get()?.shelf().letterbox.clone()?;
+        let known = self.known_post()?.shelf().letterbox.clone()?;
         if known.mail() == mail {
             return Some(known);
         }

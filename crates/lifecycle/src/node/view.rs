@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::shape::Shape;
 use super::{Ended, Node, Watcher};
 use crate::mailbox::ledger::Figures;
 use crate::{ChildKind, Incarnation, Restart, Shutdown};
@@ -34,11 +35,10 @@ impl Node {
     pub fn view(&self) -> NodeView {
         let detail = self.detail();
         let current = detail.current.clone();
-        let history = detail.history.as_ref();
         let more = detail.more.as_ref();
         let mut view = NodeView {
-            spec: detail.spec,
-            history: history.map_or_else(Vec::new, |it| it.in_order()),
+            spec: detail.spec.map(Shape::unpack),
+            history: detail.history.in_order(),
             due: more.and_then(|it| it.due),
             watchers: more.map_or_else(Vec::new, |it| it.watchers.all()),
             children: more.map_or_else(Vec::new, |it| it.children.in_order()),
