@@ -235,7 +235,7 @@ impl State {
         let Some(child) = self.children.get_mut(key) else {
             return Start::Ignored;
         };
-        let launch = self.parent.start(key, &child.spec, &child.node).await;
+        let launch = self.parent.start(key, child).await;
         self.parent.settle(child, launch)
     }
 
@@ -253,13 +253,13 @@ impl State {
             return Ok(());
         }
         child.run = Run::Stopped;
-        let restart = child.spec.restart_type();
+        let restart = child.restart;
         if is_reported(restart, reason) {
             self.parent.report_end(&child.node, reason, at);
         }
         if comes_back(restart, reason) {
             let ran = child.ran(ended);
-            let span = event::restart_span(&self.parent.node, child.spec.id(), reason);
+            let span = event::restart_span(&self.parent.node, &child.spec, reason);
             if span.is_none() {
                 return self.restart(key, ran).await;
             }

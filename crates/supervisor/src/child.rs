@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::FutureExt as _;
 use perennial_lifecycle::{
     ChildKey, ChildSpec, ChildState, ExitReason, Incarnation, Node, ParentLink, ReportContext,
-    Restart, Scope, Shutdown, StartContext, StartError, Started,
+    Restart, Scope, Shutdown, StartContext, StartError, StartFn, Started,
 };
 use ractor::ActorRef;
 use tokio::time::Instant;
@@ -100,21 +100,31 @@ impl Parent {
     pub(crate) fn start(
         &self,
         key: ChildKey,
-        spec: &ChildSpec,
+        child: &ChildEntry,
+    ) -> impl Future<Output = Launch> + Send + use<> {
+        let spec = (!child.is_plain).then_some(&child.spec);
+        self.start_by(key, spec, &*child.start, &child.node)
+    }
+
+    /// Like [`start`](Self::start); without a spec what has no name, no group and no mailbox of its own.
+    pub(crate) fn start_by(
+        &self,
+        key: ChildKey,
+        spec: Option<&ChildSpec>,
+        function: &StartFn,
         node: &Arc<Node>,
     ) -> impl Future<Output = Launch> + Send + use<> {
         node.set_state(ChildState::Starting);
-        let context = StartContext::new(
-            Arc::clone(node),
-            Arc::clone(&self.link),
-            key,
-            spec.actor_name().cloned(),
-        )
-        .in_groups(spec.groups().cloned())
-        .with_mailbox(spec.mailbox_setting().cloned());
+        let name = spec.and_then(|it| it.actor_name()).cloned();
+        let context = StartContext::new(Arc::clone(node), Arc::clone(&self.link), key, name);
+        let context = match spec {
+            None => context,
+            Some(spec) => context
+                .in_groups(spec.groups().cloned())
+                .with_mailbox(spec.mailbox_setting().cloned()),
+        };
         let number = context.incarnation();
         let open = OpenStart::new(Arc::clone(node), number);
-        let function = spec.start_fn();
         let made = catch_unwind(AssertUnwindSafe(|| function(context)));
         async move {
             let result = match made {
@@ -144,9 +154,9 @@ impl Parent {
                 info,
             }) => match started.adopt() {
                 Some(incarnation) => {
-                    child.last = incarnation.number();
-                    child.run = Run::Alive(incarnation);
-                    Start::Running(child.last, info)
+                    let number = incarnation.number();
+                    child.begin(incarnation);
+                    Start::Running(number, info)
                 }
                 None => Start::Ignored,
             },

@@ -2,20 +2,27 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use perennial_lifecycle::{ChildKey, ChildSpec, ExitReason, Incarnation, Node, StuckHandler};
+use perennial_lifecycle::{
+    ChildKey, ChildSpec, ExitReason, Incarnation, Node, Restart, StartFn, StuckHandler,
+};
 
 use crate::pause::{Pause, Why};
 use crate::recovery::Recovery;
 use crate::{ChildInfo, ChildStatus, FailedToStartChild};
 
 /// What a supervisor knows of one child.
-#[derive(Debug)]
 pub(crate) struct ChildEntry {
     pub(crate) spec: ChildSpec,
     pub(crate) node: Arc<Node>,
     pub(crate) run: Run,
-    /// The number of its last run that came up; 0 before the first.
-    pub(crate) last: u64,
+    /// Of its spec: what a restart asks for is here, since among many children the spec is another step to memory that was
+    /// not used for long.
+    pub(crate) start: Arc<StartFn>,
+    /// The number of its last run that came up, as far as it fits; 0 before the first.
+    last: u32,
+    pub(crate) restart: Restart,
+    /// It has no name, no group and no mailbox of its own.
+    pub(crate) is_plain: bool,
     /// What goes beyond OTP.
     pub(crate) recovery: Option<Box<Recovery>>,
 }
@@ -24,6 +31,11 @@ impl ChildEntry {
     pub(crate) fn new(spec: ChildSpec, node: Arc<Node>) -> Self {
         Self {
             recovery: Recovery::of(&spec, node.path()),
+            start: Arc::clone(spec.start_fn()),
+            restart: spec.restart_type(),
+            is_plain: spec.actor_name().is_none()
+                && spec.groups().is_none()
+                && spec.mailbox_setting().is_none(),
             spec,
             node,
             run: Run::Stopped,
@@ -36,6 +48,17 @@ impl ChildEntry {
         let end = self.recovery.as_ref().and_then(|_| self.node.last_end());
         end.filter(|end| end.incarnation == ended.number())
             .map_or(Duration::ZERO, |end| end.uptime)
+    }
+
+    /// Notes that a run of it has come up.
+    pub(crate) fn begin(&mut self, run: Arc<Incarnation>) {
+        self.last = short(run.number());
+        self.run = Run::Alive(run);
+    }
+
+    /// Says whether this is the last run of it that has come up.
+    pub(crate) fn is_last(&self, run: &Incarnation) -> bool {
+        self.last == short(run.number())
     }
 
     /// Says whether this is its run, as far as its supervisor knows.
@@ -90,6 +113,11 @@ impl ChildEntry {
     }
 }
 
+/// The number of a run in half the room: nobody counts so far.
+fn short(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
 /// Whether a child has an actor.
 #[derive(Debug)]
 pub(crate) enum Run {
@@ -108,7 +136,7 @@ pub(crate) enum Run {
 /// A slab whose entries are linked in order: look-up by key, adding at the end and removing cost the same whatever
 /// the number of children, and the order survives every removal. By id a child is found through its place in the
 /// tree, which knows its key.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Children {
     slots: Vec<Slot>,
     free: Vec<u32>,
@@ -120,7 +148,6 @@ pub(crate) struct Children {
 /// A slot's number, one too high: an `Option` of it takes no more room.
 type Index = NonZeroU32;
 
-#[derive(Debug)]
 struct Slot {
     entry: Option<ChildEntry>,
     /// Counts the entries that this slot has held, so that a stale key finds nothing.

@@ -4,13 +4,19 @@ use std::sync::Arc;
 
 use std::time::{Duration, SystemTime};
 
-use perennial_lifecycle::{EventKind, ExitReason, Incarnation, Node, ReportContext, Scope};
+use perennial_lifecycle::{
+    ChildSpec, EventKind, ExitReason, Incarnation, Node, ReportContext, Scope,
+};
 
 /// The span of one restart, its own root: what led to the crash is another story.
-pub(crate) fn restart_span(supervisor: &Node, child: &str, reason: &ExitReason) -> tracing::Span {
+pub(crate) fn restart_span(
+    supervisor: &Node,
+    child: &ChildSpec,
+    reason: &ExitReason,
+) -> tracing::Span {
     tracing::info_span!(
         parent: None, "supervisor.restart",
-        actor.name = %supervisor.path(), child.id = child, exit.reason = %reason,
+        actor.name = %supervisor.path(), child.id = &**child.id(), exit.reason = %reason,
     )
 }
 

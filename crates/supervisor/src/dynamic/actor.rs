@@ -211,7 +211,7 @@ impl State {
         if comes_back(restart, reason) {
             let ran = child.ran(&ended);
             child.run = Run::Restarting;
-            let span = event::restart_span(&self.parent.node, child.spec.id(), reason);
+            let span = event::restart_span(&self.parent.node, &child.spec, reason);
             return self.restart(key, ran).instrument(span).await;
         }
         let significant = child.spec.is_significant();

@@ -78,7 +78,7 @@ impl State {
     /// Starts a child, in the queue or beside it.
     pub(super) async fn begin(&mut self, key: ChildKey, why: Why) {
         if let Some(child) = self.children.get(key) {
-            let start = self.parent.start(key, &child.spec, &child.node);
+            let start = self.parent.start(key, child);
             self.carry_out(start, key, why).await;
         }
     }
@@ -93,7 +93,9 @@ impl State {
         let parent = self.parent.clone();
         let start = async move {
             stop.await;
-            parent.start(key, &spec, &node).await
+            parent
+                .start_by(key, Some(&spec), &**spec.start_fn(), &node)
+                .await
         };
         self.carry_out(start, key, why).await;
     }

@@ -50,7 +50,7 @@ impl State {
     fn find(&self, node: &Arc<Node>, run: &Incarnation) -> Option<ChildKey> {
         let key = self.find_child(node.path().id())?;
         let child = self.children.get(key)?;
-        (Arc::ptr_eq(&child.node, node) && child.last == run.number()).then_some(key)
+        (Arc::ptr_eq(&child.node, node) && child.is_last(run)).then_some(key)
     }
 
     fn add(
