@@ -59,9 +59,9 @@ pub(crate) async fn places(tree: &Tree) -> Vec<String> {
     snapshot.nodes().map(|it| it.path.to_string()).collect()
 }
 
-/// The same places, with the workers of a pool in the order of their names: they stop side by side.
+/// The same places, with those in a pool in the order of their names: workers and keeper stop side by side.
 pub(crate) fn workers_by_name(mut places: Vec<String>) -> Vec<String> {
-    let is_worker = |place: &String| place.contains("/worker-");
+    let is_worker = |place: &String| place.contains("/worker-") || place.ends_with("/keeper");
     for siblings in places.chunk_by_mut(|one, next| is_worker(one) && is_worker(next)) {
         siblings.sort();
     }
