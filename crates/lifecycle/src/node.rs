@@ -95,10 +95,8 @@ pub struct Node {
     /// The number of the current run, 0 for none: asked more often than for the run itself, which is in the detail.
     occupant: AtomicU64,
     awaited: AtomicBool,
-    /// Nobody will be started here any more, as far as is known.
-    retired: AtomicBool,
-    /// Its supervisor starts it only when it is told to.
-    off_duty: AtomicBool,
+    /// Whether somebody will be started here again, as far as is known: see [`post`].
+    duty: AtomicU8,
     /// How many ends the history holds.
     ends: AtomicU8,
     /// Made by the first message, or the first who waits for a change.
@@ -172,8 +170,7 @@ impl Node {
             rank: AtomicU64::new(0),
             occupant: AtomicU64::new(0),
             awaited: AtomicBool::new(false),
-            retired: AtomicBool::new(false),
-            off_duty: AtomicBool::new(false),
+            duty: AtomicU8::new(post::ON),
             ends: AtomicU8::new(0),
             rare: OnceBox::new(),
             detail: Mutex::default(),
@@ -376,7 +373,7 @@ impl Node {
     }
 
     pub(crate) fn next_incarnation(&self) -> u64 {
-        if self.is_retired() || self.is_off_duty() {
+        if self.is_off_duty() {
             self.revive();
         }
         self.started.fetch_add(1, AcqRel) + 1

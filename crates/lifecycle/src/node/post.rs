@@ -13,6 +13,13 @@ use crate::mailbox::letterbox::{AnyLetterbox, Letterbox};
 use crate::traffic::Traffic;
 use crate::{DeadReason, Incarnation, Mail, Mailbox};
 
+/// Somebody lives here, or will be started.
+pub(super) const ON: u8 = 0;
+/// Its supervisor starts it only when it is told to.
+const OFF: u8 = 1;
+/// Nobody will be started here any more, as far as is known.
+const RETIRED: u8 = 2;
+
 /// What outlasts the runs of a place that letters were sent to, or whose run was left behind.
 #[derive(Default)]
 pub(super) struct Post(Mutex<Shelf>);
@@ -83,22 +90,23 @@ impl Node {
     /// A start takes it back, for this place and all below.
     pub fn take_off_duty(&self) {
         // Whoever drains the tree waits for the supervisor's order to be carried out, and looks again then.
-        self.off_duty.store(true, SeqCst);
+        self.duty.fetch_max(OFF, SeqCst);
         let mut open = self.children_in_any_order();
         while let Some(node) = open.pop() {
-            node.off_duty.store(true, SeqCst);
+            node.duty.fetch_max(OFF, SeqCst);
             open.append(&mut node.children_in_any_order());
         }
     }
 
+    /// Says whether it is started only when its supervisor is told to, or not at all.
     pub(super) fn is_off_duty(&self) -> bool {
-        self.off_duty.load(Acquire)
+        self.duty.load(Acquire) != ON
     }
 
     /// Says whether the place was [retired](Self::retire), and nobody has been started here since.
     #[must_use]
     pub fn is_retired(&self) -> bool {
-        self.retired.load(Acquire)
+        self.duty.load(Acquire) == RETIRED
     }
 
     /// Waits until the place is [retired](Self::retire).
@@ -118,7 +126,7 @@ impl Node {
 
     fn retire_here(&self) {
         // Before the letterbox is closed: a run that ends meanwhile either sees it, or finds the letterbox closed.
-        self.retired.store(true, SeqCst);
+        self.duty.store(RETIRED, SeqCst);
         let letterbox = self
             .known_post()
             .and_then(|it| it.shelf().letterbox.clone());
@@ -130,14 +138,10 @@ impl Node {
 
     #[cold]
     pub(super) fn revive(&self) {
-        let revive = |node: &Self| {
-            node.retired.store(false, SeqCst);
-            node.off_duty.store(false, SeqCst);
-        };
-        revive(self);
+        self.duty.store(ON, SeqCst);
         let mut open = self.children_in_any_order();
         while let Some(node) = open.pop() {
-            revive(&node);
+            node.duty.store(ON, SeqCst);
             open.append(&mut node.children_in_any_order());
         }
     }
