@@ -147,19 +147,18 @@ async fn try_call<M: Message, T: Send + 'static>(
         .as_ref()
         .filter(|it| Arc::ptr_eq(it.traffic(), traffic));
     let own = caller.map_or(Moment::NEVER, |it| it.deadline_in_hand());
-    let limit = match own {
-        Moment::NEVER => timeout,
-        own => timeout.min(own.since(clock.recent())),
-    };
-    // The clock is read only for what needs it: most calls have no envelope and are answered at once.
+    // The clock is read only for what needs it: most calls come from outside of all handlers, have no envelope and are
+    // answered at once.
+    let began = caller.map(|_| clock.recent());
+    let limit = timeout.min(own.since(began.unwrap_or_default()));
     let until = once(|| after(timeout.min(clock.until(own))));
     // Never early, though the reading may be late.
-    let deadline = || clock.recent().after(timeout).after(clock.grain()).min(own);
+    let deadline = |now: Moment| now.after(timeout).after(clock.grain()).min(own);
     let mut slip = None;
     // From outside of all handlers nobody is made to wait in a cycle.
     let sent = match caller {
         None => target.deliver_quickly(message, || Terms {
-            deadline: deadline(),
+            deadline: deadline(clock.recent()),
             caller: Some(slip.insert(Caller::new()).clone()),
         }),
         Some(_) => Err(message),
@@ -167,7 +166,8 @@ async fn try_call<M: Message, T: Send + 'static>(
     let (callee, waiting, ticket) = match sent {
         Ok(callee) => (callee, None, Ticket(slip)),
         Err(message) => {
-            let checked = if own <= clock.recent() {
+            let now = began.unwrap_or_else(|| clock.recent());
+            let checked = if own <= now {
                 let name = target.name().clone();
                 Err(Refusal::Expired { name })
             } else {
@@ -176,7 +176,7 @@ async fn try_call<M: Message, T: Send + 'static>(
             if let Err(refusal) = checked {
                 return Err(CastError { message, refusal }.into());
             }
-            let deadline = deadline();
+            let deadline = deadline(now);
             let slip = OnceLock::new();
             let terms = || Terms {
                 deadline,
