@@ -18,7 +18,7 @@ pub(crate) struct ChildEntry {
     /// Of its spec: what a restart asks for is here, since among many children the spec is another step to memory that was
     /// not used for long.
     pub(crate) start: Arc<StartFn>,
-    /// The number of its last run that came up, as far as it fits; 0 before the first.
+    /// The last digits of the number of its last run that came up; 0 before the first.
     last: u32,
     pub(crate) restart: Restart,
     /// It has no name, no group and no mailbox of its own.
@@ -113,9 +113,13 @@ impl ChildEntry {
     }
 }
 
-/// The number of a run in half the room: nobody counts so far.
+/// The number of a run in half the room. Two runs of one child that can meet are never so many apart that it is the same.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the lower half tells runs apart"
+)]
 fn short(number: u64) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
+    number as u32
 }
 
 /// Whether a child has an actor.
