@@ -139,6 +139,8 @@ impl TreeBuilder {
     }
 
     /// Puts a quota before every cast and call to a named actor.
+    ///
+    /// It is the quota of each key that senders give ([`Name::for_key`]); those that give none share one.
     pub fn quota<M>(mut self, name: &Name<M>, quota: Quota) -> Self {
         self.quotas.push((name.to_actor_name(), quota));
         self

@@ -177,6 +177,8 @@ impl Tree {
     }
 
     /// Puts a quota before every cast and call to a name, in place of the one before.
+    ///
+    /// It is the quota of each key that senders give ([`Name::for_key`]); those that give none share one.
     pub fn set_quota<M>(&self, name: &Name<M>, quota: Quota) {
         let name = name.as_actor_name();
         let gate = NameGate::new(&self.0.gate, name, quota);

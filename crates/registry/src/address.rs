@@ -1,4 +1,5 @@
 use std::fmt;
+use std::hash::Hash;
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -9,12 +10,13 @@ use ractor::{Message, RpcReplyPort};
 use crate::dispatch::{self, Callee, Target};
 use crate::slot::{Held, Slot};
 use crate::watch::NameWatch;
-use crate::{CallError, CastError, Refusal, ResolveError, WhenDown};
+use crate::{CallError, CastError, Name, Refusal, ResolveError, SenderKey, WhenDown};
 
 /// A resolved name: sending through it needs no look-up, and it stays right over restarts.
 pub struct Address<M> {
     slot: Arc<Slot>,
     when_down: Option<WhenDown>,
+    key: Option<SenderKey>,
     /// The first run that it met: while that lives, sending takes no look at what the name leads to. `None` for one that
     /// is made for a single message.
     first: Option<OnceLock<Held>>,
@@ -35,20 +37,22 @@ pub struct Present {
 }
 
 impl<M: Message> Address<M> {
-    pub(crate) fn new(slot: Arc<Slot>, when_down: Option<WhenDown>) -> Self {
+    pub(crate) fn new(slot: Arc<Slot>, name: &Name<M>) -> Self {
         Self {
             slot,
-            when_down,
+            when_down: name.chosen(),
+            key: name.key(),
             first: Some(OnceLock::new()),
             message: PhantomData,
         }
     }
 
     /// Makes one for a single message.
-    pub(crate) fn passing(slot: Arc<Slot>, when_down: Option<WhenDown>) -> Self {
+    pub(crate) fn passing(slot: Arc<Slot>, name: &Name<M>) -> Self {
         Self {
             slot,
-            when_down,
+            when_down: name.chosen(),
+            key: name.key(),
             first: None,
             message: PhantomData,
         }
@@ -58,6 +62,15 @@ impl<M: Message> Address<M> {
     #[must_use]
     pub fn when_down(mut self, when_down: WhenDown) -> Self {
         self.when_down = Some(when_down);
+        self
+    }
+
+    /// Gives the key of whoever sends through this address to the gate before the name; see [`Name::for_key`].
+    ///
+    /// Where one address serves many senders, a clone for each costs as much as a handle.
+    #[must_use]
+    pub fn for_key(mut self, key: &(impl Hash + ?Sized)) -> Self {
+        self.key = Some(SenderKey::of(key));
         self
     }
 
@@ -174,7 +187,7 @@ impl<M: Message> Target<M> for Address<M> {
     }
 
     fn admit(&self) -> Result<(), Refusal> {
-        self.slot.admit::<M>()
+        self.slot.admit::<M>(self.key)
     }
 
     fn traffic(&self) -> &Arc<Traffic> {
@@ -225,6 +238,7 @@ impl<M> Clone for Address<M> {
         Self {
             slot: Arc::clone(&self.slot),
             when_down: self.when_down,
+            key: self.key,
             first: self.first.clone(),
             message: PhantomData,
         }

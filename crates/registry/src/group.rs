@@ -4,6 +4,7 @@ mod members;
 mod route;
 
 use std::fmt;
+use std::hash::Hash;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ pub(crate) use self::members::Members;
 use self::members::Routed;
 pub use self::route::Route;
 use crate::dispatch::{self, Target};
-use crate::{CallError, CastError, Refusal, WhenDown, event};
+use crate::{CallError, CastError, Name, Refusal, SenderKey, WhenDown, event};
 
 /// A name that stands for many actors, whose members join and leave with their lives; cheap to clone.
 ///
@@ -66,6 +67,7 @@ use crate::{CallError, CastError, Refusal, WhenDown, event};
 pub struct Group<M> {
     members: Arc<Members>,
     when_down: Option<WhenDown>,
+    key: Option<SenderKey>,
     message: PhantomData<fn(M)>,
 }
 
@@ -88,10 +90,11 @@ impl Members {
 }
 
 impl<M: Message> Group<M> {
-    pub(crate) fn new(members: Arc<Members>, when_down: Option<WhenDown>) -> Self {
+    pub(crate) fn new(members: Arc<Members>, name: &Name<M>) -> Self {
         Self {
             members,
-            when_down,
+            when_down: name.chosen(),
+            key: name.key(),
             message: PhantomData,
         }
     }
@@ -100,6 +103,15 @@ impl<M: Message> Group<M> {
     #[must_use]
     pub fn when_down(mut self, when_down: WhenDown) -> Self {
         self.when_down = Some(when_down);
+        self
+    }
+
+    /// Gives the key of whoever sends through this handle to the gate before the name; see [`Name::for_key`].
+    ///
+    /// It has no say in the [`Route`].
+    #[must_use]
+    pub fn for_key(mut self, key: &(impl Hash + ?Sized)) -> Self {
+        self.key = Some(SenderKey::of(key));
         self
     }
 
@@ -208,7 +220,7 @@ impl<M: Message> Group<M> {
     /// [`Refusal`] when the gate refuses, or the members take another type. To have no member is none.
     pub fn broadcast_with(&self, make: impl FnMut(&Member) -> M) -> Result<Broadcast, Refusal> {
         let asked = self.members.check_type::<M>();
-        let asked = asked.and_then(|()| self.members.admit());
+        let asked = asked.and_then(|()| self.members.admit(self.key));
         asked
             .and_then(|()| self.members.broadcast(make))
             .inspect_err(event::refused)
@@ -219,6 +231,7 @@ impl<M: Message> Group<M> {
             members: &self.members,
             route,
             when_down: self.when_down,
+            key: self.key,
         }
     }
 }
@@ -234,7 +247,7 @@ impl<M: Message> Target<M> for Routed<'_> {
 
     fn admit(&self) -> Result<(), Refusal> {
         self.members.check_type::<M>()?;
-        self.members.admit()
+        self.members.admit(self.key)
     }
 
     fn traffic(&self) -> &Arc<Traffic> {
@@ -267,6 +280,7 @@ impl<M> Clone for Group<M> {
         Self {
             members: Arc::clone(&self.members),
             when_down: self.when_down,
+            key: self.key,
             message: PhantomData,
         }
     }

@@ -111,7 +111,7 @@ impl Registry {
 
     fn cast_slowly<M: Message>(&self, name: &Name<M>, message: M) -> Result<(), CastError<M>> {
         match self.find(name) {
-            Ok(slot) => Address::passing(slot, name.chosen()).cast(message),
+            Ok(slot) => Address::passing(slot, name).cast(message),
             Err(refusal) => {
                 event::refused(&refusal);
                 Err(CastError { message, refusal })
@@ -136,7 +136,7 @@ impl Registry {
     ) -> Result<T, CallError<M>> {
         match self.find(&name) {
             Ok(slot) => {
-                let address = Address::passing(slot, name.chosen());
+                let address = Address::passing(slot, &name);
                 address.call(make, timeout).await
             }
             Err(refusal) => {
@@ -157,7 +157,7 @@ impl Registry {
     /// of another tree.
     pub fn resolve<M: Message>(&self, name: &Name<M>) -> Result<Address<M>, ResolveError> {
         let slot = self.find(name)?;
-        Ok(Address::new(slot, name.chosen()))
+        Ok(Address::new(slot, name))
     }
 
     fn find<M: Message>(&self, name: &Name<M>) -> Result<Arc<Slot>, Refusal> {
@@ -249,7 +249,7 @@ impl Registry {
         self.check_tree(name)?;
         let members = self.members(name.as_actor_name());
         members.check_type::<M>()?;
-        Ok(Group::new(members, name.chosen()))
+        Ok(Group::new(members, name))
     }
 
     /// Lists the groups that have members, in order, each with their number.

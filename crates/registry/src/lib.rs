@@ -46,6 +46,7 @@
 //! | choose what happens while it is down | [`WhenDown`] |
 //! | know which run is alive | [`Address::present`], [`wait_for`](Registry::wait_for) |
 //! | hear of each run | [`watch`](Registry::watch) |
+//! | spend a quota of one's own at the gate | [`Name::for_key`], [`Address::for_key`], [`Group::for_key`] |
 //! | send to one of many, or to all | [`Group`] |
 //!
 //! # Guarantees
@@ -78,7 +79,7 @@ mod watch;
 
 pub use address::{Address, Present};
 pub use error::{CallError, CastError, Refusal, ResolveError};
-pub use gate::{Gate, GateRefused};
+pub use gate::{Gate, GateRefused, SenderKey};
 pub use group::{Broadcast, Group, Member, Route};
 pub use handle::{Entry, Registry};
 pub use name::Name;

@@ -1,10 +1,11 @@
 use std::fmt;
+use std::hash::Hash;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use perennial_lifecycle::ActorName;
 
-use crate::WhenDown;
+use crate::{SenderKey, WhenDown};
 
 /// The name of an actor that takes messages of type `M`.
 ///
@@ -32,6 +33,7 @@ pub struct Name<M> {
     name: ActorName,
     namespace: Option<Arc<str>>,
     when_down: Option<WhenDown>,
+    key: Option<SenderKey>,
     message: PhantomData<fn(M)>,
 }
 
@@ -49,6 +51,7 @@ impl<M> Name<M> {
             name: ActorName::from_static(kind, service),
             namespace: None,
             when_down: None,
+            key: None,
             message: PhantomData,
         }
     }
@@ -60,6 +63,7 @@ impl<M> Name<M> {
             name: ActorName::new(kind.into(), service.into()),
             namespace: None,
             when_down: None,
+            key: None,
             message: PhantomData,
         }
     }
@@ -85,8 +89,29 @@ impl<M> Name<M> {
         self
     }
 
+    /// Gives the key of whoever the message is sent for, such as a user's id, to the gate before the name.
+    ///
+    /// A quota is then that of the key; all that is sent without a key shares one. Without a gate it changes nothing.
+    ///
+    /// ```
+    /// # use perennial_registry::{Name, Registry};
+    /// # fn send(registry: &Registry, user_id: u64) {
+    /// const CONFIRMED: Name<u64> = Name::new("confirmed");
+    /// drop(registry.cast(CONFIRMED.for_key(&("confirm", user_id)), 7));
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn for_key(mut self, key: &(impl Hash + ?Sized)) -> Self {
+        self.key = Some(SenderKey::of(key));
+        self
+    }
+
     pub(crate) fn chosen(&self) -> Option<WhenDown> {
         self.when_down
+    }
+
+    pub(crate) fn key(&self) -> Option<SenderKey> {
+        self.key
     }
 
     /// Returns the tree that it is a name of; `None` when it may be used in any.
@@ -114,6 +139,7 @@ impl<M> Clone for Name<M> {
             name: self.name.clone(),
             namespace: self.namespace.clone(),
             when_down: self.when_down,
+            key: self.key,
             message: PhantomData,
         }
     }

@@ -12,7 +12,7 @@ use ractor::{ActorStatus, Message};
 use tokio::time::Instant;
 
 use crate::watch::Hub;
-use crate::{CastError, Gate, Present, Refusal, WhenDown};
+use crate::{CastError, Gate, Present, Refusal, SenderKey, WhenDown};
 
 /// What all names of a tree have in common.
 pub(crate) struct Common {
@@ -272,7 +272,7 @@ impl Slot {
 
     /// Asks the gate, if there is one. A message that the actor would not take does not count.
     #[inline]
-    pub(crate) fn admit<M: Message>(&self) -> Result<(), Refusal> {
+    pub(crate) fn admit<M: Message>(&self, key: Option<SenderKey>) -> Result<(), Refusal> {
         if !self.is_gated() {
             return Ok(());
         }
@@ -280,24 +280,28 @@ impl Slot {
             None => Ok(()),
             Some(gate) => {
                 self.check_type::<M>()?;
-                self.ask(gate.as_ref().as_ref())
+                self.ask(gate.as_ref().as_ref(), key)
             }
         }
     }
 
     /// Asks the gate, if there is one, for whoever has looked at the type.
-    pub(crate) fn admit_any(&self) -> Result<(), Refusal> {
+    pub(crate) fn admit_any(&self, key: Option<SenderKey>) -> Result<(), Refusal> {
         if !self.is_gated() {
             return Ok(());
         }
         match &*self.gate.load() {
             None => Ok(()),
-            Some(gate) => self.ask(gate.as_ref().as_ref()),
+            Some(gate) => self.ask(gate.as_ref().as_ref(), key),
         }
     }
 
-    fn ask(&self, gate: &dyn Gate) -> Result<(), Refusal> {
-        gate.admit().map_err(|refused| Refusal::RateLimited {
+    fn ask(&self, gate: &dyn Gate, key: Option<SenderKey>) -> Result<(), Refusal> {
+        let admitted = match key {
+            None => gate.admit(),
+            Some(key) => gate.admit_for(key),
+        };
+        admitted.map_err(|refused| Refusal::RateLimited {
             name: self.name.clone(),
             retry_after: refused.retry_after,
         })

@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use perennial_lifecycle::{ActorName, Backoff, ChildSpec, ExitReason, Quarantine, Scope};
-use perennial_registry::{CallError, Gate, GateRefused, Name, Refusal, Registry};
+use perennial_registry::{CallError, Gate, GateRefused, Name, Refusal, Registry, SenderKey};
 use perennial_supervisor::{RestartIntensity, Supervisor};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::time::Instant;
@@ -224,6 +224,49 @@ async fn reg_3_a_gate_is_asked_also_before_a_name_that_was_used_without() {
         registry.call(SUM, Msg::Total, SECOND).await.unwrap(),
         3 * 3 * 3
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_22_the_gate_is_given_the_key_of_the_sender() {
+    struct Noting(Arc<Mutex<Vec<Option<SenderKey>>>>);
+    impl Gate for Noting {
+        fn admit(&self) -> Result<(), GateRefused> {
+            self.0.lock().unwrap().push(None);
+            Ok(())
+        }
+        fn admit_for(&self, key: SenderKey) -> Result<(), GateRefused> {
+            self.0.lock().unwrap().push(Some(key));
+            Ok(())
+        }
+    }
+    let (registry, _supervisor) = tree([spec("a")]).await;
+    let noted = Arc::default();
+    registry.set_gate(SUM.as_actor_name(), Box::new(Noting(Arc::clone(&noted))));
+    let take = || std::mem::take(&mut *noted.lock().unwrap());
+
+    let ada = || SUM.for_key("ada");
+    registry.cast(ada(), Msg::Add(1)).unwrap();
+    registry.call(ada(), Msg::Total, SECOND).await.unwrap();
+    let bound = registry.resolve(&ada()).unwrap();
+    bound.cast(Msg::Add(1)).unwrap();
+    // A `String` is the same key.
+    let address = registry.resolve(&SUM).unwrap();
+    let address = address.for_key(&"ada".to_owned());
+    address.send(Msg::Add(1), SECOND).await.unwrap();
+    address.clone().call(Msg::Total, SECOND).await.unwrap();
+    let keys = take();
+    assert_eq!(keys.len(), 5);
+    assert!(keys[0].is_some() && keys.iter().all(|it| *it == keys[0]));
+
+    registry.cast(SUM.for_key("bob"), Msg::Add(1)).unwrap();
+    registry
+        .cast(SUM.for_key(&("ada", 1)), Msg::Add(1))
+        .unwrap();
+    registry.cast(SUM, Msg::Add(1)).unwrap();
+    let others = take();
+    assert!(others[0].is_some() && others[0] != keys[0]);
+    assert!(others[1].is_some() && others[1] != keys[0]);
+    assert_eq!(others[2], None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -295,6 +295,32 @@ async fn a_quota_in_the_file_stands_before_casts_and_calls_by_name() {
 }
 
 #[tokio::test]
+async fn reg_22_each_key_has_the_quota_of_a_name_for_itself() {
+    let tree = Tree::builder("t")
+        .child(puppet("billing"))
+        .quota(&BILLING, Quota::per_hour(2))
+        .start()
+        .await
+        .unwrap();
+    let address = tree.resolve(&BILLING).unwrap();
+    for user in 0..50_u64 {
+        tree.cast(BILLING.for_key(&user), Order::Store(1)).unwrap();
+        let own = address.clone().for_key(&user);
+        own.cast(Order::Store(2)).unwrap();
+        // Both ways spend the same quota.
+        let refused = tree.cast(BILLING.for_key(&user), Order::Store(3));
+        let refusal = refused.unwrap_err().refusal;
+        assert!(refusal.retry_after() > Some(Duration::from_secs(1_700)));
+        own.cast(Order::Store(3)).unwrap_err();
+    }
+    // Those without a key have one quota together, which nobody has spent of yet.
+    tree.cast(BILLING, Order::Store(1)).unwrap();
+    address.cast(Order::Store(2)).unwrap();
+    tree.cast(BILLING, Order::Store(3)).unwrap_err();
+    shut_down(&tree).await;
+}
+
+#[tokio::test]
 async fn a_tree_lives_from_a_file() {
     let folder = Folder::new("settings");
     let (file, database) = (folder.file("perennial.toml"), folder.file("shop.db"));

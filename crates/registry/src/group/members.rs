@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use super::Broadcast;
 use super::route::{self, Candidate, Route};
 use crate::slot::{Slot, takes};
-use crate::{CastError, Refusal, WhenDown};
+use crate::{CastError, Refusal, SenderKey, WhenDown};
 
 /// Among so many runs nobody looks for ended ones.
 const FEW: usize = 16;
@@ -82,6 +82,7 @@ pub(super) struct Routed<'a> {
     pub(super) members: &'a Members,
     pub(super) route: Route,
     pub(super) when_down: Option<WhenDown>,
+    pub(super) key: Option<SenderKey>,
 }
 
 /// The members of one group.
@@ -147,8 +148,8 @@ impl Members {
         self.slot.common.when_down()
     }
 
-    pub(super) fn admit(&self) -> Result<(), Refusal> {
-        self.slot.admit_any()
+    pub(super) fn admit(&self, key: Option<SenderKey>) -> Result<(), Refusal> {
+        self.slot.admit_any(key)
     }
 
     pub(crate) fn check_type<M: Message>(&self) -> Result<(), Refusal> {

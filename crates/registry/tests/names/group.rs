@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use perennial_lifecycle::{ChildSpec, ExitReason};
-use perennial_registry::{CallError, Gate, GateRefused, Group, Name, Refusal, Route, WhenDown};
+use perennial_registry::{
+    CallError, Gate, GateRefused, Group, Name, Refusal, Route, SenderKey, WhenDown,
+};
 use perennial_supervisor::{ChildTemplate, DynamicSupervisor};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
@@ -214,6 +216,32 @@ async fn a_gate_stands_before_a_group_too() {
     assert_eq!(refused.retry_after(), Some(SECOND));
     it.registry.clear_gate(CLERKS.as_actor_name());
     assert_eq!(work(&group).await["a"], 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_before_a_group_is_given_the_key_too() {
+    /// Admits only who gives a key.
+    struct Strangers;
+    impl Gate for Strangers {
+        fn admit(&self) -> Result<(), GateRefused> {
+            Err(GateRefused {
+                retry_after: SECOND,
+            })
+        }
+        fn admit_for(&self, _: SenderKey) -> Result<(), GateRefused> {
+            Ok(())
+        }
+    }
+    let (it, group) = clerks().await;
+    it.registry
+        .set_gate(CLERKS.as_actor_name(), Box::new(Strangers));
+    group.cast(Route::RoundRobin, Msg::Work).unwrap_err();
+    let ada = it.registry.group(&CLERKS.for_key("ada")).unwrap();
+    for ada in [ada, group.for_key("ada")] {
+        ada.cast(Route::RoundRobin, Msg::Work).unwrap();
+        assert_eq!(ada.broadcast_with(|_| Msg::Work).unwrap().delivered, 3);
+        ada.call(Route::RoundRobin, Msg::Who, SECOND).await.unwrap();
+    }
 }
 
 struct Other;
