@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::SeqCst,
 };
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use once_cell::race::OnceBox;
@@ -43,7 +43,6 @@ pub struct Incarnation {
     awaited: AtomicBool,
     /// The end was recorded and the parent told: only then do the waiters hear of it.
     told: AtomicBool,
-    killed: AtomicBool,
     /// Its supervisor stops it and waits for the end itself.
     disowned: AtomicBool,
     /// What is to be minded at the end of a message; 0 for nearly all runs.
@@ -65,7 +64,11 @@ struct More {
     mailbox: Option<Arc<Mailbox>>,
     /// Of an actor that takes [`Mail`](crate::Mail).
     letterbox: OnceBox<Arc<dyn AnyLetterbox>>,
+    custody: Mutex<()>,
 }
+
+/// See [`Incarnation::custody`].
+pub(crate) type Custody<'a> = MutexGuard<'a, ()>;
 
 impl More {
     fn new(mailbox: Option<Arc<Mailbox>>) -> Box<Self> {
@@ -75,6 +78,7 @@ impl More {
             inspection: OnceBox::new(),
             mailbox,
             letterbox: OnceBox::new(),
+            custody: Mutex::new(()),
         })
     }
 }
@@ -104,7 +108,6 @@ impl Incarnation {
             more,
             awaited: AtomicBool::new(false),
             told: AtomicBool::new(false),
-            killed: AtomicBool::new(false),
             disowned: AtomicBool::new(false),
             marks: AtomicU8::new(0),
             is_inspected: AtomicBool::new(false),
@@ -214,7 +217,7 @@ impl Incarnation {
     /// Says whether it has ended, or was asked to stop or killed and will end.
     #[must_use]
     pub fn is_ending(&self) -> bool {
-        self.asked().is_some() || self.killed.load(Relaxed) || self.exit.get().is_some()
+        self.asked().is_some() || self.is_killed() || self.exit.get().is_some()
     }
 
     /// Asks the actor to stop in order; the first reason asked for stands.
@@ -231,7 +234,7 @@ impl Incarnation {
 
     /// Kills the actor: the handler in hand is dropped at its next await, no `post_stop` runs.
     pub fn kill(&self) {
-        self.killed.store(true, Relaxed);
+        self.mark_killed();
         self.cell().kill();
     }
 
@@ -322,6 +325,13 @@ impl Incarnation {
     #[inline]
     fn known_letterbox(&self) -> Option<&Arc<dyn AnyLetterbox>> {
         self.more.get()?.letterbox.get()
+    }
+
+    /// Takes the sole right to say what becomes of the message in hand. Needed once the run was killed: it may be left
+    /// behind while its handler ends, and then a successor has the books and the letterbox.
+    fn custody(&self) -> Custody<'_> {
+        let custody = self.more().custody.lock();
+        custody.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn inspection(&self) -> Option<&Inspection> {
@@ -418,15 +428,23 @@ impl Incarnation {
             self.mark_failing();
         }
         // One look for all that is rare.
-        let is_marked = self.is_marked();
-        if is_marked && self.is_detached() {
+        if !self.is_marked() {
+            self.put_down(since, is_handled, None);
+            return;
+        }
+        let custody = self.custody();
+        if self.is_detached() {
             // It counts as failed once the run has settled, whatever came of it: a successor may be here.
             return;
         }
+        self.put_down(since, is_handled, Some(custody));
+        self.tell_rest();
+    }
+
+    /// The message in hand, if it was not skipped, is no longer there. What is the host's is dropped without custody.
+    #[inline]
+    fn put_down(&self, since: u64, is_handled: bool, custody: Option<Custody<'_>>) {
         self.in_hand.store(0, Relaxed);
-        if is_marked {
-            self.tell_rest();
-        }
         if since == 0 {
             // It was skipped, and is in the books already.
             return;
@@ -440,10 +458,10 @@ impl Incarnation {
             }
             Ledger::count(&ledger.handled);
             if let Some(letterbox) = letterbox {
-                letterbox.handled();
+                letterbox.handled(custody);
             }
         } else if let Some(letterbox) = letterbox {
-            letterbox.crashed();
+            letterbox.crashed(custody);
         } else {
             Ledger::count_shared(&ledger.failed);
         }
@@ -525,8 +543,11 @@ impl Incarnation {
         self.exit.set(reason).is_ok()
     }
 
-    /// Records an end that has not come; `false` when it has.
+    /// Records an end that has not come, of a run that was killed; `false` when it has.
+    ///
+    /// A message that is ending at this moment does so first, or counts as failed.
     pub(crate) fn detach(&self, reason: &ExitReason) -> bool {
+        let _custody = self.custody();
         let first = self.exit.set(Box::new(reason.clone())).is_ok();
         if first {
             self.mark_detached();

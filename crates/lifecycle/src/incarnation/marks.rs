@@ -12,6 +12,8 @@ const DETACHED: u8 = 1;
 const AWAITED: u8 = 2;
 /// A message has failed, and the run ends with it.
 const FAILING: u8 = 4;
+/// It was killed, and may be left behind.
+const KILLED: u8 = 8;
 
 impl Incarnation {
     /// Says whether it was left behind, because it did not yield to a kill: the end on record is not the end of
@@ -23,6 +25,15 @@ impl Incarnation {
 
     pub(super) fn mark_detached(&self) {
         self.marks.fetch_or(DETACHED, SeqCst);
+    }
+
+    /// Before the kill, so that a handler which ends after it sees it.
+    pub(super) fn mark_killed(&self) {
+        self.marks.fetch_or(KILLED, SeqCst);
+    }
+
+    pub(super) fn is_killed(&self) -> bool {
+        self.marks.load(Acquire) & KILLED != 0
     }
 
     /// The message in hand has failed. Noted before it is put down: until the run has ended, it is in nobody's count.

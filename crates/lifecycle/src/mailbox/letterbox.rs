@@ -12,6 +12,7 @@ use ractor::{ActorCell, Message};
 use tracing::Span;
 
 use crate::dead::{Kept, Obituary, Replay};
+use crate::incarnation::Custody;
 use crate::mail::{Caller, Letter, Stage};
 use crate::mailbox::intake::{Intake, NoEntry};
 use crate::mailbox::ledger::Ledger;
@@ -36,8 +37,8 @@ pub(crate) struct Letterbox<M: Message> {
     /// Those of the run that was sent the first letter; they stay with the place.
     settings: Mailbox,
     store: Mutex<Store<M>>,
-    /// What the handler in hand has dropped without taking it out. It was handled, or comes back.
-    down: Mutex<Option<Letter<M>>>,
+    /// What the handler in hand has dropped without taking it out, by its number. It was handled, or comes back.
+    down: Mutex<Option<(u32, Letter<M>)>>,
     is_down: AtomicBool,
     /// The number of the message in hand, 0 for none. Only the actor's own task writes here.
     in_hand: AtomicU32,
@@ -81,9 +82,9 @@ pub(crate) trait AnyLetterbox: Any + Send + Sync {
     /// Returns how long ago a message was sent, where that is written on it.
     fn age(&self, message: &dyn Any) -> Option<Duration>;
     /// The message in hand was handled.
-    fn handled(&self);
+    fn handled(&self, custody: Option<Custody<'_>>);
     /// The run ended with the message in hand.
-    fn crashed(&self);
+    fn crashed(&self, custody: Option<Custody<'_>>);
     /// A run is about to begin that takes this type of message: gives it what waits.
     fn resume(&self, cell: &ActorCell);
     /// The run of this actor has ended; nothing is changed if another one is here by now.
@@ -284,12 +285,15 @@ impl<M: Message> Letterbox<M> {
 
     /// Puts the letter down that was in hand: its handler has dropped it without taking it out.
     pub(crate) fn put_down(&self, number: u32, letter: Letter<M>) {
+        let mut down = self.lock_down();
         if self.in_hand.load(Relaxed) != number {
-            // It was put away for later and is counted as handled.
+            // It was put away for later and is counted as handled, or its handler was left behind.
+            drop(down);
             return;
         }
-        let previous = self.lock_down().replace(letter);
+        let previous = down.replace((number, letter));
         self.is_down.store(true, Relaxed);
+        drop(down);
         drop(previous);
     }
 
@@ -298,7 +302,9 @@ impl<M: Message> Letterbox<M> {
             return None;
         }
         self.is_down.store(false, Relaxed);
-        self.lock_down().take()
+        let (number, letter) = self.lock_down().take()?;
+        // Else it is one that the handler of a run has put down which was then left behind: it is in the books.
+        (number == self.in_hand.load(Relaxed)).then_some(letter)
     }
 
     /// Makes a dead letter of it.
@@ -342,7 +348,7 @@ impl<M: Message> Letterbox<M> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_down(&self) -> MutexGuard<'_, Option<Letter<M>>> {
+    fn lock_down(&self) -> MutexGuard<'_, Option<(u32, Letter<M>)>> {
         self.down.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -435,32 +441,40 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
     }
 
     #[inline]
-    fn handled(&self) {
+    fn handled(&self, custody: Option<Custody<'_>>) {
         let done = self.pick_up();
         self.in_hand.store(0, Relaxed);
+        drop(custody);
         drop(done);
     }
 
-    fn crashed(&self) {
+    fn crashed(&self, custody: Option<Custody<'_>>) {
         let letter = self.pick_up();
         self.in_hand.store(0, Relaxed);
-        let Some(mut letter) = letter.filter(|it| it.caller().is_none()) else {
-            Ledger::count_shared(&self.ledger.failed);
+        let letter = match letter {
+            Some(letter) if letter.caller().is_none() => letter,
+            taken_or_call => {
+                Ledger::count_shared(&self.ledger.failed);
+                drop(custody);
+                drop(taken_or_call);
+                return;
+            }
+        };
+        let crashes = letter.crashes + 1;
+        let letter = Letter { crashes, ..letter };
+        let reason = if crashes >= self.settings.poison_after.get() {
+            DeadReason::Poison
+        } else if self.settings.at_restart == AtRestart::Return {
+            DeadReason::Returned
+        } else {
+            Ledger::count_shared(&self.ledger.redelivered);
+            let mut store = self.lock();
+            self.intake.put_back();
+            store.put_back(letter);
             return;
         };
-        letter.crashes += 1;
-        if letter.crashes >= self.settings.poison_after.get() {
-            self.bury(letter, DeadReason::Poison);
-            return;
-        }
-        if self.settings.at_restart == AtRestart::Return {
-            self.bury(letter, DeadReason::Returned);
-            return;
-        }
-        Ledger::count_shared(&self.ledger.redelivered);
-        let mut store = self.lock();
-        self.intake.put_back();
-        store.put_back(letter);
+        drop(custody);
+        self.bury(letter, reason);
     }
 
     fn resume(&self, cell: &ActorCell) {
@@ -488,8 +502,10 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
     }
 
     fn part(&self, cell: &ActorCell) {
-        // It does not begin another one: it was killed.
+        // It does not begin another one: it was killed. What it puts down at this moment it does before, or not at all.
+        let down = self.lock_down();
         self.in_hand.store(0, Relaxed);
+        drop(down);
         self.pause(cell);
     }
 

@@ -233,3 +233,29 @@ async fn msg_22_a_run_that_was_left_behind_stays_in_the_books() {
     assert_eq!((figures.in_hand, figures.failed), (0, 1));
     it.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn msg_22_what_a_run_that_was_left_behind_has_put_down_is_not_its_successors() {
+    let desk = Arc::new(Desk::default());
+    let watchdog = Watchdog::replace(Duration::from_millis(20)).grace(Duration::from_millis(1));
+    let spec = Door::Mail.spec("scribe", &desk).watchdog(watchdog);
+    let it = Fixture::of(desk, [spec]).await;
+    let mut events = it.scope.events().subscribe();
+    let (release, held) = mpsc::channel();
+    it.cast(Job::Stick(Arc::new(Mutex::new(held))));
+    heard(&mut events, |it| matches!(it, EventKind::Restarted { .. })).await;
+    // Takes its message out and fails with it: nothing is to come back.
+    it.cast(Job::Once(1));
+    heard(&mut events, |it| matches!(it, EventKind::Restarted { .. })).await;
+    it.write([2]);
+    assert_eq!(it.notes().await, [1, 2]);
+
+    release.send(()).unwrap();
+    heard(&mut events, |it| matches!(it, EventKind::Reclaimed { .. })).await;
+    let stopped = it.supervisor.terminate_child("scribe").await;
+    stopped.unwrap();
+    let figures = it.figures();
+    assert_eq!((figures.failed, figures.in_hand), (2, 0));
+    assert!(figures.is_balanced(), "{figures:?}");
+    it.finish().await;
+}

@@ -1,7 +1,7 @@
 //! A tree with a scribe, who notes what it handles, and two colleagues who do as they are told.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -46,6 +46,8 @@ pub(crate) enum Job {
     Block,
     /// Does it.
     Do(Task),
+    /// Drops its envelope, and then holds its thread until it is told to go on.
+    Stick(Arc<Mutex<mpsc::Receiver<()>>>),
     /// Does it, and then answers with 7.
     Ask(Task, RpcReplyPort<u32>),
     /// Drops the port without an answer.
@@ -116,7 +118,7 @@ impl Desk {
             }
             Job::Block => self.wait().await,
             Job::Do(task) | Job::Ask(task, _) => task().await?,
-            Job::Forget(_) | Job::Read(_) | Job::Look(_) => {}
+            Job::Stick(_) | Job::Forget(_) | Job::Read(_) | Job::Look(_) => {}
         }
         Ok(())
     }
@@ -167,6 +169,12 @@ impl Actor for Scribe {
     ) -> Result<(), ActorProcessingErr> {
         let Self(desk) = self;
         desk.envelopes.lock().unwrap().push(Envelope::of(&job));
+        if let Job::Stick(held) = &*job {
+            let held = Arc::clone(held);
+            drop(job);
+            held.lock().unwrap().recv()?;
+            return Ok(());
+        }
         desk.work(&job).await?;
         if !Desk::is_to_be_taken(&job) {
             return Ok(());
