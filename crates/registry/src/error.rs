@@ -60,12 +60,12 @@ pub enum Refusal {
         until: Instant,
     },
     /// The name's gate refused.
-    #[error("`{name}` is rate limited, retry after {retry_after:?}")]
+    #[error("`{name}` is rate limited, {}", admission(*retry_after))]
     RateLimited {
         /// The name.
         name: ActorName,
-        /// When a message would be admitted.
-        retry_after: Duration,
+        /// When a message would be admitted; `None` when none ever is, as with a quota of zero.
+        retry_after: Option<Duration>,
     },
     /// The mailbox is full.
     #[error("the mailbox of `{name}` is full: it holds {capacity}")]
@@ -117,7 +117,10 @@ impl Refusal {
                 | Self::NoMember { .. }
                 | Self::Full { .. }
                 | Self::Unavailable { .. }
-                | Self::RateLimited { .. }
+                | Self::RateLimited {
+                    retry_after: Some(_),
+                    ..
+                }
         )
     }
 
@@ -130,7 +133,7 @@ impl Refusal {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::RateLimited { retry_after, .. } => Some(*retry_after),
+            Self::RateLimited { retry_after, .. } => *retry_after,
             Self::Unavailable { until, .. }
             | Self::NotRunning {
                 next_attempt: Some(until),
@@ -144,6 +147,13 @@ impl Refusal {
 fn attempt(next: Option<Instant>) -> String {
     let left = next.map(|next| next.saturating_duration_since(Instant::now()));
     left.map_or_else(String::new, |left| format!(", next attempt in {left:?}"))
+}
+
+fn admission(after: Option<Duration>) -> String {
+    after.map_or_else(
+        || "and its quota admits nothing".to_owned(),
+        |after| format!("retry after {after:?}"),
+    )
 }
 
 fn cycle(path: &[ActorPath]) -> String {

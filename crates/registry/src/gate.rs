@@ -59,6 +59,6 @@ impl fmt::Debug for SenderKey {
 /// A message that a gate turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GateRefused {
-    /// How long to wait before the next try.
-    pub retry_after: Duration,
+    /// How long to wait before the next try; `None` when no message will ever be admitted.
+    pub retry_after: Option<Duration>,
 }

@@ -168,7 +168,7 @@ async fn reg_3_a_gate_is_asked_before_each_cast_and_call() {
         fn admit(&self) -> Result<(), GateRefused> {
             if self.0.load(SeqCst) {
                 Err(GateRefused {
-                    retry_after: SECOND,
+                    retry_after: Some(SECOND),
                 })
             } else {
                 Ok(())

@@ -204,7 +204,7 @@ async fn a_gate_stands_before_a_group_too() {
     impl Gate for Shut {
         fn admit(&self) -> Result<(), GateRefused> {
             Err(GateRefused {
-                retry_after: SECOND,
+                retry_after: Some(SECOND),
             })
         }
     }
@@ -225,7 +225,7 @@ async fn a_gate_before_a_group_is_given_the_key_too() {
     impl Gate for Strangers {
         fn admit(&self) -> Result<(), GateRefused> {
             Err(GateRefused {
-                retry_after: SECOND,
+                retry_after: Some(SECOND),
             })
         }
         fn admit_for(&self, _: SenderKey) -> Result<(), GateRefused> {
