@@ -119,10 +119,8 @@ struct Entry {
 }
 
 /// A message that is kept, whatever its type.
-pub(crate) trait Replay: Send {
+pub(crate) trait Replay: Any + Send {
     fn replay(self: Box<Self>) -> Result<(), (Box<dyn Replay>, ReplayError)>;
-    /// Gives the message itself, for whoever knows its type.
-    fn into_any(self: Box<Self>) -> Box<dyn Any + Send>;
 }
 
 /// A message and the place that it is for.
@@ -150,10 +148,6 @@ impl<M: Message> Replay for Kept<M> {
             Undelivered::ShuttingDown(message) => back(message, ReplayError::ShuttingDown),
             Undelivered::WrongType(message) => back(message, ReplayError::OtherType),
         })
-    }
-
-    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
-        Box::new(self.message)
     }
 }
 
@@ -227,7 +221,7 @@ impl DeadLetters {
     ///
     /// [`ReplayError`]; the letter is still there, unless it is unknown.
     pub fn replay(&self, id: u64) -> Result<(), ReplayError> {
-        let (letter, content) = self.take_content(id)?;
+        let (letter, content) = self.take_content(id, |_| true)?;
         // Without the lock: the message may be dropped on the way, and that is foreign code.
         let Err((content, error)) = content.replay() else {
             return Ok(());
@@ -242,20 +236,27 @@ impl DeadLetters {
     ///
     /// # Errors
     ///
-    /// [`ReplayError::Unknown`] and [`ReplayError::NotKept`]; [`ReplayError::OtherType`] when it is no `M`: then it is
-    /// gone all the same.
+    /// [`ReplayError::Unknown`], [`ReplayError::NotKept`], and [`ReplayError::OtherType`] when it is no `M`.
     pub fn take<M: Message>(&self, id: u64) -> Result<M, ReplayError> {
-        let (_, content) = self.take_content(id)?;
-        let message = content.into_any().downcast::<M>();
-        message.map(|it| *it).map_err(|_| ReplayError::OtherType)
+        let (_, content) = self.take_content(id, <dyn Any>::is::<Kept<M>>)?;
+        let content: Box<dyn Any> = content;
+        let kept = content.downcast::<Kept<M>>();
+        kept.map(|it| it.message)
+            .map_err(|_| ReplayError::OtherType)
     }
 
-    fn take_content(&self, id: u64) -> Result<(DeadLetter, Box<dyn Replay>), ReplayError> {
+    /// Takes out what is kept of a letter, if it is wanted.
+    fn take_content(
+        &self,
+        id: u64,
+        is_wanted: impl FnOnce(&dyn Any) -> bool,
+    ) -> Result<(DeadLetter, Box<dyn Replay>), ReplayError> {
         let mut ring = self.lock();
         let at = ring.letters.iter().position(|it| it.letter.id == id);
         let at = at.ok_or(ReplayError::Unknown)?;
-        if ring.letters[at].content.is_none() {
-            return Err(ReplayError::NotKept);
+        let content = ring.letters[at].content.as_deref();
+        if !is_wanted(content.ok_or(ReplayError::NotKept)?) {
+            return Err(ReplayError::OtherType);
         }
         let Entry { letter, content } = ring.letters.remove(at).ok_or(ReplayError::Unknown)?;
         let content = content.ok_or(ReplayError::NotKept)?;
@@ -385,7 +386,7 @@ mod tests {
         dead.set_capacity(2);
         let dead = &dead;
         let back = |id: u64| {
-            let (letter, content) = dead.take_content(id).unwrap();
+            let (letter, content) = dead.take_content(id, |_| true).unwrap();
             let content = Some(content);
             move || {
                 dead.lock()
@@ -416,6 +417,7 @@ mod tests {
         assert_eq!(dead.replay(2), Err(ReplayError::Unknown));
         let ids: Vec<_> = dead.list().iter().map(|it| it.id).collect();
         assert_eq!(ids, [0, 1]);
+        assert_eq!(dead.take::<u64>(0), Err(ReplayError::OtherType));
         assert_eq!(dead.take::<u32>(0), Ok(7));
         assert_eq!(dead.take::<u32>(0), Err(ReplayError::Unknown));
     }

@@ -506,7 +506,9 @@ impl Incarnation {
             return 0;
         }
         // Made here, if it ends before it has taken its first message.
-        let lost = self.ledger().take_over(counted);
+        let ledger = self.ledger();
+        let lost = ledger.take_over(counted);
+        ledger.tracked.clear();
         if lost > 0 {
             let obituary = Obituary {
                 target: self.node.path().clone(),

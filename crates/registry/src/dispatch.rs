@@ -19,8 +19,8 @@ use tracing::Instrument as _;
 use crate::policy::{WhenDown, after};
 use crate::{CallError, CastError, Refusal, event};
 
-/// How long a call waits to hear why its callee dropped the reply port: the end of an actor is recorded a
-/// moment after its messages are dropped.
+/// How long a call waits to hear whether its callee, which has dropped the reply port, fails: the message is dropped a
+/// moment before.
 const END_GRACE: Duration = Duration::from_millis(20);
 
 /// What messages are sent to.
@@ -223,7 +223,7 @@ async fn try_call<M: Message, T: Send + 'static>(
         }),
         Err(NoAnswer::Dropped) if ticket.was_dropped() => Err(CallError::Dropped { name: name() }),
         Err(NoAnswer::Dropped) if Instant::now() < until() => {
-            Err(why_dropped(name(), &callee).await)
+            Err(why_dropped(name(), &callee, until()).await)
         }
         Err(_) => Err(CallError::TimedOut {
             name: name(),
@@ -338,16 +338,25 @@ async fn answer_of<M: Message, T>(
     Err(NoAnswer::Ended(reason))
 }
 
-async fn why_dropped<M>(name: ActorName, callee: &Arc<Incarnation>) -> CallError<M> {
+async fn why_dropped<M>(
+    name: ActorName,
+    callee: &Arc<Incarnation>,
+    until: Instant,
+) -> CallError<M> {
     // Where it waited over a restart, a later run had it.
     let run = match callee.has_ended() {
         true => callee.node().current(),
         false => Some(Arc::clone(callee)),
     };
-    if let Some(run) = run
-        && let Ok(reason) = timeout(END_GRACE, run.ended()).await
-    {
-        return CallError::CalleeFailed { name, reason };
+    if let Some(run) = run {
+        let mut ended = timeout(END_GRACE, run.ended()).await;
+        if ended.is_err() && run.is_failing_or_ending() {
+            // Its end is on record once all is dropped that it holds, and that may take its time.
+            ended = timeout_at(until, run.ended()).await;
+        }
+        if let Ok(reason) = ended {
+            return CallError::CalleeFailed { name, reason };
+        }
     }
     match callee.node().last_end() {
         Some(end) if callee.has_ended() => CallError::CalleeFailed {

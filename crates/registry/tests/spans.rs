@@ -80,7 +80,9 @@ async fn msg_26_the_span_of_a_message_is_a_root_that_follows_from_its_sender() {
     assert!(made.contains(&("actor.call", Some("request"))), "{made:?}");
     assert!(made.contains(&("actor.message", None)), "{made:?}");
     let follows = told.follows.lock().unwrap().clone();
-    // From that of the actor as well, unless ractor is built to put handlers into the span of the sender.
     let from_call = ("actor.message", "actor.call");
     assert!(follows.contains(&from_call), "{follows:?}");
+    // And from that of the actor: of the sender again, where ractor is built to put handlers into that.
+    let of_message = follows.iter().filter(|(span, _)| *span == "actor.message");
+    assert_eq!(of_message.count(), 2, "{follows:?}");
 }

@@ -41,6 +41,12 @@ impl Incarnation {
         self.marks.fetch_or(FAILING, SeqCst);
     }
 
+    /// Says whether it is about to end, or has: its handler has failed, or it was asked to stop or killed.
+    #[must_use]
+    pub fn is_failing_or_ending(&self) -> bool {
+        self.marks.load(Acquire) & FAILING != 0 || self.is_ending()
+    }
+
     #[inline]
     pub(super) fn is_marked(&self) -> bool {
         self.marks.load(Acquire) != 0

@@ -55,9 +55,14 @@ impl Tracked {
         }
     }
 
-    fn age(&self, clock: &Clock) -> Option<Duration> {
+    /// All that waited is gone.
+    pub(crate) fn clear(&self) {
+        self.left.store(0, Relaxed);
+    }
+
+    fn since(&self) -> Option<Moment> {
         let since = Moment::from_nanos(self.since.load(Relaxed));
-        (self.left.load(Relaxed) > 0).then(|| clock.since(since))
+        (self.left.load(Relaxed) > 0).then_some(since)
     }
 }
 
@@ -131,15 +136,17 @@ impl Ledger {
     pub(crate) fn read<'a>(
         &self,
         intakes: impl Iterator<Item = &'a Intake> + Clone,
+        kept_since: Option<Moment>,
         in_hand: u64,
     ) -> Figures {
         let read = |counter: &AtomicU64| counter.load(Relaxed);
         let depth = intakes.clone().map(Intake::depth).sum();
+        let since = self.tracked.since().into_iter().chain(kept_since).min();
         let figures = Figures {
             depth,
-            oldest_at_least: (depth > 0)
-                .then(|| self.tracked.age(self.traffic.clock()))
-                .flatten(),
+            oldest_at_least: since
+                .filter(|_| depth > 0)
+                .map(|since| self.traffic.clock().since(since)),
             in_hand,
             handled: read(&self.handled),
             failed: read(&self.failed),
@@ -160,7 +167,7 @@ impl Ledger {
     }
 
     fn totals(&self) -> Totals {
-        Totals::from(&self.read(std::iter::empty(), 0))
+        Totals::from(&self.read(std::iter::empty(), None, 0))
     }
 }
 
@@ -176,7 +183,8 @@ impl Drop for Ledger {
 pub struct Figures {
     /// How many wait.
     pub depth: u64,
-    /// For how long at least the oldest of them has waited. One message at a time is looked at; `None` while none is.
+    /// For how long at least the oldest of them has waited. One message at a time is looked at, beside those that wait in
+    /// the framework and not in the actor's port; `None` while none is, as when only one waits, behind the one in hand.
     pub oldest_at_least: Option<Duration>,
     /// 1 while a message is in hand; more where runs that were left behind still have theirs.
     pub in_hand: u64,

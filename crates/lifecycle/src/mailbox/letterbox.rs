@@ -93,6 +93,8 @@ pub(crate) trait AnyLetterbox: Any + Send + Sync {
     fn part(&self, cell: &ActorCell);
     /// Nobody will come any more.
     fn close(&self, reason: DeadReason);
+    /// Returns when the first of those was sent that wait here, and not in the actor's port.
+    fn kept_since(&self) -> Option<Moment>;
     fn intake(&self) -> &Intake;
     fn settings(&self) -> &Mailbox;
     fn mail(&self) -> TypeId;
@@ -242,7 +244,7 @@ impl<M: Message> Letterbox<M> {
         if !is_let_in && let Err(no_entry) = enter() {
             let may_drop = matches!(self.settings.overflow, Overflow::DropOldest(_));
             if !may_drop || no_entry == NoEntry::Shut {
-                store.forget(&letter.message);
+                store.forget_last(&letter.message);
                 return Err((no_entry, letter.message));
             }
             let Some(oldest) = store.pop() else {
@@ -261,7 +263,7 @@ impl<M: Message> Letterbox<M> {
         }
         let letter = store.letters.pop_back();
         let letter = letter.expect("it was put there under the same lock");
-        store.forget(&letter.message);
+        store.forget_last(&letter.message);
         self.ledger.come_back(&self.intake);
         Err((NoEntry::Closed, letter.message))
     }
@@ -362,16 +364,20 @@ impl<M> Store<M> {
         usize::try_from(number.wrapping_sub(self.first)).ok()
     }
 
-    fn forget(&mut self, message: &M) {
+    /// Takes back that a message comes last.
+    fn forget_last(&mut self, message: &M) {
+        let last = self.first.wrapping_add(self.letters.len() as u64);
         if let Some(index) = &mut self.index {
-            index.forget(message);
+            index.forget(message, last);
         }
     }
 
     fn pop(&mut self) -> Option<Letter<M>> {
         let letter = self.letters.pop_front()?;
+        if let Some(index) = &mut self.index {
+            index.forget(&letter.message, self.first);
+        }
         self.first += 1;
-        self.forget(&letter.message);
         Some(letter)
     }
 
@@ -520,10 +526,15 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
             }
             letters
         };
+        self.ledger.tracked.clear();
         for letter in letters {
             self.intake.take();
             self.bury(letter, reason);
         }
+    }
+
+    fn kept_since(&self) -> Option<Moment> {
+        self.lock().letters.front().map(|it| it.sent)
     }
 
     fn intake(&self) -> &Intake {
@@ -573,7 +584,8 @@ fn unsent<M: Message>(error: ractor::MessagingErr<Mail<M>>) -> M {
 pub(crate) trait Index<M>: Send {
     /// Returns the number of the message with the same key, or notes this one's.
     fn find_or_note(&mut self, message: &M, number: u64) -> Option<u64>;
-    fn forget(&mut self, message: &M);
+    /// Forgets the message of this number. One that was put back is not noted, and a later one with its key may be.
+    fn forget(&mut self, message: &M, number: u64);
     fn clear(&mut self);
 }
 
@@ -622,8 +634,12 @@ impl<M, K: Eq + Hash + Send> Index<M> for ByKey<M, K> {
         }
     }
 
-    fn forget(&mut self, message: &M) {
-        self.numbers.remove(&(self.key)(message));
+    fn forget(&mut self, message: &M, number: u64) {
+        if let Entry::Occupied(noted) = self.numbers.entry((self.key)(message))
+            && *noted.get() == number
+        {
+            noted.remove();
+        }
     }
 
     fn clear(&mut self) {

@@ -63,7 +63,8 @@ impl Node {
         let intakes = run.iter().map(|it| it.intake()).chain(letters);
         let runs = run.into_iter().chain(&left_behind);
         let in_hand = runs.filter(|it| it.in_hand_since().is_some()).count();
-        Some(ledger.read(intakes, in_hand as u64))
+        let kept_since = letterboxes.iter().filter_map(|it| it.kept_since()).min();
+        Some(ledger.read(intakes, kept_since, in_hand as u64))
     }
 
     /// Counts a message that was refused.

@@ -281,7 +281,7 @@ async fn msg_29_a_call_that_its_mailbox_drops_fails_at_once() {
 
 fn by_ten(job: &Job) -> Option<u32> {
     match job {
-        Job::Write(n) => Some(n / 10),
+        Job::Write(n) | Job::Hold(n) => Some(n / 10),
         _ => None,
     }
 }
@@ -310,6 +310,22 @@ async fn msg_9_a_mailbox_may_keep_only_the_last_of_a_key() {
     it.write([22, 22]);
     it.write([33]);
     assert_eq!(it.notes().await, [12, 21, 32, 40, 22, 33]);
+    it.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_9_a_message_that_comes_back_leaves_a_later_one_its_key() {
+    let it = Fixture::start(Mailbox::bounded(9).coalesce(by_ten)).await;
+    it.cast(Job::Hold(10));
+    it.desk.blocked.notified().await;
+    it.write([11]);
+    // The one in hand goes in front of the other, and is in hand again.
+    it.run().kill();
+    it.desk.blocked.notified().await;
+    it.write([12]);
+    assert_eq!(it.figures().depth, 1);
+    it.go();
+    assert_eq!(it.notes().await, [10, 10, 12]);
     it.finish().await;
 }
 

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use perennial_lifecycle::{ExitReason, Mailbox};
-use perennial_registry::{CallError, CastError, Gate, GateRefused, Refusal, WhenDown};
+use perennial_lifecycle::{ChildSpec, ExitReason, Mailbox};
+use perennial_registry::{CallError, CastError, Gate, GateRefused, Name, Refusal, WhenDown};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::time::{Instant, sleep};
 
 use crate::support::{CLERK, Door, Envelope, Fixture, Job, SCRIBE, SECOND, task};
@@ -193,7 +194,7 @@ struct Shut;
 impl Gate for Shut {
     fn admit(&self) -> Result<(), GateRefused> {
         Err(GateRefused {
-            retry_after: SECOND,
+            retry_after: Some(SECOND),
         })
     }
 }
@@ -278,6 +279,56 @@ async fn msg_21_a_caller_hears_why_its_callee_failed() {
         assert_eq!(it.figures().redelivered, 0);
         it.finish().await;
     }
+}
+
+/// Fails at each message, and takes its time to go.
+struct Lingerer;
+
+struct Belongings;
+
+impl Drop for Belongings {
+    #[expect(clippy::disallowed_methods, reason = "this one is to block")]
+    fn drop(&mut self) {
+        // Much longer than a call waits for an end that nothing tells of.
+        std::thread::sleep(Duration::from_millis(120));
+    }
+}
+
+impl Actor for Lingerer {
+    type Msg = RpcReplyPort<u32>;
+    type State = Belongings;
+    type Arguments = ();
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Self::Msg>,
+        (): (),
+    ) -> Result<Belongings, ActorProcessingErr> {
+        Ok(Belongings)
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        reply: Self::Msg,
+        _: &mut Belongings,
+    ) -> Result<(), ActorProcessingErr> {
+        drop(reply);
+        Err("no ink".into())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn msg_21_a_caller_hears_why_its_callee_failed_however_long_that_takes_to_go() {
+    const LINGERER: Name<RpcReplyPort<u32>> = Name::new("lingerer");
+    let spec = ChildSpec::worker("lingerer", || (Lingerer, ())).name(LINGERER.to_actor_name());
+    let it = Fixture::of(Arc::default(), [spec]).await;
+    let answer = it.registry.call(LINGERER, |reply| reply, 60 * SECOND).await;
+    let Err(CallError::CalleeFailed { reason, .. }) = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(reason.to_string(), "failed: no ink");
+    it.finish().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -160,6 +160,35 @@ async fn msg_22_the_figures_of_a_place_say_what_became_of_each_message() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn msg_22_the_age_of_the_oldest_is_never_that_of_one_that_is_gone() {
+    let it = Fixture::behind(Door::Plain, Mailbox::default()).await;
+    it.block().await;
+    it.write(0..9);
+    it.run().kill();
+    it.settled().await;
+    sleep(9 * SECOND).await;
+    it.block().await;
+    it.write(0..2);
+    sleep(SECOND).await;
+    assert_eq!(it.figures().oldest_at_least, Some(SECOND));
+    it.go();
+    it.notes().await;
+    it.finish().await;
+
+    // What waits in the framework has its time written on it.
+    let it = Fixture::start(Mailbox::bounded(2).drop_oldest::<Job>()).await;
+    it.block().await;
+    for n in 0..9 {
+        it.write([n]);
+        sleep(SECOND).await;
+    }
+    assert_eq!(it.figures().oldest_at_least, Some(2 * SECOND));
+    it.go();
+    it.notes().await;
+    it.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn msg_22_what_was_skipped_is_not_counted_as_handled() {
     let it = Fixture::start(Mailbox::default()).await;
     for _ in 0..3 {
