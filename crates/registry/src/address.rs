@@ -214,7 +214,7 @@ impl<M: Message> Target<M> for Address<M> {
     fn deliver<R>(
         &self,
         message: M,
-        terms: impl FnOnce() -> Terms,
+        terms: impl Fn() -> Terms,
         meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
     ) -> Result<R, CastError<M>> {
         self.slot.deliver(self.first.as_ref(), message, terms, meet)

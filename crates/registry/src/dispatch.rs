@@ -41,11 +41,12 @@ pub(crate) trait Target<M: Message>: Sync {
 
     /// Hands the message to a run that is alive now, without asking the gate.
     ///
-    /// `meet` is given the run first, may refuse, and has the say in what comes back.
+    /// `meet` is given the run first, may refuse, and has the say in what comes back. Both are asked again for each run
+    /// that is tried.
     fn deliver<R>(
         &self,
         message: M,
-        terms: impl FnOnce() -> Terms,
+        terms: impl Fn() -> Terms,
         meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
     ) -> Result<R, CastError<M>>;
 

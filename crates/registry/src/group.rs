@@ -257,7 +257,7 @@ impl<M: Message> Target<M> for Routed<'_> {
     fn deliver<R>(
         &self,
         message: M,
-        terms: impl FnOnce() -> Terms,
+        terms: impl Fn() -> Terms,
         meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
     ) -> Result<R, CastError<M>> {
         self.members.deliver(self.route, message, terms, meet)

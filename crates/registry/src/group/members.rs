@@ -257,7 +257,7 @@ impl Members {
         &self,
         route: Route,
         mut message: M,
-        terms: impl FnOnce() -> Terms,
+        terms: impl Fn() -> Terms,
         mut meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
     ) -> Result<R, CastError<M>> {
         let view = self.view();
@@ -269,8 +269,6 @@ impl Members {
         if let Err(refusal) = self.check_type::<M>() {
             return Err(CastError { message, refusal });
         }
-        // Asked for once, by the first that puts the message in an envelope.
-        let mut terms = Some(terms);
         let mut tried = Vec::new();
         let name = self.name().clone();
         let mut refusal = Refusal::NoMember { name };
@@ -290,10 +288,7 @@ impl Members {
                 Ok(met) => met,
                 Err(refusal) => return Err(CastError { message, refusal }),
             };
-            let offered = run.offer_on(message, || {
-                terms.take().map_or_else(Terms::default, |it| it())
-            });
-            match offered {
+            match run.offer_on(message, &terms) {
                 Ok(()) => return Ok(met),
                 Err(back) => {
                     if let Undelivered::Full(_) = back {

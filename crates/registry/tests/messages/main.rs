@@ -5,6 +5,7 @@
 mod bounds;
 mod calls;
 mod cycles;
+mod groups;
 mod letters;
 mod mail;
 mod stopped;

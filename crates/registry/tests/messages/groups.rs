@@ -1,0 +1,98 @@
+//! What becomes of messages to a group whose members have no room.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+use perennial_lifecycle::Mailbox;
+use perennial_registry::{CallError, Group, Name, Route};
+
+use crate::support::{CLERK, Desk, Door, Fixture, Job, SECOND, task};
+
+const CLERKS: Name<Job> = Name::new("clerks");
+
+/// A clerk and a teller, who are the members of a group.
+struct Office {
+    it: Fixture,
+    group: Group<Job>,
+    clerk: Arc<Desk>,
+    teller: Arc<Desk>,
+}
+
+impl Office {
+    async fn open(door: Door, mailbox: Mailbox) -> Self {
+        let (clerk, teller) = (Arc::default(), Arc::default());
+        let spec = |id, desk| {
+            let spec = door.spec(id, desk).mailbox(mailbox.clone());
+            spec.group(CLERKS.to_actor_name())
+        };
+        let specs = [spec("clerk", &clerk), spec("teller", &teller)];
+        let it = Fixture::of(Arc::default(), specs).await;
+        let group = it.registry.group(&CLERKS).unwrap();
+        Self {
+            it,
+            group,
+            clerk,
+            teller,
+        }
+    }
+
+    fn desk(&self, name: &Name<Job>) -> &Desk {
+        match &*name.to_string() {
+            "clerk" => &self.clerk,
+            _ => &self.teller,
+        }
+    }
+
+    /// Has a member wait in its handler, with `behind` messages behind that.
+    async fn occupy(&self, name: &Name<Job>, behind: u32) {
+        self.it.registry.cast(name.clone(), Job::Block).unwrap();
+        self.desk(name).blocked.notified().await;
+        for _ in 0..behind {
+            self.it.registry.cast(name.clone(), Job::Write(0)).unwrap();
+        }
+    }
+
+    /// Lets everybody go on, and ends the tree.
+    async fn close(self) {
+        self.clerk.go.notify_one();
+        self.teller.go.notify_one();
+        self.it.settled().await;
+        self.it.finish().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_16_a_call_that_goes_on_to_another_member_keeps_its_envelope() {
+    let it = Office::open(Door::Mail, Mailbox::bounded(1)).await;
+    it.occupy(&CLERK, 1).await;
+    // It is the clerk's turn in one of them.
+    for _ in 0..2 {
+        let call = it.group.call(Route::RoundRobin, Job::Look, SECOND);
+        let envelope = call.await.unwrap();
+        assert!(envelope.is_call);
+        assert!(envelope.time_left.is_some());
+    }
+    it.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_2_a_call_that_goes_on_to_another_member_is_not_handled_again() {
+    let it = Office::open(Door::Mail, Mailbox::bounded(1)).await;
+    it.occupy(&CLERK, 1).await;
+    let handled = Arc::new(AtomicU32::new(0));
+    for calls in 1..=2 {
+        let inside = Arc::clone(&handled);
+        let fail = task(move || {
+            inside.fetch_add(1, SeqCst);
+            async { Err("no ink".into()) }
+        });
+        let ask = |reply| Job::Ask(fail, reply);
+        let failed = it.group.call(Route::RoundRobin, ask, 60 * SECOND).await;
+        assert!(
+            matches!(failed, Err(CallError::CalleeFailed { .. })),
+            "{failed:?}"
+        );
+        assert_eq!(handled.load(SeqCst), calls);
+    }
+    it.close().await;
+}
