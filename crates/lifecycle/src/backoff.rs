@@ -7,7 +7,8 @@ use crate::ChildSpecError;
 /// How long a child that ended is left alone before it is started again.
 ///
 /// The first delay follows the first end. The delays grow with each end, or failed start, in a row; a run that
-/// lasted [`reset_after`](Self::reset_after) begins them anew. The siblings are served meanwhile.
+/// lasted [`reset_after`](Self::reset_after) begins them anew. The siblings are served meanwhile: where they are to be
+/// restarted with the child, they are when its delay is over, at each attempt, and run on when it fails.
 ///
 /// | kind | delays |
 /// | --- | --- |

@@ -5,9 +5,9 @@ use crate::{Backoff, ChildSpecError};
 /// What becomes of a child that ends too often, instead of the end of its supervisor: it is parked.
 ///
 /// While it is parked nothing runs, its name answers that it is unavailable and until when, and its health is
-/// degraded; the siblings go on, also through a restart of the group. Then a probe starts it again. A probe that
-/// fails, or that ends badly within [`trial`](Self::trial), parks it again, for longer if the times grow. One that
-/// lasts that long frees it, with its restart budget unspent.
+/// degraded; the siblings go on, also through a restart of the group. Then a probe starts it again, and it alone,
+/// whatever the strategy. A probe that fails, or that ends badly within [`trial`](Self::trial), parks it again, for
+/// longer if the times grow. One that lasts that long frees it, with its restart budget unspent.
 ///
 /// ```
 /// use perennial_lifecycle::{Backoff, Quarantine};

@@ -161,7 +161,7 @@ impl State {
         // An answer that nobody waits for any more is dropped: the caller gave up.
         match message {
             SupervisorMsg::Ended { key, run, at } => self.child_ended(key, &run, at).await?,
-            SupervisorMsg::Retry(key) => self.retry(key).await?,
+            SupervisorMsg::Retry(key, holds_up) => self.retry(key, holds_up).await?,
             SupervisorMsg::Due(key, ticket) => self.due(key, ticket).await,
             SupervisorMsg::Stuck(key, run) => self.replace_stuck(key, &run).await?,
             SupervisorMsg::Stop(reason) => {
@@ -293,20 +293,23 @@ impl State {
         }
     }
 
-    async fn retry(&mut self, key: ChildKey) -> Result<(), Exit> {
-        match self.children.get(key) {
-            Some(child) if matches!(child.run, Run::Restarting) => {
-                self.restart(key, Duration::ZERO).await
-            }
+    async fn retry(&mut self, key: ChildKey, holds_up: bool) -> Result<(), Exit> {
+        if !self.run_is(key, |run| matches!(run, Run::Restarting)) {
             // Restarted with its group, terminated or deleted meanwhile.
-            _ => Ok(()),
+            return Ok(());
         }
+        self.restart(key, Duration::ZERO).await?;
+        if holds_up && self.run_is(key, |run| matches!(run, Run::Waiting(_))) {
+            // Nobody waits for what is put off.
+            self.start_behind(Some(key)).await;
+        }
+        Ok(())
     }
 
     /// The time for which a restart was put off is over.
     async fn due(&mut self, key: ChildKey, ticket: u64) {
         match self.children.get(key).map(|child| &child.run) {
-            Some(Run::Waiting(pause)) if pause.ticket == ticket => self.restart_now(key).await,
+            Some(Run::Waiting(pause)) if pause.ticket == ticket => self.end_pause(key).await,
             // Restarted with its group, resumed, terminated or deleted meanwhile.
             _ => {}
         }
@@ -344,6 +347,18 @@ impl State {
         Ok(())
     }
 
+    /// Begins a restart that was put off.
+    async fn end_pause(&mut self, key: ChildKey) {
+        match self.children.get_mut(key) {
+            // Its group went on without it, and is not disturbed by a probe.
+            Some(child) if child.is_quarantined() => {
+                child.run = Run::Stopped;
+                self.start_again(key, false).await;
+            }
+            _ => self.restart_now(key).await,
+        }
+    }
+
     async fn restart_now(&mut self, key: ChildKey) {
         let Some(child) = self.children.get_mut(key) else {
             return;
@@ -356,7 +371,7 @@ impl State {
         }
         match self.spec.strategy {
             Strategy::OneForOne => {
-                self.start_again(key).await;
+                self.start_again(key, false).await;
             }
             Strategy::OneForAll => self.restart_group(None).boxed().await,
             Strategy::RestForOne => {
@@ -388,13 +403,23 @@ impl State {
                 self.forget(key);
             }
         }
+        self.start_behind(before).await;
+    }
+
+    /// Starts all behind `before` (all children for `None`) that are stopped, in order, up to one that fails.
+    async fn start_behind(&mut self, before: Option<ChildKey>) {
         let mut at = self.children.after(before);
         while let Some(key) = at {
-            if !self.is_quarantined(key) && !self.start_again(key).await {
+            let is_stopped = self.run_is(key, |run| matches!(run, Run::Stopped));
+            if is_stopped && !self.start_again(key, true).await {
                 return;
             }
             at = self.children.after(Some(key));
         }
+    }
+
+    fn run_is(&self, key: ChildKey, is: impl FnOnce(&Run) -> bool) -> bool {
+        self.children.get(key).is_some_and(|child| is(&child.run))
     }
 
     fn is_quarantined(&self, key: ChildKey) -> bool {
@@ -403,8 +428,9 @@ impl State {
             .is_some_and(ChildEntry::is_quarantined)
     }
 
-    /// Starts a child as part of a restart; on failure it is `Restarting` and a retry is queued.
-    async fn start_again(&mut self, key: ChildKey) -> bool {
+    /// Starts a child as part of a restart; on failure it is `Restarting` and a retry is queued, for which those
+    /// behind it wait if it `holds_up` its group.
+    async fn start_again(&mut self, key: ChildKey, holds_up: bool) -> bool {
         match self.start(key).await {
             Start::Running(number, _) => {
                 if let Some(child) = self.children.get(key) {
@@ -421,7 +447,8 @@ impl State {
                     self.report(ReportContext::StartError, &node, &reason);
                 }
                 // Behind what waits already. Fails only when this supervisor is ending.
-                drop(self.parent.queue.send_message(SupervisorMsg::Retry(key)));
+                let retry = SupervisorMsg::Retry(key, holds_up);
+                drop(self.parent.queue.send_message(retry));
                 false
             }
         }

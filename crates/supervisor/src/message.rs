@@ -23,7 +23,8 @@ pub(crate) enum SupervisorMsg {
         run: Arc<Incarnation>,
         at: SystemTime,
     },
-    Retry(ChildKey),
+    /// A restart failed, and is to be tried again; whether those behind it in its group wait for that.
+    Retry(ChildKey, bool),
     /// The time for which a restart was put off is over.
     Due(ChildKey, u64),
     /// A run is stuck and does not yield to a kill.

@@ -144,6 +144,52 @@ async fn sup_16_a_failed_restart_is_put_off_as_well_and_the_siblings_are_served(
     assert_eq!(began.elapsed(), 3 * SECOND);
 }
 
+/// The number of each child's run; `None` for one that is down.
+fn runs<const N: usize>(supervisor: &Supervisor, ids: [&str; N]) -> [Option<u64>; N] {
+    ids.map(|id| node(supervisor, id).current().map(|run| run.number()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_16_a_group_does_not_wait_for_a_failed_restart_that_is_put_off() {
+    for (strategy, x) in [(Strategy::OneForAll, 1), (Strategy::RestForOne, 0)] {
+        let (moody, broken) = moody("w");
+        let (other, other_broken) = self::moody("v");
+        let supervisor = generous()
+            .strategy(strategy)
+            .child(puppet("x"))
+            .child(moody.backoff(Backoff::constant(600 * SECOND)))
+            .child(other.backoff(Backoff::constant(900 * SECOND)))
+            .child(puppet("y"));
+        let supervisor = start(supervisor).await;
+        let runs = || runs(&supervisor, ["x", "w", "v", "y"]);
+        crash(&supervisor, "w").await;
+        assert_eq!(runs(), [Some(1), None, Some(1), Some(1)], "{strategy:?}");
+
+        // Each attempt is a restart of the group; who does not come up keeps none of the others down.
+        broken.store(true, SeqCst);
+        other_broken.store(true, SeqCst);
+        sleep(600 * SECOND + MS).await;
+        settled(&supervisor).await;
+        assert_eq!(runs(), [Some(1 + x), None, None, Some(2)], "{strategy:?}");
+        let due = |id| node(&supervisor, id).due();
+        let began = Instant::now() - MS;
+        assert_eq!(due("w"), Some(began + 600 * SECOND));
+        assert_eq!(due("v"), Some(began + 900 * SECOND));
+
+        // Whom an operator takes down meanwhile stays down until the group is restarted.
+        supervisor.terminate_child("y").await.unwrap();
+        sleep(500 * SECOND).await;
+        settled(&supervisor).await;
+        assert_eq!(runs(), [Some(1 + x), None, None, None], "{strategy:?}");
+        broken.store(false, SeqCst);
+        other_broken.store(false, SeqCst);
+        sleep(100 * SECOND).await;
+        settled(&supervisor).await;
+        let all = [Some(1 + 2 * x), Some(3), Some(3), Some(3)];
+        assert_eq!(runs(), all, "{strategy:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn sup_16_every_restart_counts_also_one_that_is_put_off() {
     let supervisor = start(
@@ -329,6 +375,62 @@ async fn sup_19_a_probe_that_fails_to_start_parks_the_child_again() {
     assert_eq!(child.due(), Some(Instant::now() + 2 * SECOND));
     broken.store(false, SeqCst);
     assert_eq!(back_after(&child).await, 2 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_19_a_probe_starts_its_own_child_and_disturbs_no_sibling() {
+    for strategy in [Strategy::OneForAll, Strategy::RestForOne] {
+        let (moody, broken) = moody("w");
+        let moody = moody
+            .budget(RestartIntensity::new(0, SECOND))
+            .quarantine(Quarantine::new(Backoff::constant(30 * SECOND)).trial(10 * SECOND));
+        let supervisor = generous().strategy(strategy).child(puppet("x"));
+        let supervisor = start(supervisor.child(moody).child(puppet("y"))).await;
+        let runs = || runs(&supervisor, ["x", "w", "y"]);
+        crash(&supervisor, "w").await;
+        let parked = node(&supervisor, "w");
+        for _ in 0..3 {
+            // One that fails to start, ...
+            broken.store(true, SeqCst);
+            sleep(30 * SECOND + MS).await;
+            settled(&supervisor).await;
+            assert_eq!(parked.state(), ChildState::Quarantined, "{strategy:?}");
+            assert_eq!(runs(), [Some(1), None, Some(1)], "{strategy:?}");
+            // ... one that an operator begins and that fails, ...
+            supervisor.resume_child("w").await.unwrap_err();
+            settled(&supervisor).await;
+            assert_eq!(runs(), [Some(1), None, Some(1)], "{strategy:?}");
+            // ... and one that ends within its trial.
+            broken.store(false, SeqCst);
+            parked.running().await;
+            crash(&supervisor, "w").await;
+            assert_eq!(parked.state(), ChildState::Quarantined, "{strategy:?}");
+        }
+        supervisor.terminate_child("y").await.unwrap();
+        parked.running().await;
+        assert_eq!(runs(), [Some(1), Some(11), None], "{strategy:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_20_a_group_restart_goes_on_once_the_child_that_failed_is_parked() {
+    for (strategy, x) in [(Strategy::OneForAll, 1), (Strategy::RestForOne, 0)] {
+        let (moody, broken) = moody("w");
+        let moody = moody
+            .budget(RestartIntensity::new(2, 60 * SECOND))
+            .quarantine(Quarantine::new(Backoff::constant(30 * SECOND)));
+        let supervisor = generous().strategy(strategy).child(puppet("x"));
+        let supervisor = start(supervisor.child(moody).child(puppet("y"))).await;
+        let runs = || runs(&supervisor, ["x", "w", "y"]);
+        broken.store(true, SeqCst);
+        crash(&supervisor, "w").await;
+        settled(&supervisor).await;
+        // Two attempts within its budget, at which those behind it wait as in OTP; then they do no longer.
+        let parked = node(&supervisor, "w");
+        assert_eq!(parked.state(), ChildState::Quarantined, "{strategy:?}");
+        assert_eq!(parked.incarnations(), 3, "{strategy:?}");
+        assert_eq!(runs(), [Some(1 + 2 * x), None, Some(2)], "{strategy:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -131,7 +131,7 @@ impl State {
         if !child.is_some_and(|child| matches!(child.run, Run::Waiting(_))) {
             return Err(ResumeChildError::NotWaiting { id });
         }
-        self.restart_now(key).await;
+        self.end_pause(key).await;
         match self.children.get(key) {
             Some(child) if matches!(child.run, Run::Restarting) => Err(child.failed().into()),
             _ => Ok(()),

@@ -100,7 +100,7 @@ impl Actor for DynamicActor {
         // An answer that nobody waits for any more is dropped: the caller gave up.
         match message {
             SupervisorMsg::Ended { key, run, at } => state.child_ended(key, run, at).await?,
-            SupervisorMsg::Retry(key) => state.retry(key).await?,
+            SupervisorMsg::Retry(key, _) => state.retry(key).await?,
             SupervisorMsg::Due(key, ticket) => state.due(key, ticket).await,
             SupervisorMsg::Stuck(key, run) => state.replace_stuck(key, run).await?,
             SupervisorMsg::Stop(reason) => {

@@ -161,7 +161,8 @@ impl State {
                     let node = &child.node;
                     self.parent.report(ReportContext::StartError, node, &reason);
                     // Behind what waits already. Fails only when this supervisor is ending.
-                    drop(self.parent.queue.send_message(SupervisorMsg::Retry(key)));
+                    let retry = SupervisorMsg::Retry(key, false);
+                    drop(self.parent.queue.send_message(retry));
                 } else {
                     self.forget(key);
                 }
