@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use perennial_lifecycle::ChildSpec;
 use tokio::sync::{broadcast, watch};
@@ -55,6 +55,10 @@ impl Breaker {
 
     pub(crate) fn cell(&self) -> &Cell {
         &self.0
+    }
+
+    pub(crate) fn weak(&self) -> Weak<Cell> {
+        Arc::downgrade(&self.0)
     }
 
     /// Whether somebody else has this breaker too.

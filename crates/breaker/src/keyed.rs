@@ -5,27 +5,39 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::hash::Hash;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use tokio::sync::broadcast;
 
-use crate::cell::Place;
+use crate::cell::{Cell, Place};
 use crate::{
-    Breaker, BreakerConfig, BreakerEvent, BreakerStatus, CallError, CircuitOpen, OwnedPermit,
+    Breaker, BreakerConfig, BreakerEvent, BreakerState, BreakerStatus, CallError, CircuitOpen,
+    OwnedPermit,
 };
 
 /// Events of all keys that a slow subscriber may be behind before it misses some.
 const EVENTS: usize = 256;
-/// A new key looks at no more than this many others for one to take the place of, so none waits long.
+/// A new key chooses among this many others the one to take the place of.
 const LOOKS: usize = 32;
+/// Where it meets others that keep their place it walks on, but no further than this, so that none waits long. Each is
+/// set aside by that, and not met again.
+const WALK: usize = 1024;
+/// Of those set aside a new key looks at this many, whether they may go by now.
+const LOOKS_ASIDE: usize = 16;
 
 /// A breaker for each key of a service, such as a host, a tenant or a shard; a handle that is cheap to clone.
 ///
 /// A key's breaker is made at its first use, with the settings of all. There are never more than `max_keys`: a new
-/// key then takes the place of another one, which is as new when it comes back. Preferred is one that nobody uses
-/// now, that was not used lately, and that has nothing on record; open breakers go only if a few dozen looks find
-/// nothing better. So a flood of new keys costs no memory, and hardly a state that matters.
+/// key then takes the place of another one, which is as new when it comes back. That is a closed one that nobody uses
+/// now; preferred is one that has nothing on record, and one that was not used lately. Only where there is none does one
+/// go whose open time is over. A breaker that is open, or in a state that an operator ordered, or that somebody keeps or
+/// has a permit of, keeps its place: a flood of new keys costs no memory, and forgets no open circuit.
+///
+/// Where all keep theirs, the new key is let through without one: its breaker is as new at each use, and its failures
+/// are forgotten until there is room. [`unkept`](Self::unkept) says how often that was, and so whether `max_keys` is too
+/// small. A new key walks past a thousand others at most, so among many more that are open it may take several uses
+/// until it comes upon the place that is free.
 ///
 /// Keys have no metrics of their own, as nobody knows how many there will be: transitions are counted under the name
 /// of the service. Events and refusals name a breaker `service[key]`.
@@ -51,13 +63,16 @@ struct Keyed<K> {
     max_keys: NonZeroUsize,
     entries: RwLock<Entries<K>>,
     events: broadcast::Sender<BreakerEvent>,
+    unkept: AtomicU64,
 }
 
 struct Entries<K> {
     config: BreakerConfig,
     by_key: HashMap<K, Entry>,
-    /// Every key, in the order in which they are looked at for one to go.
+    /// Every key that is not set aside, in the order in which they are looked at for one to go.
     queue: VecDeque<K>,
+    /// Those that kept their place when they were last looked at, or whose open time is over.
+    aside: VecDeque<K>,
 }
 
 struct Entry {
@@ -81,8 +96,10 @@ impl<K> KeyedBreakers<K> {
                 config,
                 by_key: HashMap::new(),
                 queue: VecDeque::new(),
+                aside: VecDeque::new(),
             }),
             events: broadcast::Sender::new(EVENTS),
+            unkept: AtomicU64::new(0),
         }))
     }
 
@@ -110,15 +127,18 @@ impl<K> KeyedBreakers<K> {
         self.len() == 0
     }
 
+    /// Returns how many uses of a key there were for which no breaker was kept, as every place was.
+    #[must_use]
+    pub fn unkept(&self) -> u64 {
+        self.0.unkept.load(Relaxed)
+    }
+
     /// Returns the status of every key's breaker, in no order.
     #[must_use]
     pub fn status(&self) -> Vec<BreakerStatus> {
-        let breakers: Vec<Breaker> = {
-            let entries = self.read();
-            let breakers = entries.by_key.values();
-            breakers.map(|entry| entry.breaker.clone()).collect()
-        };
-        breakers.iter().map(Breaker::status).collect()
+        let cells = self.read().cells();
+        let there = cells.iter().filter_map(Weak::upgrade);
+        there.map(|cell| cell.status()).collect()
     }
 
     /// Subscribes to the events of every key's breaker.
@@ -132,15 +152,11 @@ impl<K> KeyedBreakers<K> {
     /// Takes other settings, for the keys that are there and those to come; see [`Breaker::reconfigure`].
     pub fn reconfigure(&self, config: BreakerConfig) {
         let mut entries = self.write();
-        let breakers: Vec<Breaker> = entries
-            .by_key
-            .values()
-            .map(|entry| entry.breaker.clone())
-            .collect();
+        let cells = entries.cells();
         entries.config = config.clone();
         drop(entries);
-        for breaker in breakers {
-            breaker.reconfigure(config.clone());
+        for cell in cells.iter().filter_map(Weak::upgrade) {
+            cell.configure(config.clone());
         }
     }
 
@@ -162,7 +178,7 @@ impl<K> KeyedBreakers<K> {
 impl<K: Hash + Eq + Clone + fmt::Debug> KeyedBreakers<K> {
     /// Returns the breaker of a key, which is made if there is none.
     ///
-    /// Who keeps it keeps its place as well. For a key that is there it allocates nothing.
+    /// Who keeps it keeps its place as well, if it has one. For a key that is there it allocates nothing.
     pub fn get<Q>(&self, key: &Q) -> Breaker
     where
         K: Borrow<Q>,
@@ -176,9 +192,7 @@ impl<K: Hash + Eq + Clone + fmt::Debug> KeyedBreakers<K> {
         if let Some(entry) = entries.by_key.get(key) {
             return entry.used();
         }
-        while entries.by_key.len() >= self.0.max_keys.get() {
-            entries.make_room();
-        }
+        let has_room = entries.by_key.len() < self.0.max_keys.get() || entries.make_room();
         let key = key.to_owned();
         let place = Place::Keyed {
             service: Arc::clone(&self.0.service),
@@ -186,6 +200,11 @@ impl<K: Hash + Eq + Clone + fmt::Debug> KeyedBreakers<K> {
         };
         let name = format!("{}[{key:?}]", self.0.service);
         let breaker = Breaker::placed(name.into(), entries.config.clone(), place);
+        if !has_room {
+            self.0.unkept.fetch_add(1, Relaxed);
+            breaker.cell().remove();
+            return breaker;
+        }
         entries.queue.push_back(key.clone());
         let entry = Entry {
             breaker: breaker.clone(),
@@ -238,41 +257,85 @@ impl<K: Hash + Eq + Clone + fmt::Debug> KeyedBreakers<K> {
         let mut entries = self.write();
         let entry = entries.by_key.remove(key)?;
         entries.queue.retain(|queued| queued.borrow() != key);
+        entries.aside.retain(|queued| queued.borrow() != key);
         entry.breaker.cell().remove();
         Some(entry.breaker)
     }
 }
 
+impl<K> Entries<K> {
+    /// Every breaker, without keeping the places of all while they are worked through.
+    fn cells(&self) -> Vec<Weak<Cell>> {
+        self.by_key.values().map(|it| it.breaker.weak()).collect()
+    }
+}
+
 impl<K: Hash + Eq> Entries<K> {
-    /// Lets one key go.
-    fn make_room(&mut self) {
-        // One with nothing on record, though it was used since the last look.
-        let mut recent = None;
-        for _ in 0..self.queue.len().min(LOOKS) {
+    /// Lets one key go, if there is one that may.
+    fn make_room(&mut self) -> bool {
+        let over = self.look_aside();
+        let going = match self.choose() {
+            Some(going) => {
+                self.aside.extend(over);
+                Some(going)
+            }
+            // Or one that was set aside only now.
+            None => over.or_else(|| self.look_aside()),
+        };
+        if let Some(key) = &going {
+            self.forget(key);
+        }
+        going.is_some()
+    }
+
+    /// Takes the one out of the queue that is to go. What keeps its place is set aside.
+    fn choose(&mut self) -> Option<K> {
+        let mut chosen: Option<(Worth, K)> = None;
+        let mut looks = LOOKS;
+        for _ in 0..self.queue.len().min(WALK) {
             let Some(key) = self.queue.pop_front() else {
                 break;
             };
             let Some(entry) = self.by_key.get(&key) else {
                 continue;
             };
-            let was_used = entry.is_used.swap(false, Relaxed);
-            if !entry.breaker.is_shared() && entry.breaker.cell().is_as_new() {
-                if !was_used {
-                    self.forget(&key);
-                    self.queue.extend(recent);
-                    return;
-                }
-                if recent.is_none() {
-                    recent = Some(key);
-                    continue;
-                }
+            if !entry.is_spare() {
+                self.aside.push_back(key);
+                continue;
             }
-            self.queue.push_back(key);
+            let worth = entry.worth();
+            let other = match &chosen {
+                Some((least, _)) if *least <= worth => Some(key),
+                _ => chosen.replace((worth, key)).map(|(_, key)| key),
+            };
+            self.queue.extend(other);
+            looks -= 1;
+            if worth == Worth::default() || looks == 0 {
+                break;
+            }
         }
-        // Else all that were looked at are in use or have something on record, and the next in turn goes.
-        if let Some(key) = recent.or_else(|| self.queue.pop_front()) {
-            self.forget(&key);
+        chosen.map(|(_, key)| key)
+    }
+
+    /// Puts those that may go by now back into the queue, and takes out one whose open time is over.
+    fn look_aside(&mut self) -> Option<K> {
+        let mut over = None;
+        for _ in 0..self.aside.len().min(LOOKS_ASIDE) {
+            let Some(key) = self.aside.pop_front() else {
+                break;
+            };
+            let Some(entry) = self.by_key.get(&key) else {
+                continue;
+            };
+            if entry.is_spare() {
+                self.queue.push_back(key);
+            } else if over.is_none() && entry.is_over() {
+                over = Some(key);
+            } else {
+                self.aside.push_back(key);
+            }
         }
+        over
     }
 
     fn forget(&mut self, key: &K) {
@@ -282,7 +345,31 @@ impl<K: Hash + Eq> Entries<K> {
     }
 }
 
+/// What is lost with a breaker that goes; the least is the default.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Worth {
+    has_record: bool,
+    was_used: bool,
+}
+
 impl Entry {
+    /// Whether it may go: it is closed, and nobody has it.
+    fn is_spare(&self) -> bool {
+        !self.breaker.is_shared() && self.breaker.state() == BreakerState::Closed
+    }
+
+    /// Whether its open time is over, and nobody has it, a probe neither.
+    fn is_over(&self) -> bool {
+        !self.breaker.is_shared() && self.breaker.state() == BreakerState::HalfOpen
+    }
+
+    fn worth(&self) -> Worth {
+        Worth {
+            has_record: !self.breaker.cell().is_as_new(),
+            was_used: self.is_used.swap(false, Relaxed),
+        }
+    }
+
     fn used(&self) -> Breaker {
         // Written only where it changes something, or all callers would fight for the line.
         if !self.is_used.load(Relaxed) {

@@ -40,7 +40,7 @@
 //! - The state lives in a cell that every [`Breaker`] shares, not in an actor. [`Breaker::child_spec`] describes an
 //!   actor that announces the end of open times and publishes metrics; it may be killed at any moment.
 //! - What is left to chance (jitter of open times, refusals on purpose) follows from a seed if one is given.
-//! - [`KeyedBreakers`] hold no more breakers than they were told to.
+//! - [`KeyedBreakers`] hold no more breakers than they were told to, and forget no open one for a new key.
 //! - A name that is not registered in [`Breakers`] is `None`. There is no breaker made on first use, and no call
 //!   unprotected by mistake.
 //!

@@ -3,7 +3,7 @@ use std::time::Duration;
 use tokio::time::advance;
 
 use super::*;
-use crate::{BreakerState, Trip};
+use crate::{Trip, Window};
 
 fn keyed<K>(max_keys: usize) -> KeyedBreakers<K> {
     let config = BreakerConfig::builder()
@@ -17,6 +17,12 @@ fn fail<K: Hash + Eq + Clone + fmt::Debug>(breakers: &KeyedBreakers<K>, key: &K,
     for _ in 0..times {
         breakers.try_acquire(key).unwrap().failure();
     }
+}
+
+fn open<K>(breakers: &KeyedBreakers<K>) -> usize {
+    let status = breakers.status();
+    let open = status.iter().filter(|it| it.state == BreakerState::Open);
+    open.count()
 }
 
 #[test]
@@ -62,16 +68,119 @@ fn brk_16_a_flood_of_keys_stays_within_the_cap_and_forgets_no_open_breaker() {
 }
 
 #[test]
-fn brk_16_the_cap_holds_when_every_breaker_is_open_or_in_use() {
-    let breakers = keyed::<u32>(3);
-    let held: Vec<_> = (0..3).map(|key| breakers.get(&key)).collect();
-    for key in 3..200 {
-        fail(&breakers, &key, 2);
-        assert_eq!(breakers.len(), 3);
+fn brk_16_a_flood_forgets_no_open_breaker_where_every_other_has_something_on_record() {
+    let trip = Trip::FailureRate {
+        ratio: 0.5,
+        window: Window::Calls(10),
+        min_calls: 2,
+    };
+    let config = BreakerConfig::builder().trip(trip).build().unwrap();
+    let breakers = KeyedBreakers::<u32>::new("shards", config, 100.try_into().unwrap());
+    fail(&breakers, &0, 2);
+    for key in 1_000..2_000 {
+        breakers.try_acquire(&key).unwrap().success();
     }
-    // Whoever holds one that had to go can go on with it.
-    held[0].try_acquire().unwrap().success();
-    assert_eq!(held[0].status().successes, 1);
+    assert_eq!(breakers.get(&0).state(), BreakerState::Open);
+    assert_eq!(breakers.unkept(), 0);
+}
+
+#[test]
+fn brk_16_a_flood_forgets_no_open_breaker_however_many_there_are_in_a_row() {
+    let breakers = keyed::<u32>(100);
+    for key in 0..60 {
+        fail(&breakers, &key, 2);
+    }
+    for key in 1_000..2_000 {
+        breakers.try_acquire(&key).unwrap().success();
+    }
+    assert_eq!(open(&breakers), 60);
+    assert_eq!((breakers.len(), breakers.unkept()), (100, 0));
+}
+
+#[test]
+fn brk_16_a_key_for_which_there_is_no_room_is_let_through_without_a_place() {
+    let breakers = keyed::<u32>(3);
+    let held = breakers.get(&0);
+    fail(&breakers, &1, 2);
+    breakers.get(&2).force_closed();
+    let mut events = breakers.events();
+    for key in 3..200 {
+        // As new at each use, so the failures do not add up.
+        fail(&breakers, &key, 2);
+        assert_eq!(breakers.get(&key).status().failures, 0);
+    }
+    assert_eq!((breakers.len(), breakers.unkept()), (3, 3 * 197));
+    breakers.get(&3).trip();
+    assert!(events.try_recv().is_err(), "it belongs to no set");
+
+    breakers.get(&1).reset();
+    fail(&breakers, &3, 2);
+    assert_eq!(breakers.get(&3).state(), BreakerState::Open);
+    assert_eq!(breakers.get(&2).state(), BreakerState::ForcedClosed);
+    held.report(crate::Outcome::Failure);
+    assert_eq!(breakers.get(&0).status().failures, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn brk_16_one_whose_open_time_is_over_goes_where_no_closed_one_is_left() {
+    let breakers = keyed::<u32>(3);
+    fail(&breakers, &0, 2);
+    fail(&breakers, &1, 2);
+    advance(Duration::from_secs(30)).await;
+    fail(&breakers, &2, 2);
+    let probe = breakers.try_acquire(&0).unwrap();
+    for key in 3..10 {
+        fail(&breakers, &key, 2);
+    }
+    let states = [0, 2, 3].map(|key| breakers.get(&key).state());
+    use BreakerState::{HalfOpen, Open};
+    assert_eq!(states, [HalfOpen, Open, Open]);
+    drop(probe);
+
+    // A closed one goes before it.
+    breakers.get(&3).reset();
+    fail(&breakers, &20, 1);
+    let states = [0, 2].map(|key| breakers.get(&key).state());
+    assert_eq!(states, [HalfOpen, Open]);
+    assert_eq!(breakers.get(&20).status().failures, 1);
+}
+
+#[test]
+fn brk_16_among_many_that_are_open_the_one_that_closes_is_found() {
+    let breakers = keyed::<u32>(3_000);
+    for key in 0..3_000 {
+        fail(&breakers, &key, 2);
+    }
+    breakers.get(&2_999).reset();
+    // It is stepped past so many at a time, and none of them twice.
+    for key in 10_000..10_200 {
+        breakers.get(&key);
+    }
+    assert_eq!(open(&breakers), 2_999);
+    assert!(breakers.unkept() < 5, "{}", breakers.unkept());
+    // The same place goes round among those that come.
+    assert_eq!(breakers.get(&10_199).status().name, "shards[10199]");
+    assert_eq!(breakers.len(), 3_000);
+}
+
+#[test]
+fn brk_16_whoever_looks_at_all_keeps_no_places() {
+    let breakers = keyed::<u32>(50);
+    let mut keys = 0..;
+    for key in keys.by_ref().take(50) {
+        breakers.get(&key);
+    }
+    std::thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            for _ in 0..500 {
+                assert!(breakers.status().len() <= 50);
+            }
+        });
+        while !looking.is_finished() {
+            breakers.get(&keys.next().unwrap());
+        }
+    });
+    assert_eq!(breakers.unkept(), 0);
 }
 
 #[test]
