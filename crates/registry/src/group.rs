@@ -28,7 +28,8 @@ use crate::{CallError, CastError, Name, Refusal, SenderKey, WhenDown, event};
 /// without anybody's help, and no message goes to one that is known to be on its way out.
 ///
 /// One message goes to one member, chosen by the [`Route`]; a member that ends at that moment gives it back, and it
-/// goes to another. Without a member it waits or fails as [`WhenDown`] says, with [`Refusal::NoMember`].
+/// goes to another, as it does from one that is full unless it has a key. Without a member it waits or fails as
+/// [`WhenDown`] says, with [`Refusal::NoMember`].
 ///
 /// ```
 /// # use perennial_lifecycle::{ChildSpec, Scope};

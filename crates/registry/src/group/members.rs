@@ -251,8 +251,8 @@ impl Members {
         open.cloned().collect()
     }
 
-    /// Hands the message to the member that the route chooses; one that ends at this moment, or has no room, gives it
-    /// back.
+    /// Hands the message to the member that the route chooses; one that ends at this moment gives it back, and so does one
+    /// that has no room. What has a key is not given to another then.
     pub(super) fn deliver<M: Message, R>(
         &self,
         route: Route,
@@ -291,10 +291,14 @@ impl Members {
             match run.offer_on(message, &terms) {
                 Ok(()) => return Ok(met),
                 Err(back) => {
-                    if let Undelivered::Full(_) = back {
-                        refusal = self.slot.full(run);
-                    }
+                    let is_full = matches!(back, Undelivered::Full(_));
                     message = back.into_inner();
+                    if is_full {
+                        refusal = self.slot.full(run);
+                        if matches!(route, Route::Key(_)) {
+                            return Err(CastError { message, refusal });
+                        }
+                    }
                 }
             }
             tried.push(index);

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use perennial_lifecycle::Mailbox;
-use perennial_registry::{CallError, Group, Name, Route};
+use perennial_registry::{CallError, Group, Name, Refusal, Route};
 
-use crate::support::{CLERK, Desk, Door, Fixture, Job, SECOND, task};
+use crate::support::{CLERK, Desk, Door, Fixture, Job, SECOND, TELLER, task};
 
 const CLERKS: Name<Job> = Name::new("clerks");
 
@@ -52,12 +52,68 @@ impl Office {
         }
     }
 
+    async fn notes(&self, name: &Name<Job>) -> Vec<u32> {
+        self.it.settled().await;
+        self.desk(name).notes.lock().unwrap().clone()
+    }
+
     /// Lets everybody go on, and ends the tree.
     async fn close(self) {
         self.clerk.go.notify_one();
         self.teller.go.notify_one();
         self.it.settled().await;
         self.it.finish().await;
+    }
+}
+
+/// Returns a key of the clerk's: the teller has the others.
+async fn key_of_clerk(it: &Office) -> Route {
+    for key in 0..100 {
+        let route = Route::key(&key);
+        it.group.cast(route, Job::Write(key)).unwrap();
+        if !it.notes(&CLERK).await.is_empty() {
+            it.clerk.notes.lock().unwrap().clear();
+            it.teller.notes.lock().unwrap().clear();
+            return route;
+        }
+    }
+    panic!("the clerk has no key");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_18_a_key_stays_with_its_member_while_that_is_full() {
+    for door in Door::BOTH {
+        let it = Office::open(door, Mailbox::bounded(2)).await;
+        let route = key_of_clerk(&it).await;
+        it.occupy(&CLERK, 0).await;
+        it.group.cast(route, Job::Write(1)).unwrap();
+        it.group.cast(route, Job::Write(2)).unwrap();
+        let full = it.group.cast(route, Job::Write(3)).unwrap_err();
+        assert!(matches!(full.refusal, Refusal::Full { .. }), "{full:?}");
+        let (sent, ()) = tokio::join!(it.group.send(route, Job::Write(4), SECOND), async {
+            assert_eq!(it.notes(&CLERK).await, []);
+            it.clerk.go.notify_one();
+        });
+        sent.unwrap();
+        assert_eq!(it.notes(&CLERK).await, [1, 2, 4]);
+        assert_eq!(it.notes(&TELLER).await, []);
+        it.close().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_18_a_key_that_waits_for_room_goes_on_when_its_member_ends() {
+    for door in Door::BOTH {
+        let it = Office::open(door, Mailbox::bounded(1)).await;
+        let route = key_of_clerk(&it).await;
+        it.occupy(&CLERK, 1).await;
+        let (sent, ()) = tokio::join!(it.group.send(route, Job::Write(1), 60 * SECOND), async {
+            assert_eq!(it.notes(&TELLER).await, []);
+            it.it.supervisor.terminate_child("clerk").await.unwrap();
+        });
+        sent.unwrap();
+        assert_eq!(it.notes(&TELLER).await, [1]);
+        it.close().await;
     }
 }
 
