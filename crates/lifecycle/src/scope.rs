@@ -78,7 +78,7 @@ impl Scope {
         &self.0.traffic
     }
 
-    /// Returns the books of all places of the tree together, and of those that are gone.
+    /// Returns the books of all places of the tree together, of those that are gone, and of messages that came to none.
     #[must_use]
     pub fn books(&self) -> Totals {
         let mut all = self.books_of_gone_places();
@@ -92,7 +92,8 @@ impl Scope {
         all
     }
 
-    /// Returns the books of the places that are no longer in the tree.
+    /// Returns the books of the places that are no longer in the tree, and of messages that were refused before they came
+    /// to any.
     ///
     /// Whoever adds up the places of the tree begins with this: one that goes meanwhile is missing then, and not
     /// counted twice.

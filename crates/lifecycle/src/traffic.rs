@@ -17,7 +17,7 @@ pub struct Traffic {
     dead: DeadLetters,
     waits: Arc<Waits>,
     closing: Closing,
-    /// Of places that are no longer in the tree.
+    /// Of places that are no longer in the tree, and of messages that came to none.
     buried: Mutex<Totals>,
     gone: Mutex<Gone>,
 }
@@ -68,6 +68,11 @@ impl Traffic {
         self.lock().add(totals);
     }
 
+    /// Counts a message that was refused before it came to any place: it is in the books of the tree alone.
+    pub fn count_refused(&self) {
+        self.lock().refused += 1;
+    }
+
     pub(crate) fn add_gone(&self, place: &Arc<Node>) {
         let mut gone = self.lock_gone();
         if gone.places.len() >= gone.full.max(FEW) {
@@ -77,7 +82,7 @@ impl Traffic {
         gone.places.push(Arc::downgrade(place));
     }
 
-    /// Returns the books of the places that are no longer in the tree.
+    /// Returns the books of the places that are no longer in the tree, and of messages that came to none.
     pub(crate) fn buried(&self) -> Totals {
         // First those that nobody holds: one that is let go meanwhile is missing, and not counted twice.
         let mut all = *self.lock();

@@ -78,6 +78,8 @@ pub struct Group<M> {
 pub struct Broadcast {
     /// How many members the message was delivered to.
     pub delivered: usize,
+    /// How many had no room for it: their mailboxes are full, and a broadcast does not wait.
+    pub full: usize,
     /// How many ended before they could be given theirs.
     pub missed: usize,
 }
@@ -214,7 +216,8 @@ impl<M: Message> Group<M> {
 
     /// Sends every member the message that `make` makes for it.
     ///
-    /// Every run that is a member from before the call until after it is given exactly one. The gate is asked once.
+    /// Every run that is a member from before the call until after it is given exactly one, if its mailbox has room for it
+    /// or makes some. One that could not be given counts as refused in the books of its member. The gate is asked once.
     ///
     /// # Errors
     ///
@@ -228,12 +231,7 @@ impl<M: Message> Group<M> {
     }
 
     fn to(&self, route: Route) -> Routed<'_> {
-        Routed {
-            members: &self.members,
-            route,
-            when_down: self.when_down,
-            key: self.key,
-        }
+        Routed::new(&self.members, route, self.when_down, self.key)
     }
 }
 
@@ -261,15 +259,16 @@ impl<M: Message> Target<M> for Routed<'_> {
         terms: impl Fn() -> Terms,
         meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
     ) -> Result<R, CastError<M>> {
-        self.members.deliver(self.route, message, terms, meet)
+        self.deliver(message, terms, meet)
     }
 
     fn full(&self) -> Option<Arc<Incarnation>> {
-        self.members.present(self.route)
+        self.present()
     }
 
-    /// A group has no books: a message that nobody took is in nobody's.
-    fn count_refused(&self) {}
+    fn count_refused(&self) {
+        self.count_refused();
+    }
 
     async fn back(&self) {
         self.members.back().await;

@@ -113,7 +113,7 @@ impl Registry {
         match self.find(name) {
             Ok(slot) => Address::passing(slot, name).cast(message),
             Err(refusal) => {
-                event::refused(&refusal);
+                self.refused(&refusal);
                 Err(CastError { message, refusal })
             }
         }
@@ -140,7 +140,7 @@ impl Registry {
                 address.call(make, timeout).await
             }
             Err(refusal) => {
-                event::refused(&refusal);
+                self.refused(&refusal);
                 // Nobody will answer, and nothing is sent: the message is made to be given back.
                 let (reply, _) = oneshot::channel();
                 let message = make(reply.into());
@@ -339,6 +339,12 @@ impl Registry {
         });
         event::size(self.0.slots.len());
         before.saturating_sub(self.0.slots.len())
+    }
+
+    /// Notes a message that came to no name.
+    fn refused(&self, refusal: &Refusal) {
+        self.0.common.traffic.count_refused();
+        event::refused(refusal);
     }
 
     fn slot(&self, name: &ActorName) -> Arc<Slot> {

@@ -440,8 +440,9 @@ impl Slot {
     }
 
     pub(crate) fn count_refused(&self) {
-        if let Some(bound) = &*self.node.load() {
-            bound.node().count_refused(&self.common.traffic);
+        match &*self.node.load() {
+            Some(bound) => bound.node().count_refused(&self.common.traffic),
+            None => self.common.traffic.count_refused(),
         }
     }
 

@@ -83,6 +83,104 @@ pub(super) struct Routed<'a> {
     pub(super) route: Route,
     pub(super) when_down: Option<WhenDown>,
     pub(super) key: Option<SenderKey>,
+    /// The first that could not take the message.
+    asked: OnceLock<Arc<Node>>,
+}
+
+impl<'a> Routed<'a> {
+    pub(super) fn new(
+        members: &'a Members,
+        route: Route,
+        when_down: Option<WhenDown>,
+        key: Option<SenderKey>,
+    ) -> Self {
+        Self {
+            members,
+            route,
+            when_down,
+            key,
+            asked: OnceLock::new(),
+        }
+    }
+
+    /// Hands the message to the member that the route chooses; one that ends at this moment gives it back, and so does one
+    /// that has no room. What has a key is not given to another then.
+    pub(super) fn deliver<M: Message, R>(
+        &self,
+        mut message: M,
+        terms: impl Fn() -> Terms,
+        mut meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
+    ) -> Result<R, CastError<M>> {
+        let (members, route) = (self.members, self.route);
+        let view = members.view();
+        let turn = match route {
+            Route::Key(_) => 0,
+            Route::RoundRobin | Route::LeastQueued => members.turn.fetch_add(1, Relaxed),
+        };
+        // Whoever is in the list has settled what it takes.
+        if let Err(refusal) = members.check_type::<M>() {
+            return Err(CastError { message, refusal });
+        }
+        let mut tried = Vec::new();
+        let name = members.name().clone();
+        let mut refusal = Refusal::NoMember { name };
+        loop {
+            let Some(index) = route.choose(turn, &view.members, &tried) else {
+                if members.traffic().refuses_sender() {
+                    refusal = members.slot.shutting_down();
+                }
+                return Err(CastError { message, refusal });
+            };
+            if route == Route::RoundRobin && index != turn % view.members.len() {
+                // One that has ended would leave all its turns to the one behind it.
+                members.version.fetch_add(1, Release);
+            }
+            let run = &view.members[index].0.incarnation;
+            let met = match meet(run) {
+                Ok(met) => met,
+                Err(refusal) => {
+                    self.note_asked(run);
+                    return Err(CastError { message, refusal });
+                }
+            };
+            match run.offer_on(message, &terms) {
+                Ok(()) => return Ok(met),
+                Err(back) => {
+                    self.note_asked(run);
+                    let is_full = matches!(back, Undelivered::Full(_));
+                    message = back.into_inner();
+                    if is_full {
+                        refusal = members.slot.full(run);
+                        if matches!(route, Route::Key(_)) {
+                            return Err(CastError { message, refusal });
+                        }
+                    }
+                }
+            }
+            tried.push(index);
+        }
+    }
+
+    /// Returns the member that the route chooses now.
+    pub(super) fn present(&self) -> Option<Arc<Incarnation>> {
+        let view = self.members.view();
+        let turn = self.members.turn.load(Relaxed);
+        let index = self.route.choose(turn, &view.members, &[])?;
+        Some(Arc::clone(&view.members[index].0.incarnation))
+    }
+
+    fn note_asked(&self, run: &Incarnation) {
+        self.asked.get_or_init(|| Arc::clone(run.node()));
+    }
+
+    /// Counts the message as refused, once: by the member that was asked first, or by the tree where none was.
+    pub(super) fn count_refused(&self) {
+        let traffic = self.members.traffic();
+        match self.asked.get() {
+            Some(node) => node.count_refused(traffic),
+            None => traffic.count_refused(),
+        }
+    }
 }
 
 /// The members of one group.
@@ -251,67 +349,6 @@ impl Members {
         open.cloned().collect()
     }
 
-    /// Hands the message to the member that the route chooses; one that ends at this moment gives it back, and so does one
-    /// that has no room. What has a key is not given to another then.
-    pub(super) fn deliver<M: Message, R>(
-        &self,
-        route: Route,
-        mut message: M,
-        terms: impl Fn() -> Terms,
-        mut meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
-    ) -> Result<R, CastError<M>> {
-        let view = self.view();
-        let turn = match route {
-            Route::Key(_) => 0,
-            Route::RoundRobin | Route::LeastQueued => self.turn.fetch_add(1, Relaxed),
-        };
-        // Whoever is in the list has settled what it takes.
-        if let Err(refusal) = self.check_type::<M>() {
-            return Err(CastError { message, refusal });
-        }
-        let mut tried = Vec::new();
-        let name = self.name().clone();
-        let mut refusal = Refusal::NoMember { name };
-        loop {
-            let Some(index) = route.choose(turn, &view.members, &tried) else {
-                if self.traffic().refuses_sender() {
-                    refusal = self.slot.shutting_down();
-                }
-                return Err(CastError { message, refusal });
-            };
-            if route == Route::RoundRobin && index != turn % view.members.len() {
-                // One that has ended would leave all its turns to the one behind it.
-                self.version.fetch_add(1, Release);
-            }
-            let run = &view.members[index].0.incarnation;
-            let met = match meet(run) {
-                Ok(met) => met,
-                Err(refusal) => return Err(CastError { message, refusal }),
-            };
-            match run.offer_on(message, &terms) {
-                Ok(()) => return Ok(met),
-                Err(back) => {
-                    let is_full = matches!(back, Undelivered::Full(_));
-                    message = back.into_inner();
-                    if is_full {
-                        refusal = self.slot.full(run);
-                        if matches!(route, Route::Key(_)) {
-                            return Err(CastError { message, refusal });
-                        }
-                    }
-                }
-            }
-            tried.push(index);
-        }
-    }
-
-    /// Returns the member that the route chooses now.
-    pub(super) fn present(&self, route: Route) -> Option<Arc<Incarnation>> {
-        let view = self.view();
-        let index = route.choose(self.turn.load(Relaxed), &view.members, &[])?;
-        Some(Arc::clone(&view.members[index].0.incarnation))
-    }
-
     pub(super) fn traffic(&self) -> &Arc<Traffic> {
         &self.slot.common.traffic
     }
@@ -323,17 +360,29 @@ impl Members {
         let view = self.view();
         self.check_type::<M>()?;
         let alive = view.members.iter().filter(|it| it.is_alive());
-        let (mut delivered, mut missed) = (0, 0);
+        let mut sent = Broadcast {
+            delivered: 0,
+            full: 0,
+            missed: 0,
+        };
         for member in alive {
-            match member.0.incarnation.offer(make(member)) {
-                Ok(()) => delivered += 1,
-                Err(_) => missed += 1,
-            }
+            let run = &member.0.incarnation;
+            let count = match run.offer(make(member)) {
+                Ok(()) => &mut sent.delivered,
+                Err(undelivered) => {
+                    run.node().count_refused(self.traffic());
+                    match undelivered {
+                        Undelivered::Full(_) => &mut sent.full,
+                        _ => &mut sent.missed,
+                    }
+                }
+            };
+            *count += 1;
         }
-        if delivered == 0 && missed > 0 && self.traffic().refuses_sender() {
+        if sent.delivered == 0 && sent.missed > 0 && self.traffic().refuses_sender() {
             return Err(self.slot.shutting_down());
         }
-        Ok(Broadcast { delivered, missed })
+        Ok(sent)
     }
 
     /// Waits until there is a member.

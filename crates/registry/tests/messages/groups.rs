@@ -57,6 +57,15 @@ impl Office {
         self.desk(name).notes.lock().unwrap().clone()
     }
 
+    fn refused_by(&self, id: &str) -> u64 {
+        let node = self.it.supervisor.node().child(id).unwrap();
+        node.figures().map_or(0, |it| it.refused)
+    }
+
+    fn refused(&self) -> u64 {
+        self.it.scope.books().refused
+    }
+
     /// Lets everybody go on, and ends the tree.
     async fn close(self) {
         self.clerk.go.notify_one();
@@ -151,4 +160,54 @@ async fn msg_2_a_call_that_goes_on_to_another_member_is_not_handled_again() {
         assert_eq!(handled.load(SeqCst), calls);
     }
     it.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_19_a_broadcast_says_who_was_full() {
+    for door in Door::BOTH {
+        let it = Office::open(door, Mailbox::bounded(1)).await;
+        it.occupy(&CLERK, 1).await;
+        let sent = it.group.broadcast_with(|_| Job::Write(7)).unwrap();
+        assert_eq!((sent.delivered, sent.full, sent.missed), (1, 1, 0));
+        assert_eq!(it.notes(&TELLER).await, [7]);
+        assert_eq!((it.refused_by("clerk"), it.refused()), (1, 1));
+        it.close().await;
+    }
+    // Where the settings make room there is some.
+    let it = Office::open(Door::Mail, Mailbox::bounded(1).drop_newest()).await;
+    it.occupy(&CLERK, 1).await;
+    let sent = it.group.broadcast_with(|_| Job::Write(7)).unwrap();
+    assert_eq!((sent.delivered, sent.full), (2, 0));
+    assert_eq!((it.it.dead().total(), it.refused()), (1, 0));
+    it.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_22_what_a_group_refuses_is_in_the_books_once() {
+    for door in Door::BOTH {
+        let it = Office::open(door, Mailbox::bounded(1)).await;
+        it.occupy(&CLERK, 1).await;
+        it.occupy(&TELLER, 1).await;
+        let mut refused = 0;
+        for route in [Route::RoundRobin, Route::LeastQueued, Route::key(&1)] {
+            it.group.cast(route, Job::Write(1)).unwrap_err();
+            let sent = it.group.send(route, Job::Write(1), SECOND).await;
+            sent.unwrap_err();
+            let called = it.group.call(route, Job::Read, SECOND).await;
+            called.unwrap_err();
+            refused += 3;
+            assert_eq!(it.refused(), refused);
+            // None of them in the books of the tree alone.
+            let by_members = it.refused_by("clerk") + it.refused_by("teller");
+            assert_eq!(by_members, refused);
+        }
+        it.clerk.go.notify_one();
+        it.teller.go.notify_one();
+        for id in ["clerk", "teller"] {
+            it.it.supervisor.terminate_child(id).await.unwrap();
+        }
+        it.group.cast(Route::RoundRobin, Job::Write(1)).unwrap_err();
+        assert_eq!(it.refused(), refused + 1);
+        it.close().await;
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use perennial_lifecycle::{DeadReason, EventKind, Events, Mail, Mailbox, ReplayError, Watchdog};
-use perennial_registry::Name;
+use perennial_registry::{Name, Route};
 use tokio::time::sleep;
 
 use crate::support::{CLERK, Desk, Door, Fixture, Job, SCRIBE, SECOND, task};
@@ -286,5 +286,20 @@ async fn msg_22_what_a_run_that_was_left_behind_has_put_down_is_not_its_successo
     let figures = it.figures();
     assert_eq!((figures.failed, figures.in_hand), (2, 0));
     assert!(figures.is_balanced(), "{figures:?}");
+    it.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_22_what_comes_to_nobody_is_refused_in_the_books_of_the_tree() {
+    const NOBODY: Name<Job> = Name::new("nobody");
+    let it = Fixture::start(Mailbox::default()).await;
+    it.registry.cast(NOBODY, Job::Write(1)).unwrap_err();
+    let called = it.registry.call(NOBODY, Job::Read, SECOND).await;
+    called.unwrap_err();
+    assert_eq!(it.scope.books().refused, 2);
+    // A group that nobody has joined.
+    let group = it.registry.group(&NOBODY).unwrap();
+    group.cast(Route::LeastQueued, Job::Write(1)).unwrap_err();
+    assert_eq!(it.scope.books().refused, 3);
     it.finish().await;
 }
