@@ -324,6 +324,24 @@ mod tests {
     }
 
     #[test]
+    fn pauses_without_end_lead_beyond_no_clock() {
+        let second = Duration::from_secs(1);
+        for backoff in [
+            Backoff::constant(Duration::MAX),
+            Backoff::linear(Duration::MAX).jitter(1.0),
+            Backoff::exponential(second).factor(1e30),
+        ] {
+            let pauses = Retry::new(9, backoff).unwrap().pauses().take(4);
+            let now = Instant::now();
+            assert_eq!(
+                pauses.filter_map(|it| now.checked_add(it)).count(),
+                4,
+                "{backoff:?}"
+            );
+        }
+    }
+
+    #[test]
     fn settings_out_of_range_are_named() {
         let field = |backoff| Retry::new(1, backoff).unwrap_err().field;
         assert_eq!(field(Backoff::constant(Duration::ZERO)), "backoff");

@@ -4,6 +4,9 @@ use backon::{BackoffBuilder as _, ConstantBuilder, ExponentialBuilder};
 
 use crate::ChildSpecError;
 
+/// Far enough away: what is added to a moment, and multiplied with a share, must not come out beyond the clock.
+const LONGEST: Duration = Duration::from_secs(86_400 * 365 * 30);
+
 /// How long a child that ended is left alone before it is started again.
 ///
 /// The first delay follows the first end. The delays grow with each end, or failed start, in a row; a run that
@@ -15,6 +18,8 @@ use crate::ChildSpecError;
 /// | [`constant`](Self::constant) | d, d, d, ... |
 /// | [`linear`](Self::linear) | d, 2d, 3d, ... |
 /// | [`exponential`](Self::exponential) | d, fd, f²d, ... with [`factor`](Self::factor) f |
+///
+/// No delay is longer than 30 years: one of `Duration::MAX` is for good, or until somebody resumes the child.
 ///
 /// ```
 /// use perennial_lifecycle::Backoff;
@@ -153,9 +158,13 @@ impl Backoff {
     }
 
     /// Returns the delays one after the other, without jitter and without end.
+    ///
+    /// None is longer than 30 years.
     pub fn delays(&self) -> Box<dyn Iterator<Item = Duration> + Send + Sync> {
         let first = self.first;
-        let cap = self.longest().unwrap_or(Duration::MAX);
+        let cap = self
+            .longest()
+            .map_or(LONGEST, |longest| longest.min(LONGEST));
         match self.growth {
             Growth::Constant => {
                 let builder = ConstantBuilder::default().with_delay(cap);
@@ -198,5 +207,30 @@ impl Backoff {
             field,
             wrong,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_delay_leads_beyond_the_clock() {
+        let second = Duration::from_secs(1);
+        for backoff in [
+            Backoff::constant(Duration::MAX),
+            Backoff::linear(Duration::MAX),
+            Backoff::exponential(Duration::MAX),
+            Backoff::exponential(second).factor(1e30),
+            Backoff::exponential(second).factor(f64::MAX),
+            Backoff::exponential(second).factor(1e30).cap(Duration::MAX),
+        ] {
+            let now = tokio::time::Instant::now();
+            let far = now + Duration::from_secs(86_400 * 365 * 29);
+            for delay in backoff.delays().skip(1).take(4) {
+                let due = now.checked_add(delay.mul_f64(1.0));
+                assert!(due.is_some_and(|due| due > far), "{backoff:?}");
+            }
+        }
     }
 }

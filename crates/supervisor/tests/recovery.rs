@@ -191,6 +191,31 @@ async fn sup_16_a_group_does_not_wait_for_a_failed_restart_that_is_put_off() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn sup_16_a_delay_may_have_no_end() {
+    let backoffs = [
+        Backoff::constant(Duration::MAX),
+        Backoff::exponential(Duration::MAX).jitter(1.0),
+        Backoff::exponential(SECOND).factor(1e30),
+        Backoff::exponential(SECOND).factor(1e30).cap(Duration::MAX),
+    ];
+    for backoff in backoffs {
+        let parked = puppet("w").quarantine(Quarantine::new(backoff));
+        let parked = parked.budget(RestartIntensity::new(0, SECOND));
+        for child in [puppet("w").backoff(backoff), parked] {
+            let supervisor = start(generous().child(child)).await;
+            let child = node(&supervisor, "w");
+            // The exponential ones begin with one second.
+            for number in 1..=3 {
+                crash(&supervisor, "w").await;
+                assert!(child.due().is_some(), "{backoff:?}");
+                supervisor.resume_child("w").await.unwrap();
+                assert_eq!(child.current().unwrap().number(), number + 1);
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn sup_16_every_restart_counts_also_one_that_is_put_off() {
     let supervisor = start(
         Supervisor::builder()

@@ -189,3 +189,21 @@ async fn a_circuit_that_opens_meanwhile_ends_the_attempts_at_its_wait() {
         (Some(Stage::Breaker), 1)
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_without_end_leaves_the_caller_its_deadline_or_its_wait() {
+    let retry = Retry::new(2, Backoff::constant(Duration::MAX)).unwrap();
+    let guard = |deadline| {
+        let guard = Guard::builder("svc").deadline(deadline).build().unwrap();
+        guard.retrying(retry)
+    };
+    // Not begun where the deadline would pass.
+    let began = Instant::now();
+    let result = guard(3600 * 1000 * MS).run(|()| fail()).await;
+    assert!(matches!(result, Err(GuardError::Operation(_))));
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    // Where there is all the time in the world, it waits.
+    let guard = guard(Duration::MAX);
+    let waiting = tokio::time::timeout(3600 * 1000 * MS, guard.run(|()| fail()));
+    waiting.await.unwrap_err();
+}
