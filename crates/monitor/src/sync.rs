@@ -105,19 +105,23 @@ impl Drop for EndOnDrop {
     }
 }
 
+/// Far enough away for those who set no end.
+const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
+
 /// One job of a batch.
 pub(crate) struct Job<T> {
     pub(crate) work: Boxed<'static, T>,
     pub(crate) overdue: Overdue,
 }
 
-/// Runs all jobs at the same time, each in a task of its own, under one deadline.
+/// Runs all jobs at the same time, each in a task of its own, within one time.
 ///
 /// The results come in the order of the jobs. Dropping the future aborts every job.
 pub(crate) async fn run_all<T: Send + 'static>(
     jobs: Vec<Job<T>>,
-    deadline: Instant,
+    within: Duration,
 ) -> Vec<Ended<T>> {
+    let deadline = Instant::now() + within.min(FAR);
     let mut ended: Vec<Option<Ended<T>>> = jobs.iter().map(|_| None).collect();
     let mut runs = Vec::with_capacity(jobs.len());
     let mut ids = Vec::with_capacity(jobs.len());
@@ -198,7 +202,7 @@ mod tests {
             job(async { 4 }, &overdue),
         ];
 
-        let ended = run_all(jobs, Instant::now() + Duration::from_secs(1)).await;
+        let ended = run_all(jobs, Duration::from_secs(1)).await;
 
         assert_eq!(
             ended,
@@ -213,6 +217,17 @@ mod tests {
         assert!(!overdue.any(), "an aborted future has ended");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_may_have_all_the_time_there_is() {
+        let overdue = Overdue::default();
+        let long = async {
+            tokio::time::sleep(Duration::from_secs(86_400 * 365)).await;
+            1
+        };
+        let ended = run_all(vec![job(long, &overdue)], Duration::MAX).await;
+        assert_eq!(ended, [Ended::Done(1)]);
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_job_that_blocks_its_thread_is_overdue_until_it_ends() {
         let overdue = Overdue::default();
@@ -225,8 +240,7 @@ mod tests {
                 blocked.recv().unwrap();
                 1
             };
-            let deadline = Instant::now() + Duration::from_millis(5);
-            let batch = run_all(vec![job(work, &overdue)], deadline).await;
+            let batch = run_all(vec![job(work, &overdue)], Duration::from_millis(5)).await;
             assert_eq!(batch, [Ended::TimedOut]);
             if running.await.is_ok() {
                 break release;

@@ -90,7 +90,7 @@ impl HealthCell {
             work: Box::pin(Arc::clone(service).check()),
             overdue: service.overdue.clone(),
         });
-        let ended = run_all(jobs.collect(), started + timeout).await;
+        let ended = run_all(jobs.collect(), timeout).await;
         let judged: Vec<ServiceHealth> = services
             .iter()
             .zip(ended)

@@ -245,7 +245,7 @@ impl Cleanup {
                 });
             }
         }
-        let mut ended = run_all(jobs, started + timeout).await.into_iter();
+        let mut ended = run_all(jobs, timeout).await.into_iter();
         let outcomes = ran.into_iter().map(|ran| match ran {
             false => CleanupOutcome::StillRunning,
             true => match ended.next() {
