@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, ffi};
 
@@ -13,6 +14,9 @@ use crate::event;
 
 /// How many prepared statements a connection keeps.
 const STATEMENTS: usize = 64;
+
+/// The longest wait for locks that SQLite can be told, some 24 days; rusqlite panics beyond it.
+const LONGEST_WAIT: Duration = Duration::from_millis(i32::MAX as u64);
 
 #[derive(Clone)]
 pub(super) enum Place {
@@ -91,7 +95,7 @@ impl DatabaseWorker {
         if connection.is_readonly(rusqlite::MAIN_DB)? {
             return Err(failure(ffi::SQLITE_READONLY, "the file is not writable"));
         }
-        connection.busy_timeout(self.busy_timeout)?;
+        connection.busy_timeout(self.busy_timeout.min(LONGEST_WAIT))?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         connection.pragma_update(None, "foreign_keys", true)?;
         let journal: String =

@@ -125,6 +125,18 @@ async fn connections_are_opened_with_the_settings_that_are_promised() {
 }
 
 #[tokio::test]
+async fn a_statement_may_wait_for_locks_without_end() {
+    let worker = DatabaseWorker::in_memory("test").busy_timeout(Duration::MAX);
+    let (pool, _tree) = pool(worker, 1).await;
+    let db = pool.checkout().await.unwrap();
+    let wait: i64 = db
+        .query_row("PRAGMA busy_timeout", |row| row.get(0))
+        .await
+        .unwrap();
+    assert_eq!(wait, i64::from(i32::MAX));
+}
+
+#[tokio::test]
 async fn a_transaction_commits_on_ok_and_rolls_back_on_err() {
     let (pool, _tree) = pool(counter(DatabaseWorker::in_memory("test")), 1).await;
     let db = pool.checkout().await.unwrap();

@@ -88,7 +88,7 @@ impl DatabaseWorker {
         }
     }
 
-    /// Sets how long a statement waits for the locks of other connections. Default: 5 s.
+    /// Sets how long a statement waits for the locks of other connections: 24 days at most. Default: 5 s.
     pub fn busy_timeout(mut self, timeout: Duration) -> Self {
         self.busy_timeout = timeout;
         self
