@@ -62,7 +62,7 @@ impl Cells {
         let birth = self.births.fetch_add(1, Relaxed);
         let turn = birth.wrapping_mul(GOLDEN).wrapping_add(self.seed) >> 32;
         let part = f64::from(u32::try_from(turn).unwrap_or(u32::MAX)) / f64::from(u32::MAX);
-        Some(longest - self.config.lifetime_jitter.mul_f64(part))
+        Some(shortened(longest, self.config.lifetime_jitter, part))
     }
 
     /// A worker did not start. Returns how long to pause before the next attempt.
@@ -270,5 +270,28 @@ impl Cells {
         for (desk, holder) in long {
             event::held_for_long(&self.name, scope, &desk.node, &holder);
         }
+    }
+}
+
+/// Returns `longest` less a part of `jitter`, which is shorter; the product may be rounded up, and beyond any time.
+fn shortened(longest: Duration, jitter: Duration, part: f64) -> Duration {
+    let less = Duration::try_from_secs_f64(jitter.as_secs_f64() * part);
+    longest - less.map_or(jitter, |less| less.min(jitter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_lifetimes_can_be_shortened() {
+        let tick = Duration::from_nanos(1);
+        for longest in [Duration::MAX, Duration::from_secs(1 << 40), 2 * tick] {
+            let jitter = longest - tick;
+            assert_eq!(shortened(longest, jitter, 1.0), tick);
+            assert_eq!(shortened(longest, jitter, 0.0), longest);
+        }
+        let hour = Duration::from_secs(3600);
+        assert_eq!(shortened(2 * hour, hour, 0.25), hour * 7 / 4);
     }
 }
