@@ -220,6 +220,39 @@ async fn dyn_6_there_are_never_more_children_than_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn dyn_6_a_child_counts_until_its_actor_has_ended() {
+    let template = puppets().shutdown(Shutdown::Within(SECOND));
+    let builder = generous(template).max_children(2.try_into().unwrap());
+    let supervisor = start(builder.concurrent_starts(true)).await;
+    let slow = supervisor.start_child_named("a", ()).await.unwrap();
+    let swift = supervisor.start_child(()).await.unwrap();
+    order(&slow, Order::Hang);
+    let terminated = supervisor.terminate_child(&slow);
+    let others = async {
+        assert_eq!(listed(&supervisor).await, 1);
+        for refused in [
+            supervisor.start_child(()).await,
+            supervisor.start_child_named("a", ()).await,
+        ] {
+            let refused = refused.unwrap_err();
+            assert!(matches!(refused, StartChildError::MaxChildren { .. }));
+        }
+        assert!(!slow.incarnation().has_ended());
+        // Whoever is told that a child was terminated finds its place free.
+        for _ in 0..10 {
+            supervisor.terminate_child(&swift).await.unwrap();
+            let next = supervisor.start_child(()).await.unwrap();
+            supervisor.terminate_child(&next).await.unwrap();
+        }
+        supervisor.start_child(()).await.unwrap();
+    };
+    let (terminated, ()) = tokio::join!(terminated, others);
+    terminated.unwrap();
+    supervisor.start_child_named("a", ()).await.unwrap();
+    supervisor.start_child(()).await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
 async fn dyn_7_children_share_the_intensity() {
     let supervisor =
         start(DynamicSupervisor::builder(puppets()).intensity(RestartIntensity::new(2, SECOND)))

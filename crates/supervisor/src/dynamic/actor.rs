@@ -52,6 +52,8 @@ pub(super) struct State {
     pub(super) starting: HashMap<ChildKey, Pending>,
     /// Stops beside the queue.
     stopping: JoinSet<()>,
+    /// How many of those have not been heard of: their actors count as children.
+    leaving: usize,
     /// Places whose actors a killed predecessor has left behind; they stay until they are empty, so that
     /// nobody starts at such a place beside the actor that is still there.
     left_behind: Vec<Arc<Node>>,
@@ -85,6 +87,7 @@ impl Actor for DynamicActor {
             watchdogs: Watchdogs::default(),
             starting: HashMap::new(),
             stopping: JoinSet::new(),
+            leaving: 0,
             left_behind,
             settings,
         })

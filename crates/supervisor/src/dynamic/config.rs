@@ -68,6 +68,8 @@ impl<Args: Send + Sync + 'static> DynamicSupervisorBuilder<Args> {
     }
 
     /// Sets how many children there may be at a time. Default: any number.
+    ///
+    /// One that is being terminated counts until its actor has ended.
     pub fn max_children(mut self, limit: NonZeroU32) -> Self {
         self.settings.max_children = Some(limit);
         self

@@ -40,6 +40,7 @@ impl State {
             }
             DynamicMsg::Launched(key, launch) => self.launched_beside(key, launch),
             DynamicMsg::Stopped(id) => {
+                self.leaving -= 1;
                 while self.stopping.try_join_next().is_some() {}
                 self.vacate(&id);
             }
@@ -72,7 +73,8 @@ impl State {
             });
         }
         if let Some(limit) = self.settings.max_children
-            && u32::try_from(self.children.len()).is_ok_and(|count| count >= limit.get())
+            && u32::try_from(self.children.len() + self.leaving)
+                .is_ok_and(|count| count >= limit.get())
         {
             let path = self.parent.node.path().clone();
             return Err(StartChildError::MaxChildren { path, limit });
@@ -163,6 +165,7 @@ impl State {
             return;
         }
         let queue = self.parent.queue.clone();
+        self.leaving += 1;
         self.stopping.spawn(async move {
             stop.await;
             // Before the answer, so that the place is empty for whoever heard it.
