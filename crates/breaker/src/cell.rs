@@ -113,6 +113,15 @@ impl Cell {
         })
     }
 
+    /// Admits a call that was admitted earlier and is not begun yet.
+    pub(crate) fn renew(&self, ticket: Ticket) -> Result<Ticket, CircuitOpen> {
+        if self.gate.is_current(ticket) {
+            Ok(ticket)
+        } else {
+            self.acquire()
+        }
+    }
+
     #[inline]
     pub(crate) fn settle(&self, ticket: Ticket, verdict: Verdict, timing: Timing) {
         if ticket.is_uncounted() {

@@ -225,6 +225,11 @@ impl Gate {
         }
     }
 
+    /// Whether the state is still the one in which a call was admitted.
+    pub(crate) fn is_current(&self, ticket: Ticket) -> bool {
+        self.word().generation() == ticket.word.generation()
+    }
+
     /// Ends an admitted call.
     #[inline]
     pub(crate) fn settle(

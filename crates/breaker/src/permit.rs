@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::CircuitOpen;
 use crate::cell::Cell;
 use crate::gate::Ticket;
 use crate::machine::{Timing, Verdict, nanos};
@@ -42,6 +43,18 @@ impl<'a> Permit<'a> {
         })
     }
 
+    /// Asks again, for a call that has waited for something else since it was admitted.
+    ///
+    /// A breaker that has not moved meanwhile admits it still. One that has is asked anew: it refuses if it is open by
+    /// now, and what the call comes to counts in the state in which it is begun. Either way the call is counted once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Breaker::try_acquire`](crate::Breaker::try_acquire).
+    pub fn renew(self) -> Result<Self, CircuitOpen> {
+        self.0.renew().map(Self)
+    }
+
     /// Reports that the service works.
     #[inline]
     pub fn success(self) {
@@ -75,6 +88,18 @@ impl OwnedPermit {
             cell,
             ticket: Some(ticket),
         })
+    }
+
+    /// Asks again, for a call that has waited for something else since it was admitted.
+    ///
+    /// A breaker that has not moved meanwhile admits it still. One that has is asked anew: it refuses if it is open by
+    /// now, and what the call comes to counts in the state in which it is begun. Either way the call is counted once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Breaker::try_acquire`](crate::Breaker::try_acquire).
+    pub fn renew(self) -> Result<Self, CircuitOpen> {
+        self.0.renew().map(Self)
     }
 
     /// Reports that the service works.
@@ -122,6 +147,14 @@ struct Held<C: Deref<Target = Cell>> {
 }
 
 impl<C: Deref<Target = Cell>> Held<C> {
+    /// A ticket of a state that is over holds no place, so it need not be handed back.
+    fn renew(mut self) -> Result<Self, CircuitOpen> {
+        if let Some(ticket) = self.ticket.take() {
+            self.ticket = Some(self.cell.renew(ticket)?);
+        }
+        Ok(self)
+    }
+
     #[inline]
     fn end(mut self, verdict: Verdict) {
         if let Some(ticket) = self.ticket.take() {

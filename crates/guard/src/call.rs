@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use perennial_breaker::{Outcome, Permit};
+use perennial_breaker::{CircuitOpen, Outcome, Permit};
 use perennial_lifecycle::{Reading, early};
 use perennial_rate_limit::{Decision, GateLimiter};
 use tokio::task::coop::unconstrained;
@@ -97,6 +97,15 @@ impl<'a> Call<'a> {
     /// Returns how long the call has been under way.
     pub(crate) fn elapsed(&self) -> Duration {
         self.service.stopwatch.since(self.began)
+    }
+
+    /// Asks the breaker again, after something was waited for.
+    #[cold]
+    pub(crate) fn readmit(&mut self) -> Result<(), CircuitOpen> {
+        if let Some(permit) = self.permit.take() {
+            self.permit = Some(permit.renew()?);
+        }
+        Ok(())
     }
 
     /// The operation begins only now: the breaker judges how long it takes, and not what was waited for before.

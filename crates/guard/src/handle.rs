@@ -184,6 +184,11 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
                     call.ends(OperationOutcome::BulkheadFull);
                     return Err(self.bulkhead_full(bulkhead));
                 }
+                // An open circuit does not wait for a worker.
+                if let Err(open) = call.readmit() {
+                    call.ends(OperationOutcome::CircuitOpen);
+                    return Err(GuardError::CircuitOpen(open));
+                }
             }
         }
         let mut lending = pin!(self.pool.lend_at(left, at));
@@ -199,6 +204,10 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
                 return Err(GuardError::Pool(refused));
             }
         };
+        if has_waited && let Err(open) = call.readmit() {
+            call.ends(OperationOutcome::CircuitOpen);
+            return Err(GuardError::CircuitOpen(open));
+        }
         if let Some(limiter) = unpaid
             && let Some(refused) = self.over_quota(payer.check(limiter))
         {

@@ -5,9 +5,10 @@
 //! ```
 //!
 //! Each stage is optional. The breaker is asked before bulkhead and pool, so an open circuit never waits for
-//! a worker. Only the operation's own outcome (an error, a panic, no answer by the deadline) counts for the
-//! breaker; a refusal by another stage does not. A cell that was spent at the gate stays spent when a later
-//! stage refuses, unless the guard is told to spend it [when the operation begins](Spend::WhenBegun).
+//! a worker; and again after a wait, so who queued while it opened does not go on. Only the operation's own
+//! outcome (an error, a panic, no answer by the deadline) counts for the breaker; a refusal by another stage
+//! does not. A cell that was spent at the gate stays spent when a later stage refuses, unless the guard is
+//! told to spend it [when the operation begins](Spend::WhenBegun).
 //!
 //! ```
 //! use perennial_guard::{Guard, GuardError};

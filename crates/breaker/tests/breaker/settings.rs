@@ -275,3 +275,27 @@ fn brk_20_a_breaker_that_was_removed_frees_its_name_and_is_heard_of_no_more() {
         ]
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn brk_23_a_permit_that_is_renewed_is_of_the_state_that_it_finds_and_counts_once() {
+    let breaker = breaker(Trip::Consecutive(1));
+    let (early, late) = (breaker.try_acquire().unwrap(), breaker.try_acquire_owned());
+    early.renew().unwrap().success();
+    fail(&breaker, 1);
+    let refused = late.unwrap().renew().unwrap_err();
+    assert_eq!(refused.retry_after, Some(SECOND * 30));
+    let status = breaker.status();
+    assert_eq!((status.successes, status.failures), (1, 1));
+    assert_eq!((status.refused, status.cancelled, status.late), (1, 0, 0));
+
+    // It becomes the probe, keeps its place however often it asks, and closes.
+    breaker.reset();
+    let waiting = breaker.try_acquire().unwrap();
+    fail(&breaker, 1);
+    advance(SECOND * 30).await;
+    let probe = waiting.renew().unwrap().renew().unwrap();
+    assert!(breaker.try_acquire().is_err());
+    probe.success();
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    assert_eq!(breaker.status().successes, 2);
+}

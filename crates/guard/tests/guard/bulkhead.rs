@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use perennial_breaker::{Breaker, BreakerConfig, BreakerState, Trip, Window};
 use perennial_guard::{Bulkhead, Guard, GuardError, Stage};
+use perennial_pool::PoolConfig;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{breaker, ok};
+use crate::support::{breaker, fail, ok, pool};
 
 #[tokio::test(start_paused = true)]
 async fn no_more_operations_run_at_once_than_there_are_places() {
@@ -97,6 +99,62 @@ async fn an_open_circuit_does_not_wait_for_a_place() {
         })
         .await;
     assert_eq!(nested.unwrap(), Some(Stage::Breaker));
+}
+
+#[tokio::test(start_paused = true)]
+async fn grd_1_who_waited_for_a_place_while_the_circuit_opened_is_refused() {
+    let places = Bulkhead::new(1.try_into().unwrap()).wait_at_most(Duration::from_secs(60));
+    let breaker = breaker();
+    let guard = Guard::builder("svc")
+        .breaker(breaker.clone())
+        .bulkhead(places.clone())
+        .build()
+        .unwrap();
+    let runs = AtomicU32::new(0);
+    let failing = |()| async {
+        runs.fetch_add(1, SeqCst);
+        sleep(Duration::from_millis(10)).await;
+        fail().await
+    };
+    let calls = join_all((0..20).map(|_| guard.run(failing))).await;
+    let refused = calls.iter().filter(|call| {
+        let error = call.as_ref().unwrap_err();
+        error.refused_by() == Some(Stage::Breaker) && error.retry_after().is_some()
+    });
+    assert_eq!((refused.count(), runs.load(SeqCst)), (19, 1));
+    assert_eq!((guard.status().refused(), places.in_use()), (19, 0));
+    let status = breaker.status();
+    assert_eq!((status.failures, status.refused), (1, 19));
+    assert_eq!((status.late, status.cancelled), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn grd_1_who_waited_for_a_place_while_the_circuit_opened_waits_for_no_worker() {
+    let places = Bulkhead::new(1.try_into().unwrap()).wait_at_most(Duration::from_secs(60));
+    let (_supervisor, pool) = pool(PoolConfig::new(1)).await;
+    let _held = pool.checkout().await.unwrap();
+    let breaker = breaker();
+    let guard = Guard::builder("svc")
+        .breaker(breaker.clone())
+        .bulkhead(places.clone())
+        .pool(pool.clone())
+        .build()
+        .unwrap();
+    let other = Guard::builder("other")
+        .bulkhead(places.clone())
+        .build()
+        .unwrap();
+    let opening = |()| async {
+        sleep(Duration::from_millis(10)).await;
+        breaker.trip();
+        ok().await
+    };
+    let began = Instant::now();
+    let (opened, refused) = tokio::join!(other.run(opening), guard.run(|_| ok()));
+    opened.unwrap();
+    assert_eq!(refused.unwrap_err().refused_by(), Some(Stage::Breaker));
+    assert_eq!(began.elapsed(), Duration::from_millis(10));
+    assert_eq!(places.in_use(), 0);
 }
 
 #[tokio::test(start_paused = true)]

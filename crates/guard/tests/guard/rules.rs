@@ -2,12 +2,14 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use perennial_breaker::{BreakerConfig, Breakers, Outcome, Trip};
 use perennial_guard::{
-    Environment, Guard, GuardConfigError, GuardError, OperationOutcome, Recorder, Retry,
+    Environment, Guard, GuardConfigError, GuardError, OperationOutcome, Recorder, Retry, Spend,
+    Stage,
 };
 use perennial_lifecycle::{Backoff, ExitReason};
 use perennial_pool::{PoolConfig, Pools};
@@ -45,6 +47,56 @@ async fn an_open_circuit_does_not_wait_for_a_worker() {
     assert!(matches!(refused, GuardError::CircuitOpen(_)));
     assert_eq!(began.elapsed(), Duration::ZERO);
     drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn grd_1_who_waited_for_a_worker_while_the_circuit_opened_is_refused_and_keeps_his_cell() {
+    let (_supervisor, pool) = pool(PoolConfig::new(1).wait_timeout(Duration::from_secs(60))).await;
+    let gate = RateGate::new();
+    let quota = Quota::per_hour(100);
+    let spent = gate.limiter("svc", quota);
+    let breaker = breaker();
+    let guard = Guard::builder("svc")
+        .gate(gate)
+        .quota(quota)
+        .spend(Spend::WhenBegun)
+        .breaker(breaker.clone())
+        .pool(pool.clone())
+        .build()
+        .unwrap();
+    let runs = AtomicU32::new(0);
+    let runs_of = &runs;
+    let failing = |worker| async move {
+        runs_of.fetch_add(1, SeqCst);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        drop(worker);
+        fail().await
+    };
+    let calls = || join_all((0..20).map(|_| guard.run(failing)));
+    let by_the_breaker = |calls: Vec<Result<u32, GuardError<io::Error>>>| {
+        let refused = |call: &Result<_, GuardError<_>>| {
+            call.as_ref().unwrap_err().refused_by() == Some(Stage::Breaker)
+        };
+        calls.iter().filter(|call| refused(call)).count()
+    };
+    assert_eq!(by_the_breaker(calls().await), 19);
+    assert_eq!((runs.load(SeqCst), spent.status(&()).spent), (1, 1));
+    let status = breaker.status();
+    assert_eq!((status.failures, status.late, status.cancelled), (1, 0, 0));
+
+    // Of those who waited through the open time, as many go on as there are probes.
+    breaker.reset();
+    let held = pool.checkout().await.unwrap();
+    let waiting = async {
+        tokio::task::yield_now().await;
+        breaker.trip();
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        drop(held);
+    };
+    let (calls, ()) = tokio::join!(calls(), waiting);
+    assert_eq!(by_the_breaker(calls), 19);
+    assert_eq!((runs.load(SeqCst), spent.status(&()).spent), (2, 2));
+    assert_eq!((breaker.status().failures, pool.status().in_use), (2, 0));
 }
 
 #[tokio::test(start_paused = true)]
