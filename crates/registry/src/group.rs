@@ -190,6 +190,9 @@ impl<M: Message> Group<M> {
     /// As [`Address::call`](crate::Address::call). A member that ends while it holds the message is not replaced by
     /// another one: it may have done the work.
     ///
+    /// A member that calls its own group is answered by another one, as long as there is one that does not wait for it;
+    /// by [`Route::Key`] only if the key is another's.
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future gives up the answer; a message that was delivered is handled all the same.

@@ -103,8 +103,8 @@ impl<'a> Routed<'a> {
         }
     }
 
-    /// Hands the message to the member that the route chooses; one that ends at this moment gives it back, and so does one
-    /// that has no room. What has a key is not given to another then.
+    /// Hands the message to the member that the route chooses; one that ends at this moment gives it back. So does one that
+    /// has no room, and one that waits for the sender is not given it; but what has a key goes to no other then.
     pub(super) fn deliver<M: Message, R>(
         &self,
         mut message: M,
@@ -113,9 +113,10 @@ impl<'a> Routed<'a> {
     ) -> Result<R, CastError<M>> {
         let (members, route) = (self.members, self.route);
         let view = members.view();
-        let turn = match route {
-            Route::Key(_) => 0,
-            Route::RoundRobin | Route::LeastQueued => members.turn.fetch_add(1, Relaxed),
+        let is_keyed = matches!(route, Route::Key(_));
+        let turn = match is_keyed {
+            true => 0,
+            false => members.turn.fetch_add(1, Relaxed),
         };
         // Whoever is in the list has settled what it takes.
         if let Err(refusal) = members.check_type::<M>() {
@@ -131,16 +132,28 @@ impl<'a> Routed<'a> {
                 }
                 return Err(CastError { message, refusal });
             };
-            if route == Route::RoundRobin && index != turn % view.members.len() {
+            let is_first = tried.is_empty();
+            if is_first && route == Route::RoundRobin && index != turn % view.members.len() {
                 // One that has ended would leave all its turns to the one behind it.
                 members.version.fetch_add(1, Release);
             }
             let run = &view.members[index].0.incarnation;
             let met = match meet(run) {
                 Ok(met) => met,
-                Err(refusal) => {
+                Err(cycle) => {
                     self.note_asked(run);
-                    return Err(CastError { message, refusal });
+                    if is_keyed {
+                        return Err(CastError {
+                            message,
+                            refusal: cycle,
+                        });
+                    }
+                    // What may pass is said first: at a full one the message can wait.
+                    if matches!(refusal, Refusal::NoMember { .. }) {
+                        refusal = cycle;
+                    }
+                    tried.push(index);
+                    continue;
                 }
             };
             match run.offer_on(message, &terms) {
@@ -151,7 +164,7 @@ impl<'a> Routed<'a> {
                     message = back.into_inner();
                     if is_full {
                         refusal = members.slot.full(run);
-                        if matches!(route, Route::Key(_)) {
+                        if is_keyed {
                             return Err(CastError { message, refusal });
                         }
                     }

@@ -1,12 +1,13 @@
 //! What becomes of messages to a group whose members have no room.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
 use perennial_lifecycle::Mailbox;
 use perennial_registry::{CallError, Group, Name, Refusal, Route};
+use tokio::time::Instant;
 
-use crate::support::{CLERK, Desk, Door, Fixture, Job, SECOND, TELLER, task};
+use crate::support::{CLERK, Desk, Door, Fixture, Job, SECOND, TELLER, Task, task};
 
 const CLERKS: Name<Job> = Name::new("clerks");
 
@@ -208,6 +209,80 @@ async fn msg_22_what_a_group_refuses_is_in_the_books_once() {
         }
         it.group.cast(Route::RoundRobin, Job::Write(1)).unwrap_err();
         assert_eq!(it.refused(), refused + 1);
+        it.close().await;
+    }
+}
+
+type Outcomes = Arc<Mutex<Vec<Result<(), Refusal>>>>;
+
+/// Calls the group by each of the routes, in a handler, and notes the outcomes.
+fn calls(it: &Office, routes: &[Route], outcomes: &Outcomes) -> Task {
+    let (group, routes, outcomes) = (it.group.clone(), routes.to_vec(), Arc::clone(outcomes));
+    task(move || {
+        let (group, routes, outcomes) = (group.clone(), routes.clone(), Arc::clone(&outcomes));
+        async move {
+            for route in routes {
+                let outcome = group.call(route, Job::Read, SECOND).await.map(drop);
+                let outcome = outcome.map_err(|error| error.refusal().unwrap().clone());
+                outcomes.lock().unwrap().push(outcome);
+            }
+            Ok(())
+        }
+    })
+}
+
+fn all_deadlocks(outcomes: &Outcomes) -> bool {
+    let outcomes = outcomes.lock().unwrap();
+    let is_deadlock = |it: &Result<(), _>| matches!(it, Err(Refusal::WouldDeadlock { .. }));
+    outcomes.iter().all(is_deadlock) && !outcomes.is_empty()
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_18_a_member_that_calls_its_group_is_answered_by_another() {
+    for door in Door::BOTH {
+        let it = Office::open(door, Mailbox::default()).await;
+        let key = key_of_clerk(&it).await;
+        let clerk = it.it.registry.resolve(&CLERK).unwrap();
+        let outcomes = Outcomes::default();
+        let both = [Route::RoundRobin, Route::LeastQueued].repeat(4);
+        let work = calls(&it, &both, &outcomes);
+        let ask = |reply| Job::Ask(work, reply);
+        assert_eq!(clerk.call(ask, 60 * SECOND).await.unwrap(), 7);
+        let answered = std::mem::take(&mut *outcomes.lock().unwrap());
+        assert_eq!(answered.len(), 8);
+        assert!(answered.iter().all(Result::is_ok), "{answered:?}");
+        // Its own key is nobody else's.
+        let work = calls(&it, &[key], &outcomes);
+        let ask = |reply| Job::Ask(work, reply);
+        assert_eq!(clerk.call(ask, 60 * SECOND).await.unwrap(), 7);
+        assert!(all_deadlocks(&outcomes), "{outcomes:?}");
+        it.close().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_18_a_call_to_a_group_whose_members_all_wait_for_the_caller_is_refused() {
+    for door in Door::BOTH {
+        let it = Office::open(door, Mailbox::default()).await;
+        let outcomes = Outcomes::default();
+        let both = [Route::RoundRobin, Route::LeastQueued].repeat(2);
+        // The teller calls the clerk, who calls the group.
+        let work = Mutex::new(Some(calls(&it, &both, &outcomes)));
+        let registry = it.it.registry.clone();
+        let through = task(move || {
+            let (registry, work) = (registry.clone(), work.lock().unwrap().take().unwrap());
+            async move {
+                let ask = |reply| Job::Ask(work, reply);
+                assert_eq!(registry.call(CLERK, ask, 60 * SECOND).await.unwrap(), 7);
+                Ok(())
+            }
+        });
+        let ask = |reply| Job::Ask(through, reply);
+        let begin = Instant::now();
+        let teller = it.it.registry.resolve(&TELLER).unwrap();
+        assert_eq!(teller.call(ask, 60 * SECOND).await.unwrap(), 7);
+        assert!(all_deadlocks(&outcomes), "{outcomes:?}");
+        assert_eq!((begin, it.refused()), (Instant::now(), 4));
         it.close().await;
     }
 }
