@@ -65,7 +65,7 @@ pub(crate) struct SupervisedArguments<T> {
 /// The actor's state, and the guard that reports its end.
 ///
 /// Field order matters: the actor's own state is dropped first, so that what it held is free when the
-/// supervisor hears of the end.
+/// supervisor hears of the end. It is dropped in the actor's own task; see `Incarnation::unlink`.
 pub(crate) struct SupervisedState<S> {
     inner: S,
     pub(crate) life: Life,
@@ -171,6 +171,9 @@ impl Life {
             }
             Ok(Err(error)) => self.conclude(ExitReason::from_processing_error(error)),
             Err(payload) => self.conclude(panic::reason(&*payload)),
+        }
+        if let Some(outcome) = &self.outcome {
+            self.run().unlink(outcome);
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use once_cell::race::OnceBox;
-use ractor::{ActorCell, ActorRef, Message};
+use ractor::{ActorCell, ActorRef, Message, SupervisionEvent};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -233,9 +233,31 @@ impl Incarnation {
     }
 
     /// Kills the actor: the handler in hand is dropped at its next await, no `post_stop` runs.
+    ///
+    /// An actor to which ractor's own `link` ties it is told now.
     pub fn kill(&self) {
         self.mark_killed();
+        self.unlink(&ExitReason::Killed);
         self.cell().kill();
+    }
+
+    /// Unties it from the actor to which ractor's own `link` ties it, and tells that actor of the end.
+    ///
+    /// ractor itself would do so when all is over, and hand over the actor's state: what the actor held would be free, and
+    /// its end reported, only when the other one comes to read that.
+    pub(crate) fn unlink(&self, reason: &ExitReason) {
+        let cell = self.cell();
+        if cell.try_get_supervisor().is_none() {
+            return;
+        }
+        let reason = (!matches!(reason, ExitReason::Normal)).then(|| reason.to_string());
+        let terminated = SupervisionEvent::ActorTerminated(cell.clone(), None, reason);
+        // A kill may come at the moment of the end, and the other one is told once.
+        let _custody = self.custody();
+        if let Some(other) = cell.try_get_supervisor() {
+            cell.notify_supervisor(terminated);
+            cell.unlink(other);
+        }
     }
 
     /// Says whether it has ended and whoever waits for that has been told.

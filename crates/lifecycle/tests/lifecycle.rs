@@ -9,8 +9,9 @@ use perennial_lifecycle::{
     Child, ChildKey, Exit, ExitReason, Incarnation, Node, ParentLink, Scope, StartContext,
     StartError,
 };
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 enum Order {
     Fail,
@@ -27,6 +28,8 @@ struct Setup {
     panic_start: bool,
     stop: Option<ExitReason>,
     stopped: Option<mpsc::Sender<&'static str>>,
+    /// Something that the state holds until it is dropped.
+    _held: Option<Arc<()>>,
 }
 
 impl Actor for Puppet {
@@ -169,6 +172,118 @@ async fn life_1_a_kill_and_a_stop_are_told_apart() {
     let run = parent.running(Setup::default()).await;
     run.cell().kill();
     assert_eq!(parent.notices.recv().await.unwrap().2, "killed");
+}
+
+/// Links others to itself as ractor does it, and is busy until it is told to go on.
+struct Stranger;
+
+impl Actor for Stranger {
+    type Msg = oneshot::Receiver<()>;
+    type State = mpsc::Sender<String>;
+    type Arguments = mpsc::Sender<String>;
+    async fn pre_start(
+        &self,
+        _: ActorRef<Self::Msg>,
+        told: mpsc::Sender<String>,
+    ) -> Result<mpsc::Sender<String>, ActorProcessingErr> {
+        Ok(told)
+    }
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        go_on: oneshot::Receiver<()>,
+        _: &mut mpsc::Sender<String>,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(go_on.await?)
+    }
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<Self::Msg>,
+        event: SupervisionEvent,
+        told: &mut mpsc::Sender<String>,
+    ) -> Result<(), ActorProcessingErr> {
+        let what = match event {
+            SupervisionEvent::ActorTerminated(_, state, reason) => {
+                assert!(state.is_none(), "the state is gone");
+                format!("terminated: {reason:?}")
+            }
+            SupervisionEvent::ActorFailed(..) => "failed".to_owned(),
+            _ => return Ok(()),
+        };
+        Ok(told.send(what).await?)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn life_1_an_end_is_reported_at_once_also_of_an_actor_that_ractor_links_to_another() {
+    fn order(order: Order) -> Box<dyn Fn(&Incarnation)> {
+        let order = std::cell::Cell::new(Some(order));
+        Box::new(move |run| send(run, order.take().unwrap()))
+    }
+    fn stop(run: &Incarnation) {
+        run.stop(ExitReason::Shutdown);
+    }
+    fn kill(run: &Incarnation) {
+        run.kill();
+        run.kill();
+    }
+    type Way = (Box<dyn Fn(&Incarnation)>, &'static str, &'static str);
+    let ways: Vec<Way> = vec![
+        (
+            Box::new(stop),
+            "shutdown",
+            r#"terminated: Some("shutdown")"#,
+        ),
+        (
+            Box::new(|run| run.cell().stop(None)),
+            "normal",
+            "terminated: None",
+        ),
+        (
+            order(Order::Exit(ExitReason::Normal)),
+            "normal",
+            "terminated: None",
+        ),
+        (Box::new(kill), "killed", r#"terminated: Some("killed")"#),
+        (order(Order::Fail), "failed: broken", "failed"),
+        (order(Order::Panic), "panicked: bang 7", "failed"),
+    ];
+    let mut parent = Parent::new();
+    let (told, mut heard) = mpsc::channel(4);
+    let (stranger, _) = Actor::spawn(None, Stranger, told).await.unwrap();
+    for (end, reason, expected) in ways {
+        for hangs in [false, true] {
+            if hangs && reason != "killed" {
+                continue;
+            }
+            let held = Arc::new(());
+            let setup = Setup {
+                _held: Some(Arc::clone(&held)),
+                ..Setup::default()
+            };
+            let run = parent.running(setup).await;
+            run.cell().link(stranger.get_cell());
+            let (go_on, busy) = oneshot::channel();
+            stranger.send_message(busy).unwrap();
+            if hangs {
+                send(&run, Order::Hang);
+                while run.in_hand().is_none() {
+                    tokio::task::yield_now().await;
+                }
+            }
+            end(&run);
+            let hour = Duration::from_secs(3600);
+            let notice = timeout(hour, parent.notices.recv()).await;
+            assert_eq!(notice.expect("in time").unwrap().2, reason);
+            assert_eq!(Arc::strong_count(&held), 1, "what it held is free");
+            assert!(run.cell().try_get_supervisor().is_none());
+            // The stranger hears of it as ever, once, when it comes to it.
+            go_on.send(()).unwrap();
+            assert_eq!(heard.recv().await.unwrap(), expected);
+        }
+    }
+    assert!(parent.notices.try_recv().is_err());
+    assert!(heard.try_recv().is_err());
 }
 
 #[tokio::test]
