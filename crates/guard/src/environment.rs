@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::{GuardBuilder, GuardStatus, NoPool, OperationOutcome};
 
 /// Learns the outcome of each operation of one service, once.
 ///
-/// Called in the caller's task at each end, so it must not wait.
+/// Called in the caller's task at each end, so it must not wait. A panic in it ends there, and not the operation.
 pub trait Recorder: Send + Sync + 'static {
     /// Records an operation that was begun, or one that was not (with the time until then).
     fn record(&self, outcome: OperationOutcome, took: Duration);
@@ -61,19 +62,21 @@ impl Service {
     /// The one place where the end of a call is recorded.
     pub(crate) fn record(&self, outcome: OperationOutcome, took: Duration, slow: bool) {
         self.ledger.record(outcome, took, slow);
-        let meter = self.meter();
-        meter.ended(&self.name, outcome, took);
-        if slow {
-            meter.slow(&self.name, took);
-        }
+        tell(|| {
+            let meter = self.meter();
+            meter.ended(&self.name, outcome, took);
+            if slow {
+                meter.slow(&self.name, took);
+            }
+        });
         if let Some(recorder) = &self.recorder {
-            recorder.record(outcome, took);
+            tell(|| recorder.record(outcome, took));
         }
     }
 
     pub(crate) fn retried(&self, attempt: u32, outcome: OperationOutcome, pause: Duration) {
         let error = outcome.error_type();
-        self.meter().retried(&self.name, attempt, error, pause);
+        tell(|| self.meter().retried(&self.name, attempt, error, pause));
     }
 
     pub(crate) fn status(&self) -> GuardStatus {
@@ -84,6 +87,14 @@ impl Service {
         // Made at first use, by when a host has installed its recorder.
         self.meter.get_or_init(|| Meter::new(&self.name))
     }
+}
+
+/// Runs code that is not ours: a subscriber's, a metrics recorder's, a host's.
+///
+/// The panic hook has reported its panic. The operation has nothing to do with it, and this may be the drop of a call
+/// whose own panic unwinds.
+fn tell(what: impl FnOnce()) {
+    drop(catch_unwind(AssertUnwindSafe(what)));
 }
 
 /// Collects the parts of an [`Environment`].

@@ -4,8 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
 use perennial_breaker::Outcome;
-use perennial_guard::{Bulkhead, Environment, OperationOutcome, Recorder};
+use perennial_guard::{Bulkhead, Environment, OperationOutcome, Recorder, Retry};
+use perennial_lifecycle::Backoff;
 use perennial_pool::{PoolConfig, Pools};
 use perennial_rate_limit::{Quota, RateGate};
 
@@ -102,6 +104,88 @@ async fn every_end_is_recorded_once_and_the_counts_add_up() {
     assert!(100 * MS <= most && most <= 113 * MS, "{most:?}");
     assert!(status.latency(0.5).unwrap() < MS);
     assert_eq!(pool.status().in_use, 0);
+}
+
+struct Panicking;
+
+impl Recorder for Panicking {
+    fn record(&self, _: OperationOutcome, _: Duration) {
+        panic!("the recorder")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn grd_16_a_recorder_that_panics_takes_nothing_away() {
+    let (_supervisor, pool) = pool(PoolConfig::new(1)).await;
+    let pools = Pools::new();
+    pools.insert(pool.clone()).unwrap();
+    let environment = Environment::builder()
+        .pools(pools)
+        .recorders(|_| Arc::new(Panicking))
+        .build();
+    let breaker = breaker();
+    let builder = environment.guard("svc").breaker(breaker.clone()).pool(ECHO);
+    let guard = builder.build().unwrap();
+
+    assert_eq!(guard.run(|_| ok()).await.unwrap(), 1);
+    let failed = guard.run(|_| fail()).await.unwrap_err();
+    assert!(failed.into_operation().is_some());
+    assert!(guard.run(|_| ok()).await.unwrap_err().is_refusal());
+    breaker.reset();
+    // A panic while another one unwinds must not be the end of the process.
+    let panicking = guard.clone();
+    let panicked = async move { panicking.run(|_| async { panic_now() }).await };
+    let panic = tokio::spawn(panicked).await.unwrap_err().into_panic();
+    assert_eq!(panic.downcast_ref(), Some(&"no"));
+
+    let counts = guard.status();
+    assert_eq!((counts.begun(), counts.refused()), (3, 1));
+    let (status, counts) = (breaker.status(), counts.count(OperationOutcome::Panicked));
+    assert_eq!((status.successes, status.failures, counts), (1, 2, 1));
+    assert_eq!(pool.status().in_use, 0);
+}
+
+struct PanickingMetrics;
+
+impl metrics::Recorder for PanickingMetrics {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        panic!("a counter")
+    }
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        panic!("a gauge")
+    }
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        panic!("a histogram")
+    }
+}
+
+#[test]
+fn grd_16_metrics_that_panic_take_nothing_away_nor_a_retry() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let seen = Arc::new(Seen::default());
+    let recorder: Arc<dyn Recorder> = Arc::clone(&seen) as _;
+    let environment = Environment::builder()
+        .recorders(move |_| Arc::clone(&recorder))
+        .build();
+    let guard = environment.guard("svc").build().unwrap();
+    let guard = guard.retrying(Retry::new(2, Backoff::constant(MS)).unwrap());
+    let mut runs = 0;
+    let run = guard.run(|()| {
+        runs += 1;
+        let first = runs == 1;
+        async move { if first { fail().await } else { ok().await } }
+    });
+    let answer = metrics::with_local_recorder(&PanickingMetrics, || runtime.block_on(run));
+    assert_eq!(answer.unwrap(), 1);
+    let told = [OperationOutcome::Failure, OperationOutcome::Success];
+    assert_eq!(*seen.0.lock().unwrap(), told);
 }
 
 fn panic_now() -> Result<(), io::Error> {
