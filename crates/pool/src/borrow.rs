@@ -1,7 +1,7 @@
 //! How a borrower comes to a worker: at once, or after a wait.
 
 use std::future::poll_fn;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -356,11 +356,24 @@ impl<W: Worker> Pool<W> {
     /// Gives the checkout back if its worker is in order; else the worker is discarded.
     async fn checked(&self, checkout: Checkout<W>) -> Option<Checkout<W>> {
         let limit = self.cells.config.check_timeout;
-        let check = self.worker.check(&checkout);
-        let why = match tokio::time::timeout(limit, check).await {
-            Ok(Ok(())) => return Some(checkout),
-            Ok(Err(why)) => why.to_string(),
-            Err(_) => format!("no answer within {limit:?}"),
+        let why = {
+            let mut check = pin!(async { self.worker.check(&checkout).await });
+            // One that panics has failed: given back as in order, the worker would meet the next borrower so too.
+            let check = poll_fn(|context| {
+                let check = || check.as_mut().poll(context);
+                match catch_unwind(AssertUnwindSafe(check)) {
+                    Ok(outcome) => outcome.map(|it| it.map_err(|why| why.to_string())),
+                    Err(_) => Poll::Ready(Err("the check panicked".to_owned())),
+                }
+            });
+            match tokio::time::timeout(limit, check).await {
+                Ok(Ok(())) => None,
+                Ok(Err(why)) => Some(why),
+                Err(_) => Some(format!("no answer within {limit:?}")),
+            }
+        };
+        let Some(why) = why else {
+            return Some(checkout);
         };
         checkout.discard_as_unfit(&why);
         None

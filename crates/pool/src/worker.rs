@@ -38,7 +38,7 @@ pub trait Worker: Send + Sync + 'static {
 
     /// Says whether an idle worker is in order, before it is lent; asked when the pool's
     /// [`check_after`](crate::PoolConfig::check_after) says so. One that is not, or does not answer within the
-    /// pool's `check_timeout`, is killed and started anew.
+    /// pool's `check_timeout`, or makes the check panic, is killed and started anew; the borrower gets another.
     ///
     /// By default every worker that is alive is in order.
     ///

@@ -12,7 +12,7 @@ use perennial_supervisor::Supervisor;
 use tokio::sync::Notify;
 use tokio::time::{Instant, advance, sleep};
 
-use crate::support::{Fixture, ProbeWorker, config, let_others_run, poll, status};
+use crate::support::{Fixture, ProbeWorker, When, config, let_others_run, poll, status};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -197,6 +197,22 @@ async fn a_worker_that_is_not_in_order_is_replaced_and_the_borrower_gets_another
         matches!(refused, CheckoutError::Exhausted { .. }),
         "{refused:?}"
     );
+    it.lends_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pool_15_a_check_that_panics_has_failed() {
+    let mut it = Fixture::start(config(1, 0).check_after(MINUTE)).await;
+    for (run, when) in [(1, When::AtOnce), (2, When::Later)] {
+        sleep(MINUTE).await;
+        *it.worker.panics.lock().unwrap() = Some(when);
+        let unfit = it.run("worker-1");
+        assert_eq!(unfit.number(), run);
+        let held = it.pool.checkout().await.unwrap();
+        assert_eq!(held.incarnation().number(), run + 1);
+        assert_eq!(unfit.ended().await.class(), "killed");
+        assert_eq!(it.pool.stats().retired, run);
+    }
     it.lends_all().await;
 }
 

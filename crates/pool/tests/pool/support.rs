@@ -3,8 +3,8 @@
 use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -126,6 +126,14 @@ pub(crate) struct ProbeWorker {
     /// What a check finds; it asks the worker as well.
     pub(crate) unfit: Arc<AtomicBool>,
     pub(crate) checks: Arc<AtomicUsize>,
+    /// The next check panics: before it has begun to wait, or after.
+    pub(crate) panics: Arc<Mutex<Option<When>>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum When {
+    AtOnce,
+    Later,
 }
 
 impl Worker for ProbeWorker {
@@ -147,7 +155,10 @@ impl Worker for ProbeWorker {
 
     async fn check(&self, client: &Client) -> Result<(), Box<dyn Error + Send + Sync>> {
         self.checks.fetch_add(1, SeqCst);
+        let panics = self.panics.lock().unwrap().take();
+        assert_ne!(panics, Some(When::AtOnce));
         client.echo(1).await?;
+        assert_ne!(panics, Some(When::Later));
         // The one that finds it is the last that does.
         if self.unfit.swap(false, SeqCst) {
             return Err("the connection is stale".into());
