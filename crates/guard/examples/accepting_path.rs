@@ -7,12 +7,11 @@ use std::convert::Infallible;
 use std::env;
 use std::hint::black_box;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use perennial_breaker::{Breaker, BreakerConfig, Outcome, Trip};
-use perennial_guard::{ChoosePool, Guard, GuardBuilder, Lend};
-use perennial_pool::{CheckoutError, Pool, PoolConfig, Worker, WorkerRef};
+use perennial_guard::{ChoosePool, Guard, GuardBuilder};
+use perennial_pool::{ObjectPool, Pool, PoolConfig, Worker, WorkerRef};
 use perennial_rate_limit::{Quota, RateGate};
 use perennial_supervisor::Supervisor;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -22,6 +21,7 @@ const CASES: &[&str] = &[
     "gate.check",
     "breaker.permit",
     "pool.checkout",
+    "pool.plain_object",
     "guard.nothing",
     "guard.deadline",
     "guard.gate_breaker",
@@ -70,11 +70,17 @@ fn make(case: &str, runtime: &Runtime, times: u64) -> bool {
                 drop(black_box(pool.checkout().await.expect("one is free")));
             });
         }
+        "pool.plain_object" => {
+            let pool = objects();
+            measure(runtime, times, async |_| {
+                drop(black_box(pool.checkout().await.expect("one is free")));
+            });
+        }
         "guard.nothing" => run(runtime, times, Guard::builder("service")),
         "guard.deadline" => run(runtime, times, deadline(Guard::builder("service"))),
         "guard.gate_breaker" => run(runtime, times, deadline(gated().breaker(breaker))),
         "guard.plain_objects" => {
-            let stages = gated().breaker(breaker).pool(Objects::new());
+            let stages = gated().breaker(breaker).pool(objects());
             run(runtime, times, deadline(stages));
         }
         "guard.workers" => {
@@ -132,41 +138,10 @@ fn consecutive() -> BreakerConfig {
     config.build().expect("valid")
 }
 
-/// The least that lends something.
-#[derive(Clone)]
-struct Objects(Arc<Mutex<Vec<u64>>>);
-
-struct Lent {
-    objects: Arc<Mutex<Vec<u64>>>,
-    object: u64,
-}
-
-impl Objects {
-    fn new() -> Self {
-        Self(Arc::new(Mutex::new((0..10).collect())))
-    }
-}
-
-impl Lend for Objects {
-    type Item = Lent;
-
-    async fn lend(&self, _: Option<Duration>) -> Result<Lent, CheckoutError> {
-        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let object = free.pop().ok_or_else(|| CheckoutError::Closed {
-            pool: "objects".into(),
-        })?;
-        Ok(Lent {
-            objects: Arc::clone(&self.0),
-            object,
-        })
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        let mut free = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
-        free.push(self.object);
-    }
+fn objects() -> ObjectPool<u64> {
+    ObjectPool::builder("objects", 0..10)
+        .build()
+        .expect("valid")
 }
 
 struct Idle;

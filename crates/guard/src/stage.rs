@@ -1,12 +1,12 @@
 use std::panic::Location;
 use std::time::Duration;
 
-use perennial_pool::{Checkout, CheckoutError, Pool, PoolName, Pools, Worker};
+use perennial_pool::{Checkout, CheckoutError, Object, ObjectPool, Pool, PoolName, Pools, Worker};
 
 /// The stage of a guard that lends what the operation works with.
 ///
-/// [`Pool`] is one. A pool of something else, of plain connections for example, becomes one by implementing this;
-/// its items must go back when they are dropped.
+/// [`Pool`] is one, which lends worker actors, and [`ObjectPool`] another, which lends plain objects. A pool of somebody
+/// else's becomes one by implementing this; its items must go back when they are dropped.
 pub trait Lend: Send + Sync {
     /// What the operation is given.
     type Item: Send;
@@ -89,6 +89,26 @@ impl<W: Worker> Lend for Pool<W> {
         left: Option<Duration>,
         at: &'static Location<'static>,
     ) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send {
+        self.checkout_at(left, at)
+    }
+}
+
+impl<T: Send> Lend for ObjectPool<T> {
+    type Item = Object<T>;
+
+    #[track_caller]
+    fn lend(
+        &self,
+        left: Option<Duration>,
+    ) -> impl Future<Output = Result<Object<T>, CheckoutError>> + Send {
+        self.checkout_at(left, Location::caller())
+    }
+
+    fn lend_at(
+        &self,
+        left: Option<Duration>,
+        at: &'static Location<'static>,
+    ) -> impl Future<Output = Result<Object<T>, CheckoutError>> + Send {
         self.checkout_at(left, at)
     }
 }

@@ -98,7 +98,8 @@ pub use perennial_monitor::{
     CleanupStrategy, HealthAggregator, MemoryManager, Overall, PerformanceMonitor, Pressure,
 };
 pub use perennial_pool::{
-    Checkout, CheckoutError, Pool, PoolConfig, PoolName, PoolStatus, Worker, WorkerError, WorkerRef,
+    Checkout, CheckoutError, ObjectPool, Pool, PoolConfig, PoolName, PoolStatus, Worker,
+    WorkerError, WorkerRef,
 };
 pub use perennial_rate_limit::{Algorithm, Decision, Quota, RateGate};
 pub use perennial_registry::{

@@ -41,9 +41,8 @@ struct Terms {
     deadline: Option<Instant>,
 }
 
-/// What a wait has come to.
-enum Step {
-    Turn,
+/// Why a wait is over before its turn came.
+enum Over {
     /// The pool lends nothing any more.
     Shut,
     /// Nothing can be started in time.
@@ -262,41 +261,23 @@ impl<W: Worker> Pool<W> {
     ) -> impl Future<Output = Result<Offer, CheckoutError>> + Send + 'a {
         let cells = &self.cells;
         async move {
+            let look = || {
+                if !cells.is_open() {
+                    return Err(Over::Shut);
+                }
+                match cells.hopeless_before(terms.deadline) {
+                    Some(source) => Err(Over::Hopeless(source)),
+                    None => Ok(()),
+                }
+            };
             loop {
-                let step = {
-                    let mut turn = pin!(cells.queue.turn());
-                    // Waits for one turn, through any number of news.
-                    loop {
-                        // Before the looks, so that nothing after them is missed.
-                        let mut news = pin!(cells.news());
-                        if !cells.is_open() {
-                            break Step::Shut;
-                        }
-                        if let Some(source) = cells.hopeless_before(terms.deadline) {
-                            break Step::Hopeless(source);
-                        }
-                        let turned = poll_fn(|context| {
-                            // First of all: a turn that was taken must be used, or it is lost to who waits behind.
-                            if !cells.is_open() {
-                                return Poll::Ready(false);
-                            }
-                            match turn.as_mut().poll(context) {
-                                Poll::Ready(()) => Poll::Ready(true),
-                                Poll::Pending => news.as_mut().poll(context).map(|()| false),
-                            }
-                        });
-                        if turned.await {
-                            break Step::Turn;
-                        }
-                    }
-                };
-                match step {
-                    Step::Turn => {}
-                    Step::Shut => {
+                match cells.queue.turn(&cells.news, look).await {
+                    Ok(()) => {}
+                    Err(Over::Shut) => {
                         drop(waiter);
                         return Err(cells.not_open());
                     }
-                    Step::Hopeless(source) => {
+                    Err(Over::Hopeless(source)) => {
                         // It counts those who wait beside it.
                         drop(waiter);
                         return Err(cells.no_start(cells.since(since), source));

@@ -93,7 +93,7 @@ pub(crate) struct Cells {
     /// Somebody will look again for starts that were put off.
     waking: AtomicBool,
     /// Tells those who wait that the pool closed, or that a start failed.
-    news: Notify,
+    pub(crate) news: Notify,
     /// Where the jitter of lifetimes begins, so that two pools do not go in step.
     seed: u64,
     births: AtomicU64,
@@ -319,7 +319,8 @@ impl Cells {
 
     fn meters(&self) -> &Meters {
         // Made at first use, by when a host has installed its recorder.
-        self.meters.get_or_init(|| Meters::new(&self.name))
+        self.meters
+            .get_or_init(|| Meters::new("worker", &self.name))
     }
 }
 

@@ -366,7 +366,7 @@ pub struct PoolConfigError {
     pub expected: &'static str,
 }
 
-fn default_wait_timeout() -> Duration {
+pub(crate) fn default_wait_timeout() -> Duration {
     Duration::from_secs(5)
 }
 

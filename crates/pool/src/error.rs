@@ -3,13 +3,13 @@ use std::time::Duration;
 
 use perennial_lifecycle::{ExitReason, StartError};
 
-/// A worker that could not be borrowed.
+/// A worker, or a plain object, that could not be borrowed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckoutError {
     /// No worker became free in time.
     #[error(
-        "pool `{pool}`: no worker within {waited:?}: {in_use} in use of {size} + {max_overflow}, {waiting} waiting{}",
+        "pool `{pool}`: none free within {waited:?}: {in_use} in use of {size} + {max_overflow}, {waiting} waiting{}",
         because(.last_start_error)
     )]
     TimedOut {
@@ -30,7 +30,7 @@ pub enum CheckoutError {
     },
     /// Nothing is idle, and the caller did not want to wait, or too many wait already.
     #[error(
-        "pool `{pool}`: no worker to be had: {in_use} in use of {size} + {max_overflow}, {waiting} waiting{}",
+        "pool `{pool}`: none to be had: {in_use} in use of {size} + {max_overflow}, {waiting} waiting{}",
         because(.last_start_error)
     )]
     Exhausted {

@@ -1,6 +1,7 @@
 //! The only place of this crate that emits events, tracing and metrics.
 //!
-//! The metrics mirror OpenTelemetry's `db.client.connection.*`, under `perennial.pool.worker.*`.
+//! The metrics mirror OpenTelemetry's `db.client.connection.*`, under `perennial.pool.worker.*` and, for plain objects,
+//! `perennial.pool.object.*`, without the last two of these.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,18 +23,19 @@ pub(crate) struct Meters {
 }
 
 impl Meters {
-    pub(crate) fn new(pool: &Arc<str>) -> Self {
+    /// `what` is lent: `worker` or `object`.
+    pub(crate) fn new(what: &str, pool: &Arc<str>) -> Self {
         let name = || ("pool.name", pool.to_string());
-        let count =
-            |state| metrics::gauge!("perennial.pool.worker.count", &[name(), ("state", state)]);
+        let metric = |of| format!("perennial.pool.{what}.{of}");
+        let count = |state| metrics::gauge!(metric("count"), &[name(), ("state", state)]);
         Self {
             idle: count("idle".to_owned()),
             used: count("used".to_owned()),
-            pending: metrics::gauge!("perennial.pool.worker.pending_requests", &[name()]),
-            timeouts: metrics::counter!("perennial.pool.worker.timeouts", &[name()]),
-            create_time: metrics::histogram!("perennial.pool.worker.create_time", &[name()]),
-            wait_time: metrics::histogram!("perennial.pool.worker.wait_time", &[name()]),
-            use_time: metrics::histogram!("perennial.pool.worker.use_time", &[name()]),
+            pending: metrics::gauge!(metric("pending_requests"), &[name()]),
+            timeouts: metrics::counter!(metric("timeouts"), &[name()]),
+            wait_time: metrics::histogram!(metric("wait_time"), &[name()]),
+            create_time: metrics::histogram!(metric("create_time"), &[name()]),
+            use_time: metrics::histogram!(metric("use_time"), &[name()]),
         }
     }
 }

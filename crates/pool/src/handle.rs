@@ -112,7 +112,7 @@ impl<W: Worker> Pool<W> {
     /// assert_eq!(pool.holders()[0].location.file(), file!());
     ///
     /// let refused = pool.try_checkout().await.unwrap_err();
-    /// assert_eq!(refused.to_string(), "pool `idle`: no worker to be had: 1 in use of 1 + 0, 0 waiting");
+    /// assert_eq!(refused.to_string(), "pool `idle`: none to be had: 1 in use of 1 + 0, 0 waiting");
     ///
     /// drop(worker);
     /// assert_eq!(pool.status().idle, 1);

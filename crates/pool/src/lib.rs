@@ -2,6 +2,7 @@
 //!
 //! A pool lends supervised worker actors: `size` of them are started up front, up to `max_overflow` more
 //! on demand. Under it deadpool hands workers over to those who wait; this is the only crate that sees it.
+//! What needs no actor to look after it is lent by an [`ObjectPool`].
 //!
 //! ```
 //! use perennial_lifecycle::ExitReason;
@@ -104,6 +105,7 @@ mod event;
 mod handle;
 mod machine;
 mod name;
+mod objects;
 mod pools;
 mod queue;
 mod status;
@@ -115,6 +117,7 @@ pub use config::{Dismissal, PoolConfig, PoolConfigError, PoolField, PoolStrategy
 pub use error::{CheckoutError, WorkerError};
 pub use handle::Pool;
 pub use name::PoolName;
+pub use objects::{Object, ObjectPool, ObjectPoolBuilder, ObjectPoolStats, ObjectPoolStatus};
 pub use pools::{DuplicatePool, Pools};
 pub use status::{Holder, PoolStats, PoolStatus, PoolWorker, PoolWorkerState};
 pub use view::PoolView;

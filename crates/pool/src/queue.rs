@@ -10,7 +10,12 @@
 //! could neither lend in the order of idleness nor say which of two workers is for whom. A worker that is
 //! idle when somebody comes is lent without deadpool: nobody waits then.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use deadpool::unmanaged::{Object, Pool, PoolConfig};
+use tokio::sync::Notify;
 
 use crate::config::MOST_WORKERS;
 
@@ -24,8 +29,36 @@ impl Queue {
         Self(Pool::from_config(&PoolConfig::new(MOST_WORKERS)))
     }
 
-    /// Waits for its turn. Whoever is cancelled after it came passes it on.
-    pub(crate) async fn turn(&self) {
+    /// Waits for its turn, unless a `look` finds that there is nothing to wait for: at first, and again at all news.
+    ///
+    /// Whoever is cancelled after its turn came passes it on.
+    pub(crate) async fn turn<E>(
+        &self,
+        news: &Notify,
+        look: impl Fn() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut turn = pin!(self.given());
+        // Waits for one turn, through any number of news.
+        loop {
+            // Before the look, so that nothing after it is missed.
+            let mut news = pin!(news.notified());
+            let turned = poll_fn(|context| {
+                // First of all: a turn that was taken must be used, or it is lost to who waits behind.
+                if let Err(over) = look() {
+                    return Poll::Ready(Err(over));
+                }
+                match turn.as_mut().poll(context) {
+                    Poll::Ready(()) => Poll::Ready(Ok(true)),
+                    Poll::Pending => news.as_mut().poll(context).map(|()| Ok(false)),
+                }
+            });
+            if turned.await? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn given(&self) {
         match self.0.get().await {
             Ok(object) => Object::take(object),
             // It is never closed; a pool that closes says so to those who wait itself.

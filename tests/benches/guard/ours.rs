@@ -3,14 +3,16 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use deadpool::{managed, unmanaged};
+use deadpool::managed;
 use perennial::breaker::Trip;
 use perennial::guard::GuardBuilder;
+use perennial::pool::Object;
 use perennial::{
-    Breaker, BreakerConfig, Guard, Outcome, Pool, PoolConfig, Quota, RateGate, Supervisor,
+    Breaker, BreakerConfig, Guard, ObjectPool, Outcome, Pool, PoolConfig, Quota, RateGate,
+    Supervisor,
 };
 
-use crate::plain_pool::{self, Managed, Objects, Unmanaged};
+use crate::plain_pool::{self, Managed, Objects};
 use crate::worker::{Square, SquareWorker};
 use crate::{Contender, OBJECTS, PER_SECOND, SERVICE, TIMEOUT};
 
@@ -26,20 +28,22 @@ fn builder() -> GuardBuilder {
         .deadline(TIMEOUT)
 }
 
-/// With objects of deadpool's unmanaged pool.
+/// With plain objects.
 #[derive(Clone)]
-pub(crate) struct Plain(Arc<Guard<Unmanaged>>);
+pub(crate) struct Plain(Arc<Guard<ObjectPool<plain_pool::Plain>>>);
 
 impl Contender for Plain {
     const NAME: &'static str = NAME;
 
     async fn start() -> Self {
-        let builder = builder().pool(Unmanaged::new());
+        let objects = (0..OBJECTS).map(|_| plain_pool::Plain::default());
+        let pool = ObjectPool::builder("plain", objects).build();
+        let builder = builder().pool(pool.expect("valid"));
         Self(Arc::new(builder.build().expect("all stages are given")))
     }
 
     async fn operation(&self, key: u64) -> u64 {
-        let work = |mut object: unmanaged::Object<plain_pool::Plain>| async move {
+        let work = |mut object: Object<plain_pool::Plain>| async move {
             Ok::<u64, Infallible>(object.work(key))
         };
         let result = self.0.run_keyed(&key, work, failures_are_errors).await;

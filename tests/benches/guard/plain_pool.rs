@@ -1,4 +1,4 @@
-//! Plain objects in deadpool's two pools, and how a guard lends them.
+//! Plain objects in deadpool's pool, and how a guard lends them.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -6,7 +6,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use deadpool::managed::{self, Manager, Metrics, RecycleResult, Timeouts};
-use deadpool::unmanaged;
 use perennial::CheckoutError;
 use perennial::guard::Lend;
 use tokio::task::coop::consume_budget;
@@ -54,33 +53,7 @@ fn refused() -> CheckoutError {
     }
 }
 
-/// deadpool's unmanaged pool as the stage of a guard, as a host would write it: what there is to lend is there, and
-/// needs neither making nor mending.
-#[derive(Clone)]
-pub(crate) struct Unmanaged(unmanaged::Pool<Plain>);
-
-impl Unmanaged {
-    pub(crate) fn new() -> Self {
-        let objects: Vec<_> = (0..OBJECTS).map(|_| Plain::default()).collect();
-        Self(objects.into())
-    }
-}
-
-impl Lend for Unmanaged {
-    type Item = unmanaged::Object<Plain>;
-
-    async fn lend(&self, left: Option<Duration>) -> Result<Self::Item, CheckoutError> {
-        // An object that is there is lent without a timer; the task yields to others now and then all the same.
-        consume_budget().await;
-        if let Ok(object) = self.0.try_get() {
-            return Ok(object);
-        }
-        let object = tokio::time::timeout(left.unwrap_or(Duration::MAX), self.0.get()).await;
-        object.ok().and_then(Result::ok).ok_or_else(refused)
-    }
-}
-
-/// deadpool's managed pool as the stage of a guard.
+/// deadpool's managed pool as the stage of a guard, as a host would write it.
 #[derive(Clone)]
 pub(crate) struct Managed(pub(crate) managed::Pool<Objects>);
 

@@ -12,8 +12,9 @@ use perennial_guard::{
     Stage,
 };
 use perennial_lifecycle::{Backoff, ExitReason};
-use perennial_pool::{PoolConfig, Pools};
+use perennial_pool::{CheckoutError, Object, ObjectPool, PoolConfig, Pools};
 use perennial_rate_limit::{Quota, RateGate};
+use tokio::time::Instant;
 
 use crate::support::{ECHO, Seen, breaker, fail, ok, pool};
 
@@ -294,6 +295,29 @@ async fn a_misspelt_service_or_pool_is_an_error_and_not_an_unprotected_call() {
         .build()
         .unwrap_err();
     assert!(matches!(error, GuardConfigError::NoGate { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn grd_15_a_pool_of_plain_objects_lends_within_the_deadline_and_lists_where_the_guard_was_called()
+ {
+    let pool = ObjectPool::builder("numbers", [7]).build().unwrap();
+    let second = Duration::from_secs(1);
+    let guard = Guard::builder("svc").pool(pool.clone()).deadline(second);
+    let guard = guard.build().unwrap();
+    let look = async |number: Object<i32>| Ok::<_, io::Error>((*number, pool.holders()[0].line()));
+    let (line, found) = (line!(), guard.run(look).await);
+    assert_eq!(found.unwrap(), (7, line));
+
+    let held = pool.checkout().await.unwrap();
+    let began = Instant::now();
+    let refused = guard.run(look).await.unwrap_err();
+    assert_eq!(began.elapsed(), second);
+    assert!(matches!(
+        refused,
+        GuardError::Pool(CheckoutError::TimedOut { in_use: 1, .. })
+    ));
+    drop(held);
+    assert!(guard.run(look).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,6 +17,11 @@ fn public_types_can_be_sent_and_shown() {
     check::<perennial_pool::WorkerError>();
     check::<perennial_pool::WorkerRef<()>>();
     check::<perennial_pool::Holder>();
+    check::<perennial_pool::ObjectPool<u8>>();
+    check::<perennial_pool::ObjectPoolBuilder<u8>>();
+    check::<perennial_pool::Object<u8>>();
+    check::<perennial_pool::ObjectPoolStats>();
+    check::<perennial_pool::ObjectPoolStatus>();
 }
 
 #[test]

@@ -148,7 +148,7 @@ async fn a_timeout_explains_itself() {
     assert!(error.is_retryable());
     assert_eq!(
         error.to_string(),
-        "pool `db`: no worker within 300ms: 1 in use of 1 + 0, 0 waiting"
+        "pool `db`: none free within 300ms: 1 in use of 1 + 0, 0 waiting"
     );
     assert_eq!(it.pool.stats().timeouts, 1);
     let error = it.pool.try_checkout().await.unwrap_err();

@@ -7,4 +7,5 @@ mod deaths;
 mod hammer;
 mod keeping;
 mod lending;
+mod objects;
 mod support;

@@ -1,0 +1,262 @@
+//! How a borrower comes to an object: from its own shelf, from another, or after a wait.
+
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use perennial_lifecycle::Lane;
+use tokio::task::coop::{consume_budget, has_budget_remaining};
+use tokio::time::{Instant, timeout_at};
+use tracing::Instrument as _;
+
+use super::builder::ObjectPoolBuilder;
+use super::line::{self, Line, Phase, Take, Waiter};
+use super::object::Object;
+use super::shelf::{self, Shelf};
+use super::{ObjectPoolStats, ObjectPoolStatus};
+use crate::{CheckoutError, PoolStrategy, Timeout};
+
+pub(super) struct Shelves<T> {
+    /// A power of two of them.
+    shelves: Box<[Arc<Shelf<T>>]>,
+    pub(super) line: Arc<Line<T>>,
+    pub(super) wait_timeout: Duration,
+}
+
+impl<T> Shelves<T> {
+    pub(super) fn new(settings: ObjectPoolBuilder<T>) -> Self {
+        let ObjectPoolBuilder {
+            name,
+            objects,
+            strategy,
+            wait_timeout,
+            max_waiting,
+        } = settings;
+        let line = Arc::new(Line::new(name, max_waiting));
+        let shelves = match strategy {
+            PoolStrategy::Lifo => {
+                let threads = std::thread::available_parallelism().map_or(1, usize::from);
+                let most = threads.min(Lane::COUNT).min(objects.len());
+                1 << most.max(1).ilog2()
+            }
+            // One order for all.
+            PoolStrategy::Fifo => 1,
+        };
+        let shelf = |_| Arc::new(Shelf::new(strategy, &line));
+        let shelves: Box<[_]> = (0..shelves).map(shelf).collect();
+        line.books().size = objects.len();
+        for (number, object) in objects.into_iter().enumerate() {
+            // Nobody has closed it yet.
+            drop(shelves[number & (shelves.len() - 1)].add(object));
+        }
+        Self {
+            shelves,
+            line,
+            wait_timeout,
+        }
+    }
+
+    /// Returns the shelf of the calling thread.
+    #[inline]
+    fn own(&self) -> &Arc<Shelf<T>> {
+        &self.shelves[Lane::current().index() & (self.shelves.len() - 1)]
+    }
+
+    #[inline]
+    pub(super) async fn borrow(
+        &self,
+        limit: impl FnOnce() -> Timeout,
+        location: &'static Location<'static>,
+    ) -> Result<Object<T>, CheckoutError> {
+        // Who gets an object at the first poll needs no clock.
+        let began = (!has_budget_remaining()).then(Instant::now);
+        // Before anything is taken: an object that waits for its turn with the scheduler helps nobody.
+        consume_budget().await;
+        if let Some(object) = self.lend(location) {
+            return Ok(object);
+        }
+        let began = began.unwrap_or_else(Instant::now);
+        match self.take_or_join(location)? {
+            Ok(object) => Ok(object),
+            // Boxed, so that who need not wait carries no room for it.
+            Err(waiter) => Box::pin(self.wait(limit(), began, location, waiter)).await,
+        }
+    }
+
+    /// Lends what lies on the thread's own shelf.
+    #[inline]
+    fn lend(&self, location: &'static Location<'static>) -> Option<Object<T>> {
+        let own = self.own();
+        let lent = own.lend(location)?;
+        Some(Object::new(lent, own, location))
+    }
+
+    /// Lends what lay elsewhere; it belongs on the thread's own shelf from now on.
+    fn adopt(&self, object: T, location: &'static Location<'static>) -> Object<T> {
+        let own = self.own();
+        let lent = own.books().adopt(object, location);
+        Object::new(lent, own, location)
+    }
+
+    /// Finds an object on any shelf.
+    fn find(&self) -> Option<T> {
+        self.shelves.iter().find_map(|shelf| shelf.books().pick())
+    }
+
+    pub(super) fn borrow_now(
+        &self,
+        location: &'static Location<'static>,
+    ) -> Result<Object<T>, CheckoutError> {
+        if let Some(object) = self.lend(location) {
+            return Ok(object);
+        }
+        match self.take_elsewhere() {
+            Take::Object(object) => Ok(self.adopt(object, location)),
+            Take::Wait => Err(self.line.exhausted(self.in_use())),
+            Take::Shut(phase) => Err(self.not_open(phase)),
+        }
+    }
+
+    fn take_elsewhere(&self) -> Take<T> {
+        if !self.line.is_busy()
+            && let Some(object) = self.find()
+        {
+            return Take::Object(object);
+        }
+        self.line.take()
+    }
+
+    /// Lends an object from elsewhere; whoever gets none joins the line.
+    #[cold]
+    fn take_or_join(
+        &self,
+        location: &'static Location<'static>,
+    ) -> Result<Result<Object<T>, Waiter<'_, T>>, CheckoutError> {
+        match self.take_elsewhere() {
+            Take::Object(object) => return Ok(Ok(self.adopt(object, location))),
+            Take::Wait => {}
+            Take::Shut(phase) => return Err(self.not_open(phase)),
+        }
+        match self.line.take_or_join() {
+            Ok(Take::Object(object)) => Ok(Ok(self.adopt(object, location))),
+            Ok(Take::Shut(phase)) => Err(self.not_open(phase)),
+            Ok(Take::Wait) | Err(None) => Err(self.line.exhausted(self.in_use())),
+            // From here on whatever comes back goes to the line. What came back before may lie on a shelf, since the
+            // first look.
+            Err(Some(waiter)) => match self.find() {
+                Some(object) => Ok(Ok(self.adopt(object, location))),
+                None => Ok(Err(waiter)),
+            },
+        }
+    }
+
+    async fn wait(
+        &self,
+        limit: Timeout,
+        began: Instant,
+        location: &'static Location<'static>,
+        mut waiter: Waiter<'_, T>,
+    ) -> Result<Object<T>, CheckoutError> {
+        // One that is too far away to be told is no deadline.
+        let deadline = match limit {
+            Timeout::Never => None,
+            Timeout::After(limit) => began.checked_add(limit),
+        };
+        let outcome = {
+            let span = tracing::debug_span!("pool.checkout", pool.name = &*self.line.name);
+            let served = async {
+                let object = waiter.served().await?;
+                // From here on it comes back whatever happens.
+                Ok(self.adopt(object, location))
+            };
+            let served = served.instrument(span);
+            match deadline {
+                Some(deadline) => timeout_at(deadline, served).await,
+                None => Ok(served.await),
+            }
+        };
+        let waited = began.elapsed();
+        // What a refusal says counts those who wait beside the one that gave up.
+        drop(waiter);
+        match outcome {
+            Ok(Ok(object)) => {
+                self.line.note_wait(waited);
+                Ok(object)
+            }
+            Ok(Err(phase)) => Err(self.not_open(phase)),
+            Err(_) => Err(self.line.timed_out(waited, self.in_use())),
+        }
+    }
+
+    pub(super) fn add(&self, object: T) -> Result<(), T> {
+        self.line.books().size += 1;
+        self.own().add(object)
+    }
+
+    fn not_open(&self, phase: Phase) -> CheckoutError {
+        self.line.not_open(phase, self.in_use())
+    }
+
+    /// Looks at all books at one moment.
+    fn look<R>(
+        &self,
+        look: impl FnOnce(&line::Books<T>, &mut dyn Iterator<Item = &shelf::Books<T>>) -> R,
+    ) -> R {
+        let line = self.line.books();
+        let shelves: Vec<_> = self.shelves.iter().map(|shelf| shelf.books()).collect();
+        look(&line, &mut shelves.iter().map(|books| &**books))
+    }
+
+    pub(super) fn status(&self) -> ObjectPoolStatus {
+        self.look(|line, shelves| {
+            let on_shelves: usize = shelves.map(shelf::Books::idle).sum();
+            let idle = line.idle() + on_shelves;
+            ObjectPoolStatus {
+                size: line.size,
+                idle,
+                in_use: line.size - idle,
+                waiting: line.waiting(),
+            }
+        })
+    }
+
+    pub(super) fn stats(&self) -> ObjectPoolStats {
+        self.look(|line, shelves| ObjectPoolStats {
+            checkouts: shelves.map(shelf::Books::checkouts).sum(),
+            ..line.stats()
+        })
+    }
+
+    pub(super) fn holders(&self) -> Vec<&'static Location<'static>> {
+        self.look(|_, shelves| shelves.flat_map(shelf::Books::holders).collect())
+    }
+
+    fn in_use(&self) -> usize {
+        self.status().in_use
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.line.books().phase()
+    }
+
+    /// Waits until nothing is on loan, or the pool lends again.
+    pub(super) async fn returned(&self) {
+        loop {
+            // Before the look, so that nothing after it is missed.
+            let news = self.line.news();
+            if self.in_use() == 0 || self.phase() == Phase::Open {
+                return;
+            }
+            news.await;
+        }
+    }
+
+    /// Drops what is not on loan, once the pool is closed.
+    pub(super) fn clear(&self) {
+        // Without a lock, for it is the user's code that drops them.
+        while let Some(object) = self.find().or_else(|| self.line.clear()) {
+            self.line.removed();
+            drop(object);
+        }
+    }
+}
