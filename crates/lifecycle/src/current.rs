@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use crate::Incarnation;
+use crate::{ActorPath, Incarnation};
 
 thread_local! {
     static CURRENT: Cell<Option<Arc<Incarnation>>> = const { Cell::new(None) };
@@ -22,4 +22,13 @@ pub(crate) fn with<T>(look: impl FnOnce(Option<&Arc<Incarnation>>) -> T) -> T {
     let result = look(run.as_ref());
     CURRENT.set(run);
     result
+}
+
+/// Returns where the run lives whose handler is being polled on this thread.
+#[inline]
+pub(crate) fn path() -> Option<ActorPath> {
+    let run = CURRENT.take()?;
+    let path = run.node().path().clone();
+    CURRENT.set(Some(run));
+    Some(path)
 }

@@ -24,7 +24,7 @@ use crate::mailbox::ledger::Ledger;
 use crate::mailbox::letterbox::{AnyLetterbox, Opened};
 use crate::mailbox::{self, Mailbox};
 use crate::traffic::Traffic;
-use crate::{DeadReason, ExitReason, MessageType, Moment, Node, current, early, span};
+use crate::{ActorPath, DeadReason, ExitReason, MessageType, Moment, Node, current, early, span};
 
 /// One run of an actor, from its start to its end.
 ///
@@ -313,6 +313,14 @@ impl Incarnation {
     #[must_use]
     pub fn current() -> Option<Arc<Self>> {
         current::with(|run| run.cloned())
+    }
+
+    /// Returns where the actor lives whose handler is being run on this thread, where one is: less than the run, and
+    /// cheaper.
+    #[inline]
+    #[must_use]
+    pub fn current_path() -> Option<ActorPath> {
+        current::path()
     }
 
     /// Returns the place that it lives at.

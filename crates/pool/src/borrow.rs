@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use perennial_lifecycle::{ExitReason, Moment, StartError};
+use perennial_lifecycle::{ExitReason, Incarnation, Moment, StartError};
 use perennial_supervisor::StartChildError;
 use tokio::time::Instant;
 
@@ -317,6 +317,10 @@ impl<W: Worker> Pool<W> {
             location,
             unfit: false,
         };
+        // Whoever is polled by a handler borrows for its actor.
+        if let Some(actor) = Incarnation::current_path() {
+            lease.lent.desk.note_borrower(lease.lent.loan, actor);
+        }
         match WorkerRef::new(&lease.lent.desk, lease.lent.loan) {
             Some(worker) => Ok(Checkout::new(self.worker.client(worker), lease)),
             None => {

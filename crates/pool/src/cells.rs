@@ -63,7 +63,10 @@ impl Held {
             incarnation: desk.incarnation.number(),
             held_for: now.since(self.since),
             location: self.location,
-            actor: self.more.as_ref().and_then(|more| more.actor.clone()),
+            actor: match &self.more {
+                Some(more) if more.actor.is_some() => more.actor.clone(),
+                _ => desk.borrower(),
+            },
             span: self
                 .more
                 .as_ref()

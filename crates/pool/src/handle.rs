@@ -234,6 +234,8 @@ impl<W: Worker> Pool<W> {
     }
 
     /// Returns a handle whose checkouts are listed as those of this actor.
+    ///
+    /// Without it a checkout in a handler is listed as its actor's; a task that an actor has started needs this.
     #[must_use]
     pub fn on_behalf_of(&self, actor: ActorPath) -> Self {
         Self {

@@ -64,7 +64,9 @@ pub struct Holder {
     pub held_for: Duration,
     /// Where it was checked out.
     pub location: &'static Location<'static>,
-    /// The actor on whose behalf, see [`Pool::on_behalf_of`](crate::Pool::on_behalf_of).
+    /// The actor in whose handler it was checked out, or another one [on whose behalf](crate::Pool::on_behalf_of).
+    ///
+    /// What a handler has given to a task of its own is no part of it: there nobody is known, unless it is said.
     pub actor: Option<ActorPath>,
     /// The span in which it was checked out; disabled when nobody records spans.
     pub span: tracing::Span,

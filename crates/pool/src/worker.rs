@@ -3,11 +3,11 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Release},
 };
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use perennial_lifecycle::{ActorPath, Incarnation, Node};
@@ -177,6 +177,9 @@ pub(crate) struct Desk {
     pub(crate) incarnation: Arc<Incarnation>,
     /// The number of the loan under way; 0 when there is none.
     loan: AtomicU64,
+    /// The latest loan that was begun in an actor's handler, and that actor. Written by nobody else, and so that no loan
+    /// need carry it.
+    borrower: Mutex<Option<(u64, ActorPath)>>,
     /// How many calls were begun; also the number of the latest.
     calls: AtomicU64,
     /// The latest call that was answered. A mailbox is worked off in order, so all before it were too.
@@ -199,6 +202,7 @@ impl Desk {
             node,
             incarnation,
             loan: AtomicU64::new(0),
+            borrower: Mutex::new(None),
             calls: AtomicU64::new(0),
             answered: AtomicU64::new(0),
         }
@@ -216,6 +220,20 @@ impl Desk {
     /// Ends the loan: references that are still about fail from now on.
     pub(crate) fn end_loan(&self) {
         self.loan.store(0, Release);
+    }
+
+    /// Remembers the actor in whose handler this loan was begun.
+    #[inline(never)]
+    pub(crate) fn note_borrower(&self, loan: u64, actor: ActorPath) {
+        *self.borrower.lock().unwrap_or_else(PoisonError::into_inner) = Some((loan, actor));
+    }
+
+    /// Returns the actor in whose handler the loan under way was begun.
+    pub(crate) fn borrower(&self) -> Option<ActorPath> {
+        let loan = self.loan.load(Acquire);
+        let borrower = self.borrower.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, actor) = borrower.as_ref().filter(|(of, _)| *of == loan)?;
+        Some(actor.clone())
     }
 
     /// Says whether the worker may still be busy with a call: given up, or awaited by somebody else.

@@ -2,7 +2,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use perennial_pool::{CheckoutError, Pool, PoolConfig, PoolStrategy};
+use perennial_lifecycle::{ActorPath, ChildSpec};
+use perennial_pool::{CheckoutError, Holder, Pool, PoolConfig, PoolStrategy};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::Notify;
 
 use crate::support::{Fixture, Msg, ProbeWorker, config, let_others_run, poll, status};
@@ -210,6 +212,97 @@ async fn holders_are_listed_with_their_call_site() {
     assert_eq!(first.held_for(), Duration::from_secs(2));
     drop((first, second));
     assert!(it.pool.holders().is_empty());
+}
+
+/// Borrows a worker in its handler, in its own name or another's, and holds it until it is told to go on.
+struct Clerk(Pool<ProbeWorker>);
+
+enum Errand {
+    Wait(Arc<Notify>),
+    Now(Arc<Notify>),
+    Aside(Arc<Notify>),
+}
+
+impl Actor for Clerk {
+    type Msg = Errand;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Errand>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Errand>,
+        errand: Errand,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        let (held, ()) = match errand {
+            Errand::Wait(done) => (self.0.checkout().await?, done.notified().await),
+            Errand::Now(done) => (self.0.try_checkout().await?, done.notified().await),
+            Errand::Aside(done) => {
+                let pool = self.0.clone();
+                let aside = async move { (pool.checkout().await, done.notified().await) };
+                let (held, ()) = tokio::spawn(aside).await?;
+                (held?, ())
+            }
+        };
+        drop(held);
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pool_10_who_borrows_in_a_handler_is_listed_as_its_actor() {
+    let it = Fixture::start(config(1, 1)).await;
+    let pool = it.pool.clone();
+    let clerk = ChildSpec::worker("clerk", move || (Clerk(pool.clone()), ()));
+    it.root.start_child(clerk).await.unwrap();
+    let run = it.scope.root().find("test/clerk").unwrap().current();
+    let send = |errand| run.as_ref().unwrap().post(errand).map_err(drop).unwrap();
+    let listed = || {
+        let of = |holder: Holder| (holder.worker.to_string(), holder.actor);
+        it.pool.holders().into_iter().map(of).collect::<Vec<_>>()
+    };
+    let clerk = Some(ActorPath::root("test").child("clerk"));
+    let done = Arc::new(Notify::new());
+
+    send(Errand::Wait(Arc::clone(&done)));
+    let_others_run().await;
+    assert_eq!(listed(), [("worker-1".into(), clerk.clone())]);
+    // Nobody's: there is no handler.
+    let held = it.pool.checkout().await.unwrap();
+    assert_eq!(listed()[1], ("worker-2".into(), None));
+    done.notify_one();
+    let_others_run().await;
+
+    // After a wait, and with a worker that is started for it.
+    let other = it.pool.checkout().await.unwrap();
+    send(Errand::Wait(Arc::clone(&done)));
+    let_others_run().await;
+    assert_eq!(it.pool.status().waiting, 1);
+    drop(held);
+    let_others_run().await;
+    assert_eq!(listed()[1], ("worker-2".into(), clerk.clone()));
+    done.notify_one();
+    let_others_run().await;
+    send(Errand::Now(Arc::clone(&done)));
+    let_others_run().await;
+    assert_eq!(listed()[1], ("worker-2".into(), clerk));
+    done.notify_one();
+    let_others_run().await;
+
+    // A task of its own is no part of its handler, unless it says so.
+    send(Errand::Aside(Arc::clone(&done)));
+    let_others_run().await;
+    assert_eq!(listed()[1], ("worker-2".into(), None));
+    done.notify_one();
+    drop(other);
+    let_others_run().await;
+    let behalf = ActorPath::root("shop").child("billing");
+    let _held = it.pool.on_behalf_of(behalf.clone()).checkout().await;
+    assert_eq!(listed(), [("worker-1".into(), Some(behalf))]);
 }
 
 #[tokio::test(start_paused = true)]
