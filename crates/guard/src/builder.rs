@@ -194,6 +194,9 @@ impl<P: ChoosePool, K: Hash + Eq + Send + Sync + 'static> GuardBuilder<P, K> {
         if self.slow_after == Some(Duration::ZERO) {
             return Err(GuardConfigError::ZeroSlowAfter { service });
         }
+        if self.deadline.is_some_and(|it| self.slow_after > Some(it)) {
+            return Err(GuardConfigError::SlowAfterDeadline { service });
+        }
         let known = match &self.environment {
             Some(environment) => environment.service(&service),
             None => Arc::new(Service::new(Arc::clone(&service), None, None)),

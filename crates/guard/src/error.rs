@@ -187,4 +187,10 @@ pub enum GuardConfigError {
         /// The service.
         service: Arc<str>,
     },
+    /// An operation is over by the deadline, so none would ever be slow.
+    #[error("service `{service}`: slow_after: must not be longer than the deadline")]
+    SlowAfterDeadline {
+        /// The service.
+        service: Arc<str>,
+    },
 }

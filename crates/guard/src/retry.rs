@@ -21,7 +21,7 @@ use crate::{Guard, GuardError};
 /// use std::time::Duration;
 ///
 /// let pauses = Backoff::exponential(Duration::from_millis(50)).cap(Duration::from_secs(1)).jitter(0.5);
-/// let retry = Retry::new(4, pauses)?.attempt_timeout(Duration::from_secs(2));
+/// let retry = Retry::new(4, pauses)?.attempt_timeout(Duration::from_secs(2))?;
 /// assert_eq!(retry.max_attempts(), 4);
 ///
 /// let error = Retry::new(0, pauses).unwrap_err();
@@ -84,9 +84,19 @@ impl Retry {
     /// Bounds each attempt by itself, within the guard's deadline. Default: not.
     ///
     /// Without it an attempt that hangs leaves no time for another one.
-    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// [`RetryConfigError`]: no attempt can succeed in no time.
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Result<Self, RetryConfigError> {
+        if timeout.is_zero() {
+            return Err(RetryConfigError {
+                field: "attempt_timeout",
+                expected: "must be longer than zero",
+            });
+        }
         self.attempt_timeout = Some(timeout);
-        self
+        Ok(self)
     }
 
     /// Returns how many attempts are made at most.
@@ -355,5 +365,11 @@ mod tests {
         );
         assert_eq!(field(Backoff::linear(2 * MS).cap(MS)), "backoff.cap");
         assert_eq!(field(Backoff::linear(MS).jitter(1.5)), "backoff.jitter");
+        let retry = Retry::new(2, Backoff::constant(MS)).unwrap();
+        let error = retry.attempt_timeout(Duration::ZERO).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "retry: attempt_timeout: must be longer than zero"
+        );
     }
 }

@@ -88,6 +88,17 @@ fn settings_that_cannot_be_meant_are_refused_by_name() {
         zero.to_string(),
         "service `svc`: slow_after: must be longer than zero"
     );
+    let second = Duration::from_secs(1);
+    let timed = |slow_after| {
+        let guard = Guard::builder("svc").deadline(second);
+        guard.slow_after(slow_after).build()
+    };
+    assert!(timed(second).is_ok());
+    let never = timed(second + Duration::from_nanos(1)).unwrap_err();
+    assert_eq!(
+        never.to_string(),
+        "service `svc`: slow_after: must not be longer than the deadline"
+    );
     let most = Bulkhead::new(u32::MAX.try_into().unwrap());
     assert_eq!(most.in_use(), 0);
 }

@@ -125,7 +125,7 @@ async fn attempts_and_pauses_share_the_deadline_and_a_pause_that_would_outlast_i
 async fn an_attempt_that_hangs_leaves_time_for_another_one_if_it_is_bounded_itself() {
     let runs = AtomicU32::new(0);
     let guard = Guard::builder("svc").deadline(100 * MS).build().unwrap();
-    let guard = guard.retrying(retry(3).attempt_timeout(30 * MS));
+    let guard = guard.retrying(retry(3).attempt_timeout(30 * MS).unwrap());
     let began = Instant::now();
     let answer = guard
         .run(|()| async {
