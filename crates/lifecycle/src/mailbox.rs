@@ -88,6 +88,8 @@ pub(crate) struct MailboxFault(pub(crate) &'static str);
 
 impl Mailbox {
     /// Holds at most `capacity` messages; what is more waits outside.
+    ///
+    /// From 1 to 2,147,483,647: a spec with another capacity is refused.
     pub fn bounded(capacity: u32) -> Self {
         Self {
             capacity: capacity.into(),
@@ -169,6 +171,10 @@ impl Mailbox {
     pub(crate) fn check(&self) -> Result<(), MailboxFault> {
         if self.capacity == 0 {
             return Err(MailboxFault("capacity must not be zero"));
+        }
+        // What is more would be counted where it means something else.
+        if self.capacity > MOST {
+            return Err(MailboxFault("capacity must be at most 2147483647"));
         }
         Ok(())
     }

@@ -403,9 +403,16 @@ async fn msg_10_an_actor_may_send_itself_more_than_there_is_room_for() {
 async fn msg_11_settings_that_cannot_work_are_errors() {
     let desk = std::sync::Arc::new(Desk::default());
     for door in Door::BOTH {
-        let spec = door.spec("scribe", &desk).mailbox(Mailbox::bounded(0));
-        let refused = Supervisor::builder().child(spec).build().unwrap_err();
-        assert!(refused.to_string().contains("capacity"), "{refused}");
+        for capacity in [0, 1 << 31, u32::MAX] {
+            let spec = door.spec("scribe", &desk);
+            let spec = spec.mailbox(Mailbox::bounded(capacity));
+            let refused = Supervisor::builder().child(spec).build().unwrap_err();
+            assert!(refused.to_string().contains("capacity"), "{refused}");
+        }
+        for mailbox in [Mailbox::bounded((1 << 31) - 1), Mailbox::unbounded()] {
+            let spec = door.spec("scribe", &desk).mailbox(mailbox);
+            assert!(Supervisor::builder().child(spec).build().is_ok());
+        }
     }
     for mailbox in [
         Mailbox::bounded(3).drop_oldest::<Job>(),
