@@ -231,6 +231,14 @@ mod tests {
                 "[[alerts]]\nname = \"a\"\nmetric = \"error_rate\"\ncomparison = \"above\"\nthreshold = -1",
                 "threshold",
             ),
+            (
+                "[[alerts]]\nname = \"a\"\nmetric = \"error_rate\"\ncomparison = \"above\"\nthreshold = 1",
+                "threshold is never crossed at 1",
+            ),
+            (
+                "[[alerts]]\nname = \"a\"\nmetric = \"throughput\"\ncomparison = \"below\"\nthreshold = 0",
+                "threshold is never crossed at 0",
+            ),
         ] {
             let error = toml::from_str::<PerformanceConfig>(text).unwrap_err();
             assert!(error.to_string().contains(named), "{error}");

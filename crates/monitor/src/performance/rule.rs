@@ -234,6 +234,7 @@ impl AlertRuleBuilder {
     ///
     /// - [`AlertRuleError::NoName`] if the name is empty.
     /// - [`AlertRuleError::Threshold`] if the threshold is negative or no number.
+    /// - [`AlertRuleError::NeverMet`] if no value can lie on that side of the threshold.
     /// - [`AlertRuleError::Hysteresis`] unless the hysteresis is at least 0 and below 1.
     pub fn build(self) -> Result<AlertRule, AlertRuleError> {
         if self.name.is_empty() {
@@ -242,6 +243,17 @@ impl AlertRuleBuilder {
         let name = || self.name.clone();
         if !(self.threshold.is_finite() && self.threshold >= 0.0) {
             return Err(AlertRuleError::Threshold {
+                rule: name(),
+                threshold: self.threshold,
+            });
+        }
+        // No figure is negative, and no more operations fail than there are.
+        let is_never_met = match self.comparison {
+            Comparison::Above => self.metric == Metric::ErrorRate && self.threshold >= 1.0,
+            Comparison::Below => self.threshold == 0.0,
+        };
+        if is_never_met {
+            return Err(AlertRuleError::NeverMet {
                 rule: name(),
                 threshold: self.threshold,
             });
@@ -280,6 +292,14 @@ pub enum AlertRuleError {
     /// The threshold can't be compared with.
     #[error("alert rule {rule:?}: threshold must be a number from 0 up, not {threshold}")]
     Threshold {
+        /// The rule.
+        rule: String,
+        /// Its threshold.
+        threshold: f64,
+    },
+    /// No value can lie on that side of the threshold, so no alert would ever be raised.
+    #[error("alert rule {rule:?}: threshold is never crossed at {threshold}")]
+    NeverMet {
         /// The rule.
         rule: String,
         /// Its threshold.
