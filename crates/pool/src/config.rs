@@ -300,6 +300,15 @@ impl PoolConfig {
                 "must be shorter than max_lifetime",
             ));
         }
+        let longest = [self.idle_timeout, self.max_lifetime];
+        if let Some(idle) = self.check_after
+            && longest.into_iter().flatten().any(|limit| idle >= limit)
+        {
+            return Err(error(
+                PoolField::CheckAfter,
+                "must be shorter than idle_timeout and max_lifetime, or nobody is checked",
+            ));
+        }
         match self.size.checked_add(self.max_overflow) {
             Some(all) if all <= MOST_WORKERS => Ok(()),
             _ if self.size > MOST_WORKERS => {
@@ -331,6 +340,8 @@ pub enum PoolField {
     MaxLifetime,
     /// `lifetime_jitter`.
     LifetimeJitter,
+    /// `check_after`.
+    CheckAfter,
     /// `check_timeout`.
     CheckTimeout,
     /// `hold_warning`.
@@ -347,6 +358,7 @@ impl std::fmt::Display for PoolField {
             Self::IdleTimeout => "idle_timeout",
             Self::MaxLifetime => "max_lifetime",
             Self::LifetimeJitter => "lifetime_jitter",
+            Self::CheckAfter => "check_after",
             Self::CheckTimeout => "check_timeout",
             Self::HoldWarning => "hold_warning",
         })
@@ -415,6 +427,14 @@ mod tests {
             .idle_timeout(Duration::ZERO)
             .validate("db");
         assert_eq!(error.unwrap_err().field, PoolField::IdleTimeout);
+        for config in [
+            PoolConfig::new(1).idle_timeout(second),
+            PoolConfig::new(1).max_lifetime(second),
+        ] {
+            let checked = |after| config.clone().check_after(after).validate("db");
+            assert!(checked(second / 2).is_ok());
+            assert_eq!(checked(second).unwrap_err().field, PoolField::CheckAfter);
+        }
         // A pool without workers may be resized later.
         assert!(PoolConfig::new(0).validate("db").is_ok());
         assert!(PoolConfig::new(1).validate("a/b").is_err());
