@@ -220,8 +220,8 @@ impl<M: Message> Target<M> for Address<M> {
         self.slot.deliver(self.first.as_ref(), message, terms, meet)
     }
 
-    fn full(&self) -> Option<Arc<Incarnation>> {
-        self.slot.present()
+    fn full(&self) -> Vec<Arc<Incarnation>> {
+        self.slot.present().into_iter().collect()
     }
 
     fn count_refused(&self) {

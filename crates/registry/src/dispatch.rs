@@ -1,6 +1,6 @@
 //! The way of one message, be it to an address or to a group.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ActorName, Caller, ExitReason, Incarnation, Moment, Terms, Traffic, Waiting, early,
+    ActorName, Caller, ExitReason, Incarnation, Moment, Room, Terms, Traffic, Waiting, early,
 };
 use ractor::{Message, RpcReplyPort};
 use tokio::sync::oneshot;
@@ -50,8 +50,13 @@ pub(crate) trait Target<M: Message>: Sync {
         meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
     ) -> Result<R, CastError<M>>;
 
-    /// Returns a run that a message could be for which finds no room now.
-    fn full(&self) -> Option<Arc<Incarnation>>;
+    /// Returns the runs that a message could be for which finds no room now: any of them will do.
+    fn full(&self) -> Vec<Arc<Incarnation>>;
+
+    /// Waits until there is another run than [`full`](Self::full) has returned, from when this is called.
+    fn joined(&self) -> impl Future<Output = ()> + Send {
+        pending()
+    }
 
     /// Waits until another try makes sense.
     fn back(&self) -> impl Future<Output = ()> + Send;
@@ -385,12 +390,18 @@ async fn deliver_by<M: Message, R>(
         };
         match error.refusal {
             Refusal::Full { .. } => {
-                // None when it has ended meanwhile: then the next run is waited for.
-                if let Some(run) = target.full() {
-                    if !run.may_wait_for_room() {
+                // Before the look: one that comes after it ends the wait.
+                let joined = target.joined();
+                let mut runs = target.full();
+                // None when they have ended meanwhile: then the next run is waited for.
+                if !runs.is_empty() {
+                    runs.retain(|it| it.may_wait_for_room());
+                    if runs.is_empty() {
                         return Err(error);
                     }
-                    let waited = wait_for_room(target, &run, error, deadline(), &terms, &mut meet);
+                    let until = deadline();
+                    let waited =
+                        wait_for_room(target, &runs, joined, error, until, &terms, &mut meet);
                     match waited.await {
                         Waited::Sent(met) => return Ok(met),
                         Waited::Refused(error) => return Err(error),
@@ -429,37 +440,84 @@ fn shut<M: Message>(target: &impl Target<M>, message: M) -> CastError<M> {
 enum Waited<M, R> {
     Sent(R),
     Refused(CastError<M>),
-    /// The run has ended meanwhile.
+    /// The runs have ended meanwhile, or another has come.
     Again(M),
 }
 
+/// Waits for room at one of the runs, and sends the message there.
 async fn wait_for_room<M: Message, R>(
     target: &impl Target<M>,
-    run: &Arc<Incarnation>,
+    runs: &[Arc<Incarnation>],
+    joined: impl Future<Output = ()>,
     full: CastError<M>,
     deadline: Instant,
     terms: impl FnOnce() -> Terms,
     mut meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
 ) -> Waited<M, R> {
-    // Noted before the wait: an actor that waits for room waits for the other as if for its answer.
-    let met = match meet(run) {
-        Ok(met) => met,
-        Err(refusal) => {
-            let message = full.message;
-            return Waited::Refused(CastError { message, refusal });
+    // Noted before the wait: an actor that waits for room waits for the other as if for its answer. That it needs but one
+    // of several is not noted: none of them may call it meanwhile, or all might.
+    let (mut open, mut waits, mut cycle) = (Vec::new(), Vec::new(), None);
+    for run in runs {
+        match meet(run) {
+            Ok(met) => {
+                open.push(run);
+                waits.push(met);
+            }
+            Err(refusal) => cycle = cycle.or(Some(refusal)),
         }
-    };
+    }
+    if let (true, Some(refusal)) = (open.is_empty(), cycle) {
+        let message = full.message;
+        return Waited::Refused(CastError { message, refusal });
+    }
     let room = tokio::select! {
         biased;
         () = target.traffic().refusal() => return Waited::Refused(shut(target, full.message)),
-        room = timeout_at(deadline, run.room::<M>()) => room,
+        room = timeout_at(deadline, room_at_any::<M>(&open)) => room,
+        () = joined => Ok(None),
     };
-    match room {
-        Err(_) => Waited::Refused(full),
-        Ok(None) => Waited::Again(full.message),
-        Ok(Some(room)) => match room.send(full.message, terms) {
-            Ok(()) => Waited::Sent(met),
-            Err(undelivered) => Waited::Again(undelivered.into_inner()),
-        },
+    let (run, room) = match room {
+        Err(_) => return Waited::Refused(full),
+        Ok(None) => return Waited::Again(full.message),
+        Ok(Some(found)) => found,
+    };
+    // It may have been asked to stop meanwhile.
+    if !target.full().iter().any(|it| Arc::ptr_eq(it, run)) {
+        return Waited::Again(full.message);
     }
+    // Once more before the other waits end: the answer is to end this one, see `Waiting::waker`.
+    let met = match meet(run) {
+        Ok(met) => met,
+        Err(_) => return Waited::Again(full.message),
+    };
+    drop(waits);
+    match room.send(full.message, terms) {
+        Ok(()) => Waited::Sent(met),
+        Err(undelivered) => Waited::Again(undelivered.into_inner()),
+    }
+}
+
+/// Waits for the first of the runs that has room; `None` when all have ended.
+///
+/// Cancel safe: each of them gives the room that it was about to give to whoever waits next.
+async fn room_at_any<'a, M: Message>(
+    runs: &[&'a Arc<Incarnation>],
+) -> Option<(&'a Arc<Incarnation>, Room<'a>)> {
+    let room = async |run: &'a Arc<Incarnation>| Some((run, run.room::<M>().await?));
+    let mut rooms: Vec<_> = runs.iter().map(|run| Box::pin(room(run))).collect();
+    poll_fn(|cx| {
+        let mut at = 0;
+        while let Some(room) = rooms.get_mut(at) {
+            match room.as_mut().poll(cx) {
+                Poll::Ready(Some(found)) => return Poll::Ready(Some(found)),
+                Poll::Ready(None) => drop(rooms.swap_remove(at)),
+                Poll::Pending => at += 1,
+            }
+        }
+        match rooms.is_empty() {
+            true => Poll::Ready(None),
+            false => Poll::Pending,
+        }
+    })
+    .await
 }

@@ -170,7 +170,7 @@ impl<M: Message> Group<M> {
     }
 
     /// Sends a message to one member; when there is none, waits for one, `wait` at the longest, unless
-    /// [`WhenDown`] says otherwise.
+    /// [`WhenDown`] says otherwise. When all are full, it waits for room at any of them; with a key, at its own.
     ///
     /// # Errors
     ///
@@ -265,8 +265,12 @@ impl<M: Message> Target<M> for Routed<'_> {
         self.deliver(message, terms, meet)
     }
 
-    fn full(&self) -> Option<Arc<Incarnation>> {
-        self.present()
+    fn full(&self) -> Vec<Arc<Incarnation>> {
+        self.open()
+    }
+
+    fn joined(&self) -> impl Future<Output = ()> + Send {
+        self.members.joined()
     }
 
     fn count_refused(&self) {

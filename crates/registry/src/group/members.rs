@@ -14,6 +14,7 @@ use perennial_lifecycle::{
 };
 use ractor::Message;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use super::Broadcast;
 use super::route::{self, Candidate, Route};
@@ -174,12 +175,23 @@ impl<'a> Routed<'a> {
         }
     }
 
-    /// Returns the member that the route chooses now.
-    pub(super) fn present(&self) -> Option<Arc<Incarnation>> {
+    /// Returns the members that the message may go to now: of those that share the turns, first whose turn it is.
+    pub(super) fn open(&self) -> Vec<Arc<Incarnation>> {
         let view = self.members.view();
+        let all = &view.members;
         let turn = self.members.turn.load(Relaxed);
-        let index = self.route.choose(turn, &view.members, &[])?;
-        Some(Arc::clone(&view.members[index].0.incarnation))
+        let run = |index: usize| Arc::clone(&all[index].0.incarnation);
+        if let Route::Key(_) = self.route {
+            return self
+                .route
+                .choose(turn, all, &[])
+                .map(run)
+                .into_iter()
+                .collect();
+        }
+        let (before, from) = all.split_at(turn % all.len().max(1));
+        let open = from.iter().chain(before).filter(|it| it.is_alive());
+        open.map(|it| Arc::clone(&it.0.incarnation)).collect()
     }
 
     fn note_asked(&self, run: &Incarnation) {
@@ -396,6 +408,11 @@ impl Members {
             return Err(self.slot.shutting_down());
         }
         Ok(sent)
+    }
+
+    /// Waits until a member joins, from when this is called.
+    pub(super) fn joined(&self) -> Notified<'_> {
+        self.changed.notified()
     }
 
     /// Waits until there is a member.

@@ -1,8 +1,10 @@
 //! What becomes of messages to a group whose members have no room.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
+use futures_util::FutureExt as _;
 use perennial_lifecycle::Mailbox;
 use perennial_registry::{CallError, Group, Name, Refusal, Route};
 use tokio::time::Instant;
@@ -283,6 +285,120 @@ async fn msg_18_a_call_to_a_group_whose_members_all_wait_for_the_caller_is_refus
         assert_eq!(teller.call(ask, 60 * SECOND).await.unwrap(), 7);
         assert!(all_deadlocks(&outcomes), "{outcomes:?}");
         assert_eq!((begin, it.refused()), (Instant::now(), 4));
+        it.close().await;
+    }
+}
+
+/// Those who share the turns.
+const SHARED: [Route; 2] = [Route::RoundRobin, Route::LeastQueued];
+
+#[tokio::test(start_paused = true)]
+async fn msg_5_who_sends_to_a_group_waits_for_room_at_any_member() {
+    for (door, route) in Door::BOTH
+        .into_iter()
+        .flat_map(|it| SHARED.map(|to| (it, to)))
+    {
+        // Whose turn it is does not matter, nor who has room.
+        for (name, turns) in [(CLERK, 0), (TELLER, 0), (CLERK, 1), (TELLER, 1)] {
+            let it = Office::open(door, Mailbox::bounded(1)).await;
+            for _ in 0..turns {
+                it.group.call(route, Job::Read, SECOND).await.unwrap();
+            }
+            it.occupy(&CLERK, 1).await;
+            it.occupy(&TELLER, 1).await;
+            let begin = Instant::now();
+            let sends = (1..=3).map(|n| it.group.send(route, Job::Write(n), SECOND));
+            let sends = futures_util::future::join_all(sends);
+            let call = it.group.call(route, Job::Read, SECOND);
+            let (sent, called, ()) = tokio::join!(sends, call, async {
+                it.it.settled().await;
+                it.desk(&name).go.notify_one();
+            });
+            assert!(sent.iter().all(Result::is_ok), "{sent:?}");
+            assert!(called.is_ok(), "{called:?}");
+            assert!(begin.elapsed() < SECOND / 10);
+            let mut notes = it.notes(&name).await;
+            notes.sort_unstable();
+            assert_eq!(notes, [0, 1, 2, 3]);
+            it.close().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_5_who_waits_for_room_in_a_group_finds_a_member_that_joins() {
+    for (door, route) in Door::BOTH
+        .into_iter()
+        .flat_map(|it| SHARED.map(|to| (it, to)))
+    {
+        let it = Office::open(door, Mailbox::bounded(1)).await;
+        it.it.supervisor.terminate_child("teller").await.unwrap();
+        it.occupy(&CLERK, 1).await;
+        let (sent, ()) = tokio::join!(it.group.send(route, Job::Write(1), SECOND), async {
+            it.it.settled().await;
+            it.it.supervisor.restart_child("teller").await.unwrap();
+        });
+        sent.unwrap();
+        assert_eq!(it.notes(&TELLER).await, [1]);
+        it.close().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_5_who_gives_up_to_wait_for_a_group_leaves_no_trace() {
+    for (door, route) in Door::BOTH
+        .into_iter()
+        .flat_map(|it| SHARED.map(|to| (it, to)))
+    {
+        let it = Office::open(door, Mailbox::bounded(1)).await;
+        it.occupy(&CLERK, 1).await;
+        it.occupy(&TELLER, 1).await;
+        let group = it.group.clone();
+        // The first is told of room at both, and given up before it is polled: the others have their turn.
+        let mut first = Box::pin(group.send(route, Job::Write(1), SECOND));
+        let mut second = pin!(group.send(route, Job::Write(2), SECOND));
+        let mut third = pin!(group.send(route, Job::Write(3), SECOND));
+        assert!(first.as_mut().now_or_never().is_none());
+        assert!(second.as_mut().now_or_never().is_none());
+        assert!(third.as_mut().now_or_never().is_none());
+        it.clerk.go.notify_one();
+        it.teller.go.notify_one();
+        it.it.settled().await;
+        drop(first);
+        let begin = Instant::now();
+        second.await.unwrap();
+        third.await.unwrap();
+        assert_eq!(begin, Instant::now());
+        let mut notes = it.notes(&CLERK).await;
+        notes.extend(it.notes(&TELLER).await);
+        notes.sort_unstable();
+        assert_eq!(notes, [0, 0, 2, 3]);
+        // Nobody waits any more: there is room for whoever does not.
+        it.group.cast(route, Job::Write(4)).unwrap();
+        it.close().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_18_one_that_waits_for_room_in_its_own_group_waits_for_the_others() {
+    for (door, route) in Door::BOTH
+        .into_iter()
+        .flat_map(|it| SHARED.map(|to| (it, to)))
+    {
+        let it = Office::open(door, Mailbox::bounded(1)).await;
+        let outcomes = Outcomes::default();
+        // Both are full when the clerk calls.
+        let work = calls(&it, &[route], &outcomes);
+        it.occupy(&TELLER, 1).await;
+        it.it.registry.cast(CLERK, Job::Do(work)).unwrap();
+        it.it.registry.cast(CLERK, Job::Write(1)).unwrap_err();
+        it.it.settled().await;
+        it.it.registry.cast(CLERK, Job::Write(1)).unwrap();
+        assert!(outcomes.lock().unwrap().is_empty());
+        it.teller.go.notify_one();
+        it.it.settled().await;
+        let seen = std::mem::take(&mut *outcomes.lock().unwrap());
+        assert!(matches!(seen[..], [Ok(())]), "{seen:?}");
         it.close().await;
     }
 }
