@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use perennial_breaker::{CircuitOpen, Outcome, Permit};
-use perennial_lifecycle::{Reading, early};
+use perennial_lifecycle::{Count, Reading, early};
 use perennial_rate_limit::{Decision, GateLimiter};
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, sleep_until};
@@ -17,7 +17,8 @@ use crate::environment::Service;
 
 /// Whose cell a call spends.
 pub(crate) trait Payer {
-    fn check(&self, limiter: &GateLimiter) -> Decision;
+    /// Spends a cell; `count` was read just now, if it was the processor's counter that was read.
+    fn check(&self, limiter: &GateLimiter, count: Option<Count>) -> Decision;
     fn peek(&self, limiter: &GateLimiter) -> Decision;
 }
 
@@ -28,10 +29,10 @@ pub(crate) struct OwnKey<'a, K>(pub(crate) &'a Option<K>);
 pub(crate) struct ThisKey<'a, K: ?Sized>(pub(crate) &'a K);
 
 impl<K: Hash + Eq + 'static> Payer for OwnKey<'_, K> {
-    fn check(&self, limiter: &GateLimiter) -> Decision {
+    fn check(&self, limiter: &GateLimiter, count: Option<Count>) -> Decision {
         match self.0 {
-            Some(key) => limiter.check(key),
-            None => limiter.check(&()),
+            Some(key) => ThisKey(key).check(limiter, count),
+            None => ThisKey(&()).check(limiter, count),
         }
     }
 
@@ -44,8 +45,11 @@ impl<K: Hash + Eq + 'static> Payer for OwnKey<'_, K> {
 }
 
 impl<K: Hash + Eq + ?Sized + 'static> Payer for ThisKey<'_, K> {
-    fn check(&self, limiter: &GateLimiter) -> Decision {
-        limiter.check(self.0)
+    fn check(&self, limiter: &GateLimiter, count: Option<Count>) -> Decision {
+        match count {
+            Some(count) => limiter.check_at(self.0, count),
+            None => limiter.check(self.0),
+        }
     }
 
     fn peek(&self, limiter: &GateLimiter) -> Decision {
@@ -54,8 +58,8 @@ impl<K: Hash + Eq + ?Sized + 'static> Payer for ThisKey<'_, K> {
 }
 
 impl<T: Payer> Payer for &T {
-    fn check(&self, limiter: &GateLimiter) -> Decision {
-        T::check(self, limiter)
+    fn check(&self, limiter: &GateLimiter, count: Option<Count>) -> Decision {
+        T::check(self, limiter, count)
     }
 
     fn peek(&self, limiter: &GateLimiter) -> Decision {
@@ -92,6 +96,11 @@ impl<'a> Call<'a> {
             outcome: OperationOutcome::GivenUp,
             took: None,
         }
+    }
+
+    /// Returns what the processor's counter showed when the call began.
+    pub(crate) fn began_at(&self) -> Option<Count> {
+        self.service.stopwatch.count(self.began)
     }
 
     /// Returns how long the call has been under way.

@@ -156,7 +156,7 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
             // Who is over quota is refused, and counted, by the check.
             if self.spend == Spend::WhenBegun && payer.peek(limiter).is_allowed() {
                 unpaid = Some(limiter);
-            } else if let Some(refused) = self.over_quota(payer.check(limiter)) {
+            } else if let Some(refused) = self.over_quota(payer.check(limiter, call.began_at())) {
                 call.ends(OperationOutcome::RateLimited);
                 return Err(refused);
             }
@@ -209,7 +209,7 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
             return Err(GuardError::CircuitOpen(open));
         }
         if let Some(limiter) = unpaid
-            && let Some(refused) = self.over_quota(payer.check(limiter))
+            && let Some(refused) = self.over_quota(payer.check(limiter, None))
         {
             call.ends(OperationOutcome::RateLimited);
             return Err(refused);

@@ -107,7 +107,7 @@ pub use reason::{Cause, Exit, ExitReason};
 pub use scope::Scope;
 pub use spec::{ChildKind, ChildSpec, ChildSpecError, Restart, Shutdown, StartFn};
 pub use start::{Child, ChildKey, ParentLink, StartContext, StartError, Started};
-pub use stopwatch::{Reading, Stopwatch};
+pub use stopwatch::{Count, Reading, Stopwatch};
 pub use trace::{Trace, Traced, TracedOutcome};
 pub use traffic::Traffic;
 pub use waits::{Cycle, Wait, Waiting, Waits};

@@ -18,6 +18,19 @@ pub struct Stopwatch(Source);
 #[derive(Clone, Copy, Debug)]
 pub struct Reading(u64);
 
+/// What the processor's counter showed, for another clock that goes by it.
+#[derive(Clone, Copy, Debug)]
+pub struct Count(u64);
+
+impl Count {
+    /// Returns the bare number.
+    #[inline]
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
 #[derive(Debug)]
 enum Source {
     Counter { clock: quanta::Clock, begin: u64 },
@@ -57,6 +70,16 @@ impl Stopwatch {
             Source::Counter { clock, .. } => clock.raw(),
             Source::Tokio(_) => self.now().as_nanos(),
         })
+    }
+
+    /// Returns what the processor's counter showed; `None` if it was not the counter that was read.
+    #[inline]
+    #[must_use]
+    pub fn count(&self, reading: Reading) -> Option<Count> {
+        match &self.0 {
+            Source::Counter { .. } => Some(Count(reading.0)),
+            Source::Tokio(_) => None,
+        }
     }
 
     /// Returns how long ago it was read.

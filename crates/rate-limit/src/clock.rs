@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use perennial_lifecycle::is_tokio_real;
+use perennial_lifecycle::{Count, is_tokio_real};
 use ratelimit_meter::clock::Reference;
 use tokio::time::Instant;
 
@@ -150,12 +150,9 @@ impl Counter {
     }
 
     #[inline]
-    fn now(&self) -> Nanos {
-        Nanos(
-            self.offset
-                .load(Ordering::Relaxed)
-                .wrapping_add(self.measured()),
-        )
+    fn at(&self, count: u64) -> Nanos {
+        let measured = self.clock.delta_as_nanos(self.begin, count);
+        Nanos(self.offset.load(Ordering::Relaxed).wrapping_add(measured))
     }
 
     /// The counter's rate is known to some millionths only, which would be seconds a day.
@@ -205,9 +202,18 @@ impl Clock {
     #[inline]
     pub(crate) fn now(&self) -> Nanos {
         match &self.0 {
-            Source::Counter(counter) => counter.now(),
+            Source::Counter(counter) => counter.at(counter.clock.raw()),
             Source::Tokio(origin) => origin.now(),
             Source::Manual(manual) => Nanos(manual.now.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Tells the time when the processor's counter showed this, and the present time if it does not go by that.
+    #[inline]
+    pub(crate) fn at(&self, count: Count) -> Nanos {
+        match &self.0 {
+            Source::Counter(counter) => counter.at(count.get()),
+            Source::Tokio(_) | Source::Manual(_) => self.now(),
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use perennial_lifecycle::ChildSpec;
+use perennial_lifecycle::{ChildSpec, Count};
 
 use crate::{
     actor::RateGateActor,
@@ -145,7 +145,7 @@ impl RateGate {
     {
         let scope = self.inner.scope(scope);
         let rule = self.inner.store.rule(quota);
-        self.inner.check(&scope, key, rule, cells)
+        self.inner.check(&scope, key, self.inner.ask(rule, cells))
     }
 
     /// Answers as [`check`](Self::check) would, without spending or counting.
@@ -253,12 +253,12 @@ impl RateGate {
 
 impl Inner {
     #[inline]
-    fn check<K>(&self, scope: &Scope, key: &K, rule: Rule, cells: u32) -> Decision
+    fn check<K>(&self, scope: &Scope, key: &K, ask: Ask) -> Decision
     where
         K: Hash + Eq + ?Sized + 'static,
     {
         let print = scope.printer.print(key);
-        let decision = self.store.check(&print, self.ask(rule, cells));
+        let decision = self.store.check(&print, ask);
         let outcomes = &scope.outcomes;
         outcomes.record(&scope.name, decision);
         decision
@@ -335,7 +335,23 @@ impl GateLimiter {
     where
         K: Hash + Eq + ?Sized + 'static,
     {
-        self.inner.check(&self.scope, key, self.rule, 1)
+        self.check_n(key, 1)
+    }
+
+    /// Spends one cell of the key, if there was one when the processor's counter showed `count`, which was just now.
+    ///
+    /// For who has read the counter already, which is a large part of a check.
+    #[inline]
+    pub fn check_at<K>(&self, key: &K, count: Count) -> Decision
+    where
+        K: Hash + Eq + ?Sized + 'static,
+    {
+        let ask = Ask {
+            rule: Some(self.rule),
+            cells: 1,
+            now: self.inner.clock.at(count),
+        };
+        self.inner.check(&self.scope, key, ask)
     }
 
     /// Spends `cells` of the key, all or none.
@@ -343,7 +359,8 @@ impl GateLimiter {
     where
         K: Hash + Eq + ?Sized + 'static,
     {
-        self.inner.check(&self.scope, key, self.rule, cells)
+        let ask = self.inner.ask(self.rule, cells);
+        self.inner.check(&self.scope, key, ask)
     }
 
     /// Spends one cell of the key, waiting until there is one, as

@@ -1,5 +1,7 @@
 use std::{sync::Barrier, time::Duration};
 
+use perennial_lifecycle::Stopwatch;
+
 use super::*;
 use crate::{clock::ManualClock, quota::Algorithm};
 
@@ -34,6 +36,33 @@ fn tuple_keys_are_limited_each_for_itself() {
         gate.check("config", &("config_update", 7_u64), &quota)
             .is_allowed()
     );
+}
+
+#[test]
+fn a_check_at_a_count_is_one_at_the_time_when_the_counter_showed_it() {
+    let gate = RateGate::new();
+    let limiter = gate.limiter("s", Quota::per_hour(1));
+    let stopwatch = Stopwatch::new();
+    let count = stopwatch.count(stopwatch.read()).unwrap();
+    assert!(limiter.check_at(&1, count).is_allowed());
+    // The very same time, and so the whole hour.
+    let refused = limiter.check_at(&1, count);
+    assert_eq!(refused.retry_after(), Some(Duration::from_secs(3600)));
+    // Later by what has passed meanwhile.
+    let refused = limiter.check(&1).retry_after().unwrap();
+    assert!(refused < Duration::from_secs(3600) && refused > Duration::from_secs(3000));
+}
+
+#[test]
+fn a_clock_that_does_not_go_by_the_counter_knows_no_counts() {
+    let (gate, time) = gate();
+    let limiter = gate.limiter("s", Quota::per_hour(1));
+    let stopwatch = Stopwatch::new();
+    let count = stopwatch.count(stopwatch.read()).unwrap();
+    assert!(limiter.check_at(&1, count).is_allowed());
+    assert!(!limiter.check_at(&1, count).is_allowed());
+    time.advance(Duration::from_secs(3600));
+    assert!(limiter.check_at(&1, count).is_allowed());
 }
 
 #[test]
