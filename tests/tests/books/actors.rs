@@ -6,12 +6,13 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use perennial::lifecycle::Incarnation;
-use perennial::{CallError, Mail, Name, Node, Registry};
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use perennial::registry::Member;
+use perennial::{CallError, CastError, Group, Mail, Name, Node, Registry, Route};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::log::{InHand, Job, Log};
-use crate::script::{Act, Sending, Way};
+use crate::script::{Act, Sending, To, Way};
 
 pub(crate) const NAMES: [Name<Job>; 4] = [
     Name::new("a0"),
@@ -19,6 +20,23 @@ pub(crate) const NAMES: [Name<Job>; 4] = [
     Name::new("a2"),
     Name::new("a3"),
 ];
+
+/// The groups: a group has members of one kind.
+const PLAIN: Name<Job> = Name::new("plain");
+const MAILED: Name<Job> = Name::new("mailed");
+
+pub(crate) fn group_name(is_mail: bool) -> Name<Job> {
+    match is_mail {
+        false => PLAIN,
+        true => MAILED,
+    }
+}
+
+/// Returns which actor lives at a place of this id.
+fn index_of(id: &str) -> usize {
+    let at = NAMES.iter().position(|it| it.to_string() == id);
+    at.expect("a place of the plan")
+}
 
 /// By how much a call may miss its deadline: it waits a moment to hear why its port was dropped.
 const SLACK: Duration = Duration::from_millis(30);
@@ -43,7 +61,15 @@ impl World {
     }
 
     async fn send_now(&self, Sending { to, way, acts }: Sending) {
-        let to = to % self.actors;
+        let address = match to {
+            To::Actor(at) => Address::Name(NAMES[at % self.actors].clone()),
+            To::Group { is_mail, route } => Address::Group(self.group(is_mail), route),
+            To::All { is_mail } => return self.broadcast(is_mail, &acts),
+        };
+        let to = match to {
+            To::Actor(at) => To::Actor(at % self.actors),
+            group => group,
+        };
         let is_call = matches!(way, Way::Call { .. });
         let tag = self.log.tag(to, is_call);
         let id = tag.id;
@@ -53,9 +79,8 @@ impl World {
             reply: None,
             is_deferred: false,
         };
-        let name = NAMES[to].clone();
         let is_delivered = match way {
-            Way::Cast => match self.registry.cast(name, job) {
+            Way::Cast => match address.cast(&self.registry, job) {
                 Ok(()) => true,
                 Err(error) => {
                     assert_eq!(error.message.tag.id, id);
@@ -63,8 +88,8 @@ impl World {
                 }
             },
             Way::Send { wait } => {
-                let address = self.registry.resolve(&name).unwrap();
-                match address.send(job, Duration::from_millis(wait)).await {
+                let wait = Duration::from_millis(wait);
+                match address.send(&self.registry, job, wait).await {
                     Ok(()) => true,
                     Err(error) => {
                         assert_eq!(error.message.tag.id, id);
@@ -82,7 +107,7 @@ impl World {
                     reply: Some(reply),
                     ..job
                 };
-                let call = self.registry.call(name, make, within);
+                let call = address.call(&self.registry, make, within);
                 let called = match given_up_after {
                     None => Ok(call.await),
                     Some(after) => timeout(Duration::from_millis(after), call).await,
@@ -105,6 +130,37 @@ impl World {
             }
         };
         self.log.sent(id, is_delivered);
+    }
+
+    fn group(&self, is_mail: bool) -> Group<Job> {
+        self.registry.group(&group_name(is_mail)).unwrap()
+    }
+
+    /// Sends a copy to all, each a message of its own.
+    fn broadcast(&self, is_mail: bool, acts: &[Act]) {
+        let mut copies = Vec::new();
+        let make = |member: &Member| {
+            let to = To::Actor(index_of(member.path().id()));
+            let tag = self.log.tag(to, false);
+            copies.push(tag.id);
+            Job {
+                tag,
+                acts: acts.to_vec(),
+                reply: None,
+                is_deferred: false,
+            }
+        };
+        let sent = self.group(is_mail).broadcast_with(make).unwrap();
+        // On one thread nobody has come yet for what was delivered, and nobody else holds the others.
+        let is_there = |id: &u64| self.log.entries().fates[id].alive == 1;
+        let (delivered, refused): (Vec<_>, Vec<_>) = copies.into_iter().partition(is_there);
+        assert_eq!(sent.delivered, delivered.len(), "{sent:?}");
+        assert_eq!(sent.full + sent.missed, refused.len(), "{sent:?}");
+        for (copies, is_delivered) in [(delivered, true), (refused, false)] {
+            for id in copies {
+                self.log.sent(id, is_delivered);
+            }
+        }
     }
 
     /// Notes where the actor lives that is starting.
@@ -141,6 +197,46 @@ impl World {
             }
         }
         Ok(Next::Done)
+    }
+}
+
+/// Where a message is sent to.
+enum Address {
+    Name(Name<Job>),
+    Group(Group<Job>, Route),
+}
+
+impl Address {
+    #[allow(clippy::result_large_err, reason = "it has the message")]
+    fn cast(&self, registry: &Registry, job: Job) -> Result<(), CastError<Job>> {
+        match self {
+            Self::Name(name) => registry.cast(name.clone(), job),
+            Self::Group(group, route) => group.cast(*route, job),
+        }
+    }
+
+    async fn send(
+        &self,
+        registry: &Registry,
+        job: Job,
+        wait: Duration,
+    ) -> Result<(), CastError<Job>> {
+        match self {
+            Self::Name(name) => registry.resolve(name).unwrap().send(job, wait).await,
+            Self::Group(group, route) => group.send(*route, job, wait).await,
+        }
+    }
+
+    async fn call(
+        &self,
+        registry: &Registry,
+        make: impl FnOnce(RpcReplyPort<u64>) -> Job,
+        within: Duration,
+    ) -> Result<u64, CallError<Job>> {
+        match self {
+            Self::Name(name) => registry.call(name.clone(), make, within).await,
+            Self::Group(group, route) => group.call(*route, make, within).await,
+        }
     }
 }
 
@@ -210,6 +306,9 @@ impl Actor for Mailed {
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
         // One that was put away and sent once more has been handled, as far as the books are concerned.
         let is_last = job.is_call() || job.is_deferred;
+        if job.is_call() != job.reply.is_some() {
+            self.0.log.change(job.tag.id, |fate| fate.mistaken = true);
+        }
         let mut in_hand = InHand::new(&self.0.log, job.tag.id, is_last);
         async move {
             let acts = job.acts.clone();

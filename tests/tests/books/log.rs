@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use ractor::RpcReplyPort;
 
-use crate::script::Act;
+use crate::script::{Act, To};
 
 /// A message that is known again wherever it turns up.
 pub(crate) struct Job {
@@ -35,7 +35,7 @@ pub(crate) struct Entries {
 /// What was seen of one message.
 #[derive(Clone, Debug)]
 pub(crate) struct Fate {
-    pub(crate) to: usize,
+    pub(crate) to: To,
     pub(crate) is_call: bool,
     pub(crate) sent: Sent,
     pub(crate) handled: u64,
@@ -44,6 +44,8 @@ pub(crate) struct Fate {
     /// In hand at an end of the actor, for the last time.
     pub(crate) failed: u64,
     pub(crate) deferred: bool,
+    /// Its envelope said that it was a call, and it was not, or the other way round.
+    pub(crate) mistaken: bool,
     /// How many of it there are: 0 or 1.
     pub(crate) alive: u64,
 }
@@ -66,7 +68,7 @@ impl Log {
         change(self.entries().fates.get_mut(&id).unwrap());
     }
 
-    pub(crate) fn tag(self: &Arc<Self>, to: usize, is_call: bool) -> Tag {
+    pub(crate) fn tag(self: &Arc<Self>, to: To, is_call: bool) -> Tag {
         let mut entries = self.entries();
         let id = entries.fates.len() as u64;
         let fate = Fate {
@@ -77,6 +79,7 @@ impl Log {
             crashed: 0,
             failed: 0,
             deferred: false,
+            mistaken: false,
             alive: 1,
         };
         entries.fates.insert(id, fate);

@@ -1,6 +1,6 @@
 //! What is played: actors, what messages have them do, and what is done to them.
 
-use perennial::{AtRestart, Mailbox, Restart};
+use perennial::{AtRestart, Mailbox, Restart, Route};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -22,6 +22,8 @@ pub(crate) struct Role {
     pub(crate) capacity: u32,
     pub(crate) returns: bool,
     pub(crate) poison_after: u32,
+    /// Is in the group of those that take their messages in the same way.
+    pub(crate) is_member: bool,
     /// Lives below a supervisor of its own.
     pub(crate) is_below: bool,
     pub(crate) restart: Restart,
@@ -53,9 +55,37 @@ pub(crate) enum Act {
 /// How one message is sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Sending {
-    pub(crate) to: usize,
+    pub(crate) to: To,
+    /// Has no say when it goes to all.
     pub(crate) way: Way,
     pub(crate) acts: Vec<Act>,
+}
+
+/// Whom a message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum To {
+    Actor(usize),
+    /// One member of a group.
+    Group {
+        is_mail: bool,
+        route: Route,
+    },
+    /// Each member of a group.
+    All {
+        is_mail: bool,
+    },
+}
+
+impl To {
+    /// Says whether the actor may be given it.
+    pub(crate) fn may_be(self, at: usize, role: &Role) -> bool {
+        match self {
+            Self::Actor(to) => to == at,
+            Self::Group { is_mail, .. } | Self::All { is_mail } => {
+                role.is_member && role.is_mail == is_mail
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -98,13 +128,18 @@ impl Role {
             Policy::Reject => mailbox.reject_when_full(),
             Policy::DropNewest => mailbox.drop_newest(),
             Policy::DropOldest => mailbox.drop_oldest::<Job>(),
-            Policy::Coalesce => mailbox.coalesce(|job: &Job| job.tag.id % 3),
+            Policy::Coalesce => mailbox.coalesce(|job: &Job| key(job.tag.id)),
         };
         match self.returns {
             true => mailbox.at_restart(AtRestart::Return),
             false => mailbox,
         }
     }
+}
+
+/// By which messages coalesce.
+pub(crate) fn key(id: u64) -> u64 {
+    id % 3
 }
 
 pub(crate) fn plan() -> impl Strategy<Value = Plan> {
@@ -121,14 +156,19 @@ fn role() -> impl Strategy<Value = Role> {
         Just(Policy::Coalesce),
     ];
     let capacity = prop_oneof![1..4_u32, Just(1_000)];
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = (
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        prop::bool::weighted(0.7),
+    );
     let restart = prop_oneof![
         3 => Just(Restart::Permanent),
         1 => Just(Restart::Transient),
         1 => Just(Restart::Temporary),
     ];
     (flags, policy, capacity, 1..4_u32, restart).prop_map(
-        |((is_mail, returns, is_below), policy, capacity, poison_after, restart)| {
+        |((is_mail, returns, is_below, is_member), policy, capacity, poison_after, restart)| {
             // These need an envelope.
             let is_mail = is_mail || matches!(policy, Policy::DropOldest | Policy::Coalesce);
             Role {
@@ -137,6 +177,7 @@ fn role() -> impl Strategy<Value = Role> {
                 capacity,
                 returns,
                 poison_after,
+                is_member,
                 is_below,
                 restart,
             }
@@ -158,7 +199,20 @@ fn way() -> impl Strategy<Value = Way> {
 }
 
 fn sending(acts: impl Strategy<Value = Vec<Act>>) -> impl Strategy<Value = Sending> {
-    (0..4_usize, way(), acts).prop_map(|(to, way, acts)| Sending { to, way, acts })
+    (to(), way(), acts).prop_map(|(to, way, acts)| Sending { to, way, acts })
+}
+
+fn to() -> impl Strategy<Value = To> {
+    let route = prop_oneof![
+        Just(Route::RoundRobin),
+        Just(Route::LeastQueued),
+        (0..4_u64).prop_map(Route::Key),
+    ];
+    prop_oneof![
+        4 => (0..4_usize).prop_map(To::Actor),
+        2 => (any::<bool>(), route).prop_map(|(is_mail, route)| To::Group { is_mail, route }),
+        1 => any::<bool>().prop_map(|is_mail| To::All { is_mail }),
+    ]
 }
 
 fn act() -> impl Strategy<Value = Act> {

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use perennial::{ChildSpec, ExitReason, Registry, RestartIntensity, Scope, Shutdown, Supervisor};
 use tokio::time::sleep;
 
-use crate::actors::{Mailed, NAMES, Plain, World};
+use crate::actors::{Mailed, NAMES, Plain, World, group_name};
 use crate::audit;
 use crate::log::Log;
 use crate::script::{Plan, Role, Step};
@@ -159,6 +159,10 @@ fn spec(world: &Arc<World>, at: usize, role: &Role) -> ChildSpec {
     let spec = match role.is_mail {
         false => ChildSpec::worker(id, move || (Plain(Arc::clone(&world)), ())),
         true => ChildSpec::worker(id, move || (Mailed(Arc::clone(&world)), ())),
+    };
+    let spec = match role.is_member {
+        false => spec,
+        true => spec.group(group_name(role.is_mail).to_actor_name()),
     };
     spec.restart(role.restart)
         .name(NAMES[at].to_actor_name())

@@ -67,8 +67,13 @@ impl Node {
         Some(ledger.read(intakes, kept_since, in_hand as u64))
     }
 
-    /// Counts a message that was refused.
+    /// Counts a message that was refused: in the books of the tree alone, if nothing was sent here before the place was
+    /// given up.
     pub fn count_refused(&self, traffic: &Arc<Traffic>) {
+        // It may have left the tree, and then nobody would find books that are opened now.
+        if self.is_retired() && self.known_ledger().is_none() {
+            return traffic.count_refused();
+        }
         Ledger::count_shared(&self.ledger(traffic).refused);
     }
 

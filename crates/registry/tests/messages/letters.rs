@@ -303,3 +303,17 @@ async fn msg_22_what_comes_to_nobody_is_refused_in_the_books_of_the_tree() {
     assert_eq!(it.scope.books().refused, 3);
     it.finish().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn msg_22_what_a_place_refuses_that_has_left_the_tree_is_in_the_books() {
+    for door in Door::BOTH {
+        let spec = door.spec("clerk", &Arc::default()).temporary();
+        let it = Fixture::of(Arc::default(), [spec]).await;
+        let clerk = it.registry.resolve(&CLERK).unwrap();
+        clerk.incarnation().unwrap().kill();
+        it.settled().await;
+        clerk.cast(Job::Write(1)).unwrap_err();
+        assert_eq!(it.scope.books().refused, 1);
+        it.finish().await;
+    }
+}
