@@ -209,6 +209,16 @@ async fn run_dropped_at_any_poll_gives_everything_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn run_with_dropped_at_any_poll_gives_everything_back() {
+    every_way(|world, spend| {
+        let guard = world.builder(spend).build().unwrap();
+        let operation = world.operation();
+        async move { guard.run_with(operation, |_| Outcome::Success).await }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn run_of_a_builder_dropped_at_any_poll_gives_everything_back() {
     every_way(|world, spend| {
         let (builder, operation) = (world.builder(spend), world.operation());
@@ -260,6 +270,12 @@ async fn a_retrying_run_dropped_at_any_poll_gives_everything_back() {
         let guard = world.builder(spend).build().unwrap().retrying(retry);
         let operation = world.operation();
         async move { guard.run(operation).await }
+    })
+    .await;
+    every_way(|world, spend| {
+        let guard = world.builder(spend).build().unwrap().retrying(retry);
+        let operation = world.operation();
+        async move { guard.run_if(operation, |_| true).await }
     })
     .await;
 }

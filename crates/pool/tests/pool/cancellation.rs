@@ -1,6 +1,7 @@
 //! A holder that is dropped at any poll leaks nothing.
 
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -185,6 +186,16 @@ async fn every_other_way_to_wait() {
             drop(held);
         })
     }
+    fn at(pool: Pool<ProbeWorker>) -> Job {
+        Box::pin(async move {
+            let here = Location::caller();
+            let held = pool.checkout_at(None, here).await.unwrap();
+            let limit = Some(Duration::from_secs(1));
+            let other = pool.checkout_at(limit, here).await.unwrap();
+            other.echo(2).await.unwrap();
+            drop(held);
+        })
+    }
     fn transact(pool: Pool<ProbeWorker>) -> Job {
         Box::pin(async move {
             let work = async |held: Checkout<ProbeWorker>| held.echo(3).await.unwrap();
@@ -216,7 +227,7 @@ async fn every_other_way_to_wait() {
     }
     for dismissal in [Dismissal::Overflow, Dismissal::Returned] {
         for (size, more) in [(2, 0), (1, 1), (0, 2)] {
-            for job in [try_it, within, transact, drain, drain_by_view] {
+            for job in [try_it, within, at, transact, drain, drain_by_view] {
                 // Every checkout of a worker that was idle asks it whether it is in order.
                 for check in [false, true] {
                     let mut config = config(size, more).dismissal(dismissal);
