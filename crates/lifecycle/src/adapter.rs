@@ -135,7 +135,7 @@ impl Life {
     }
 
     /// Turns the result of one of the actor's functions into what ractor must see.
-    #[inline]
+    #[inline(always)]
     fn judge(
         &mut self,
         result: std::thread::Result<Result<(), ActorProcessingErr>>,
@@ -143,8 +143,16 @@ impl Life {
         match result {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => self.end_with(ExitReason::from_processing_error(error)),
-            Err(payload) => self.end_with(panic::reason(&*payload)),
+            Err(payload) => self.end_with_panic(&*payload),
         }
+    }
+
+    #[cold]
+    fn end_with_panic(
+        &mut self,
+        payload: &(dyn std::any::Any + Send),
+    ) -> Result<(), ActorProcessingErr> {
+        self.end_with(panic::reason(payload))
     }
 
     #[cold]

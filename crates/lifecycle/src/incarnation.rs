@@ -24,7 +24,9 @@ use crate::mailbox::ledger::Ledger;
 use crate::mailbox::letterbox::{AnyLetterbox, Opened};
 use crate::mailbox::{self, Mailbox};
 use crate::traffic::Traffic;
-use crate::{ActorPath, DeadReason, ExitReason, MessageType, Moment, Node, current, early, span};
+use crate::{
+    ActorPath, Clock, DeadReason, ExitReason, MessageType, Moment, Node, current, early, span,
+};
 
 /// One run of an actor, from its start to its end.
 ///
@@ -341,6 +343,13 @@ impl Incarnation {
         own.unwrap_or_else(|| mailbox::defaults())
     }
 
+    /// Returns how many messages its mailbox holds.
+    #[inline]
+    pub(crate) fn capacity(&self) -> u64 {
+        let own = self.more.get().and_then(|it| it.mailbox.as_deref());
+        own.map_or(mailbox::CAPACITY, Mailbox::capacity)
+    }
+
     /// Returns the deadline of the message in hand; [`Moment::NEVER`] when it has none, or none is known.
     #[must_use]
     pub fn deadline_in_hand(&self) -> Moment {
@@ -400,13 +409,13 @@ impl Incarnation {
     }
 
     /// Takes a message in hand; `false` when it is to be skipped.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn begin_message(&self, message: &mut dyn Any) -> bool {
         // One writer: the actor's own task. Plain stores suffice, and are cheaper than read-modify-write.
         let taken = self.taken.load(Relaxed) + 1;
         let clock = self.traffic.clock();
         let now = if is_timed(taken) {
-            clock.now()
+            exactly(clock)
         } else {
             clock.recent()
         };
@@ -451,7 +460,7 @@ impl Incarnation {
     }
 
     /// The message in hand was handled, or has failed.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn end_message(&self, is_handled: bool) {
         let since = self.in_hand.load(Relaxed);
         if !is_handled {
@@ -483,8 +492,7 @@ impl Incarnation {
         let letterbox = self.known_letterbox();
         if is_handled {
             if is_timed(self.taken.load(Relaxed)) {
-                let now = self.traffic.clock().now().as_nanos();
-                ledger.times.record((now + 1).saturating_sub(since));
+                self.note_time(ledger, since);
             }
             Ledger::count(&ledger.handled);
             if let Some(letterbox) = letterbox {
@@ -495,6 +503,12 @@ impl Incarnation {
         } else {
             Ledger::count_shared(&ledger.failed);
         }
+    }
+
+    #[cold]
+    fn note_time(&self, ledger: &Ledger, since: u64) {
+        let now = self.traffic.clock().now().as_nanos();
+        ledger.times.record((now + 1).saturating_sub(since));
     }
 
     /// Settles what became of its messages: the one in hand, and those that wait in a port that is gone.
@@ -596,6 +610,12 @@ impl Incarnation {
             more.ended.ring(&self.awaited);
         }
     }
+}
+
+/// Reads a clock; apart, as all that few messages do, so that the others need not keep so much at hand.
+#[cold]
+fn exactly(clock: &Clock) -> Moment {
+    clock.now()
 }
 
 /// Says whether the handler of a message is timed: of the first, and of one in sixteen.

@@ -20,7 +20,7 @@ use self::letterbox::{Keyed, Keys};
 use crate::mail::Mail;
 
 /// How many messages a mailbox holds unless told otherwise.
-const CAPACITY: u64 = 10_000;
+pub(crate) const CAPACITY: u64 = 10_000;
 
 /// The settings of an actor's mailbox.
 ///
@@ -238,6 +238,7 @@ impl fmt::Debug for Overflow {
 }
 
 /// The settings of every mailbox that has none of its own.
+#[cold]
 pub(crate) fn defaults() -> &'static Mailbox {
     static DEFAULT: std::sync::OnceLock<Mailbox> = std::sync::OnceLock::new();
     DEFAULT.get_or_init(Mailbox::default)

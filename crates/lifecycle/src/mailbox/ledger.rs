@@ -41,9 +41,14 @@ impl Tracked {
     #[inline]
     pub(crate) fn sent(&self, before: u64, clock: &Clock) {
         if before > 0 && self.left.load(Relaxed) == 0 {
-            self.since.store(clock.recent().as_nanos(), Relaxed);
-            self.left.store(before + 1, Relaxed);
+            self.track(before, clock);
         }
+    }
+
+    #[cold]
+    fn track(&self, before: u64, clock: &Clock) {
+        self.since.store(clock.recent().as_nanos(), Relaxed);
+        self.left.store(before + 1, Relaxed);
     }
 
     /// A message was taken.

@@ -93,7 +93,7 @@ impl Incarnation {
     ) -> Result<(), M> {
         let before = match self.way::<M>() {
             Way::Plain => {
-                let Ok(before) = self.intake().enter(self.mailbox().capacity()) else {
+                let Ok(before) = self.intake().enter(self.capacity()) else {
                     return Err(message);
                 };
                 self.hand_over(message).map_err(Undelivered::into_inner)?;
@@ -160,7 +160,7 @@ impl Incarnation {
         terms: impl FnOnce() -> Terms,
     ) -> Result<(), Undelivered<M>> {
         let is_inside = || self.traffic().is_sender_inside();
-        let capacity = self.mailbox().capacity();
+        let capacity = self.capacity();
         match self.intake().enter_from(capacity, is_inside) {
             Ok(before) => {
                 self.hand_over(message)?;
@@ -201,7 +201,7 @@ impl Incarnation {
     /// Cancel safe: when dropped, the room is another's.
     pub async fn room<M: Message>(&self) -> Option<Room<'_>> {
         let (intake, capacity) = match self.way::<M>() {
-            Way::Plain => (self.intake(), self.mailbox().capacity()),
+            Way::Plain => (self.intake(), self.capacity()),
             Way::Mail(letterbox) => (&letterbox.intake, letterbox.capacity()),
             Way::None => return None,
         };
