@@ -19,7 +19,7 @@ use self::inspect::Inspection;
 use crate::adapter::Nature;
 use crate::bell::Bell;
 use crate::dead::Obituary;
-use crate::mailbox::intake::Intake;
+use crate::mailbox::intake::{Counted, Intake, Lobby};
 use crate::mailbox::ledger::Ledger;
 use crate::mailbox::letterbox::{AnyLetterbox, Opened};
 use crate::mailbox::{self, Mailbox};
@@ -61,6 +61,7 @@ pub struct Incarnation {
 struct More {
     asked: OnceBox<ExitReason>,
     ended: Bell,
+    lobby: Lobby,
     inspection: OnceBox<Inspection>,
     /// `None` for the settings of most.
     mailbox: Option<Arc<Mailbox>>,
@@ -77,6 +78,7 @@ impl More {
         Box::new(Self {
             asked: OnceBox::new(),
             ended: Bell::new(),
+            lobby: Lobby::default(),
             inspection: OnceBox::new(),
             mailbox,
             letterbox: OnceBox::new(),
@@ -381,6 +383,15 @@ impl Incarnation {
         &self.intake
     }
 
+    /// Returns where those are who wait for room, if anybody did.
+    pub(crate) fn known_lobby(&self) -> Option<&Lobby> {
+        Some(&self.more.get()?.lobby)
+    }
+
+    pub(crate) fn lobby(&self) -> &Lobby {
+        &self.more().lobby
+    }
+
     #[inline]
     pub(crate) fn ledger(&self) -> &Arc<Ledger> {
         self.node.ledger(&self.traffic)
@@ -446,7 +457,7 @@ impl Incarnation {
     /// Counts a message off that did not come through a letterbox.
     #[inline]
     fn take_plain(&self, ledger: &Ledger) {
-        if !self.intake.take() {
+        if !self.intake.take(|| self.known_lobby()) {
             // Senders count here as well.
             Ledger::count_shared(&ledger.uncounted);
         }
@@ -545,8 +556,8 @@ impl Incarnation {
 
     /// Returns how many were lost that waited.
     fn close_intake(&self) -> u64 {
-        let counted = self.intake.close();
-        if counted.accepted == 0 && counted.depth == 0 {
+        let counted = self.intake.close(|| self.known_lobby());
+        if counted == Counted::default() {
             return 0;
         }
         // Made here, if it ends before it has taken its first message.

@@ -15,12 +15,10 @@ pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64};
 pub(crate) use std::sync::{Mutex, MutexGuard};
 
 #[cfg(not(all(test, loom)))]
-pub(crate) use once_cell::race::OnceBox;
-#[cfg(not(all(test, loom)))]
 pub(crate) use tokio::sync::Notify;
 
 #[cfg(all(test, loom))]
-pub(crate) use self::notify::{Notify, OnceBox, block_on};
+pub(crate) use self::notify::{Notify, block_on};
 
 /// Locks, also when a panic has left the lock poisoned: no critical section leaves half a state behind.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,41 +1,46 @@
 //! The permit counter in front of a mailbox.
 
 use std::pin::pin;
-use std::sync::atomic::{Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{
+    Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, Ordering::SeqCst,
+};
 
-use crate::sync::{AtomicU32, AtomicU64, Notify, OnceBox};
+use crate::sync::{AtomicU32, AtomicU64, Notify};
 
-const ONE: u64 = 1;
-/// How many messages were let in and not taken yet.
-const DEPTH: u64 = (1 << 31) - 1;
 /// Somebody waits for room.
-const WAITING: u64 = 1 << 31;
+const WAITING: u64 = 1;
 /// Nobody is let in any more.
-const CLOSED: u64 = 1 << 32;
+const CLOSED: u64 = 1 << 1;
 /// Nobody is let in any more who sends from outside the tree.
-const SHUT: u64 = 1 << 33;
-/// The rest counts all that were let in, and wraps.
-const ACCEPTED: u64 = 1 << 34;
-
-/// How far [`Intake::accepted`] counts before it begins again.
-pub(crate) const WRAP: u64 = 1 << 30;
+const SHUT: u64 = 1 << 2;
+/// It was more than half full, so that somebody may come to wait for room.
+const NEAR: u64 = 1 << 3;
+/// The rest counts all that were let in.
+const ACCEPTED: u64 = 1 << 4;
 
 /// The most that any mailbox holds.
-pub(crate) const MOST: u64 = DEPTH;
+pub(crate) const MOST: u64 = (1 << 31) - 1;
 
-/// Lets messages in as far as there is room, and counts them: one word, so that the look and the step are one.
+/// Lets messages in as far as there is room, and counts them.
 ///
-/// Who sends counts the message first and then hands it over; who takes it counts it off. So nobody ever waits for
-/// anybody, and what is in the word is at every moment true.
+/// Who sends counts the message first and then hands it over; the one who takes them counts it as taken. So nobody ever
+/// waits for anybody. The two counts are apart since only one writes the second: a plain store, which costs a third of a
+/// step that others may make at the same time.
+///
+/// Such a store may be seen late by whoever finds no room and waits. So a message that fills more than half notes that in
+/// the word, [`NEAR`], and from then on the taker makes a step in the word as well, where each sees the other's. It is
+/// noted before anybody waits: whoever finds it full has seen at least as much of what was taken as the last message
+/// that was let in, and so that one found it full but for one.
 #[derive(Debug, Default)]
 pub(crate) struct Intake {
     word: AtomicU64,
-    /// Made by the first who waits for room.
-    room: OnceBox<Room>,
+    /// How many were taken. Only the one who takes writes here.
+    taken: AtomicU64,
 }
 
+/// Where those are who wait for room; beside the intake, since most have nobody who does.
 #[derive(Debug, Default)]
-struct Room {
+pub(crate) struct Lobby {
     freed: Notify,
     waiters: AtomicU32,
 }
@@ -49,22 +54,37 @@ pub(crate) enum NoEntry {
     Shut,
 }
 
-/// What became of a count that was taken back.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TakenBack {
-    /// It was there still.
-    pub(crate) was_there: bool,
-    /// The intake had been closed before.
-    pub(crate) was_closed: bool,
+/// Where a count was that was taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TakenBack {
+    /// In an intake that is not closed.
+    Open,
+    /// In one that is closed, among those that nobody had taken by then.
+    Left,
+    /// In one that is closed, and another one, that had come past the count, was taken for it.
+    Taken,
 }
 
 /// What an intake has counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counted {
     /// How many are in there.
     pub(crate) depth: u64,
-    /// How many were ever let in, modulo [`WRAP`].
+    /// How many were ever let in.
     pub(crate) accepted: u64,
+    /// How many were taken that had come past the count, beyond those that [`Intake::take`] has said so of.
+    pub(crate) beyond: u64,
+}
+
+impl Counted {
+    fn new(word: u64, taken: u64) -> Self {
+        let accepted = word / ACCEPTED;
+        Self {
+            depth: accepted.saturating_sub(taken),
+            accepted,
+            beyond: taken.saturating_sub(accepted),
+        }
+    }
 }
 
 impl Intake {
@@ -73,7 +93,7 @@ impl Intake {
     /// While others wait for room there is none for whoever did not wait.
     #[inline]
     pub(crate) fn enter(&self, capacity: u64) -> Result<u64, NoEntry> {
-        self.try_enter(capacity, WAITING, CLOSED | SHUT)
+        self.try_enter(capacity, capacity, WAITING, CLOSED | SHUT)
     }
 
     /// Counts a message in as [`enter`](Self::enter) does; where only those from inside the tree are let in, asks
@@ -85,14 +105,16 @@ impl Intake {
         is_inside: impl FnOnce() -> bool,
     ) -> Result<u64, NoEntry> {
         match self.enter(capacity) {
-            Err(NoEntry::Shut) if is_inside() => self.try_enter(capacity, WAITING, CLOSED),
+            Err(NoEntry::Shut) if is_inside() => {
+                self.try_enter(capacity, capacity, WAITING, CLOSED)
+            }
             entered => entered,
         }
     }
 
     /// One test for all that bars the way: who finds it open pays for one.
     #[inline]
-    fn try_enter(&self, capacity: u64, full: u64, barred: u64) -> Result<u64, NoEntry> {
+    fn try_enter(&self, capacity: u64, limit: u64, full: u64, barred: u64) -> Result<u64, NoEntry> {
         let mut word = self.word.load(Relaxed);
         loop {
             if word & barred != 0 {
@@ -102,11 +124,15 @@ impl Intake {
                     NoEntry::Shut
                 });
             }
-            let depth = word & DEPTH;
-            if depth >= capacity || word & full != 0 {
+            let taken = self.taken.load(Acquire);
+            let depth = (word / ACCEPTED).saturating_sub(taken);
+            if depth >= limit || word & full != 0 {
                 return Err(NoEntry::Full);
             }
-            let next = word.wrapping_add(ACCEPTED + ONE);
+            let mut next = word + ACCEPTED;
+            if depth >= capacity / 2 {
+                next |= NEAR;
+            }
             match self.word.compare_exchange_weak(word, next, AcqRel, Relaxed) {
                 Ok(_) => return Ok(depth),
                 Err(seen) => word = seen,
@@ -115,8 +141,8 @@ impl Intake {
     }
 
     /// Counts a message in that is let in whether there is room or not; `false` when it is closed.
-    pub(crate) fn enter_anyhow(&self) -> bool {
-        self.try_enter(DEPTH, 0, CLOSED).is_ok()
+    pub(crate) fn enter_anyhow(&self, capacity: u64) -> bool {
+        self.try_enter(capacity, MOST, 0, CLOSED).is_ok()
     }
 
     /// Waits for room and counts a message in. Who waits from outside while the tree is shut has to see to that itself.
@@ -124,91 +150,91 @@ impl Intake {
     /// # Cancel safety
     ///
     /// Cancel safe: when dropped before it is ready, nothing was counted, and whoever waits next has its turn.
-    pub(crate) async fn enter_when_room(&self, capacity: u64) -> Result<u64, NoEntry> {
-        let room = self.room.get_or_init(Box::default);
-        let _waiter = Waiter::new(self, room);
+    pub(crate) async fn enter_when_room(
+        &self,
+        lobby: &Lobby,
+        capacity: u64,
+    ) -> Result<u64, NoEntry> {
+        let _waiter = Waiter::new(self, lobby);
         loop {
-            let mut freed = pin!(room.freed.notified());
+            let mut freed = pin!(lobby.freed.notified());
             freed.as_mut().enable();
             // Said after the bell is listened to, and looked after it is said: whoever makes room before sees no
             // flag, and is seen here; whoever does later sees the flag.
             self.word.fetch_or(WAITING, AcqRel);
-            match self.try_enter(capacity, 0, CLOSED) {
+            match self.try_enter(capacity, capacity, 0, CLOSED) {
                 Err(NoEntry::Full) => freed.await,
                 entered => return entered,
             }
         }
     }
 
-    /// Counts a message off that is taken; `false` when none was counted: it came past the count.
+    /// Counts a message as taken; `false` when none was counted in: it came past the count. Only for the one who takes
+    /// them.
     #[inline]
-    pub(crate) fn take(&self) -> bool {
-        self.step(|word| word - ONE).is_some()
+    pub(crate) fn take<'a>(&self, lobby: impl Fn() -> Option<&'a Lobby>) -> bool {
+        let word = self.word.load(Relaxed);
+        let taken = self.taken.load(Relaxed);
+        if word / ACCEPTED <= taken {
+            return false;
+        }
+        // What its actor does before it takes one is seen by whoever sees that it was taken.
+        self.taken.store(taken + 1, Release);
+        if word & (NEAR | WAITING) != 0 {
+            self.make_room(taken + 1, lobby);
+        }
+        true
+    }
+
+    /// Makes a step in the word, so that whoever comes to wait for room after it sees what was taken, and tells those who
+    /// came before.
+    #[cold]
+    fn make_room<'a>(&self, taken: u64, lobby: impl Fn() -> Option<&'a Lobby>) {
+        let is_empty = |word| word / ACCEPTED <= taken;
+        if !is_empty(self.word.load(Relaxed)) {
+            tell(self.word.fetch_or(0, AcqRel), lobby);
+            return;
+        }
+        let word = self.word.fetch_and(!NEAR, AcqRel);
+        tell(word, &lobby);
+        if !is_empty(word) {
+            // One came at this moment, and may have filled more than half.
+            tell(self.word.fetch_or(NEAR, AcqRel), lobby);
+        }
     }
 
     /// Takes back the count of a message that could not be handed over.
-    pub(crate) fn take_back(&self) -> TakenBack {
-        let word = self.step(|word| (word - ONE).wrapping_sub(ACCEPTED));
-        let was_there = word.is_some();
-        // Else another one, that had come past the count, was taken for it.
-        let word = word.unwrap_or_else(|| self.word.fetch_sub(ACCEPTED, AcqRel));
-        TakenBack {
-            was_there,
-            was_closed: word & CLOSED != 0,
+    pub(crate) fn take_back<'a>(&self, lobby: impl Fn() -> Option<&'a Lobby>) -> TakenBack {
+        let word = self.word.fetch_sub(ACCEPTED, AcqRel);
+        tell(word, lobby);
+        if word & CLOSED == 0 {
+            // If another one was taken for it, the next one is taken for one that came past the count.
+            return TakenBack::Open;
+        }
+        match Counted::new(word, self.taken.load(Acquire)).depth {
+            0 => TakenBack::Taken,
+            _ => TakenBack::Left,
         }
     }
 
-    /// Makes a step if a message is counted, and returns the word before.
-    #[inline]
-    fn step(&self, next: impl Fn(u64) -> u64) -> Option<u64> {
-        let mut word = self.word.load(Relaxed);
-        loop {
-            if word & DEPTH == 0 {
-                return None;
-            }
-            match self
-                .word
-                .compare_exchange_weak(word, next(word), AcqRel, Relaxed)
-            {
-                Ok(_) => break,
-                Err(seen) => word = seen,
-            }
-        }
-        if word & WAITING != 0
-            && let Some(room) = self.room.get()
-        {
-            room.freed.notify_one();
-        }
-        Some(word)
-    }
-
-    /// Counts a message in again that was taken and put back.
+    /// Counts a message in again that was taken and put back. Only for the one who takes them.
     pub(crate) fn put_back(&self) {
-        self.word.fetch_add(ONE, AcqRel);
-    }
-
-    /// Counts a message as let in that goes elsewhere at once.
-    pub(crate) fn count_only(&self) {
-        self.word.fetch_add(ACCEPTED, AcqRel);
+        self.taken.store(self.taken.load(Relaxed) - 1, Release);
+        // More are in there than whoever was let in last has seen.
+        self.word.fetch_or(NEAR, AcqRel);
     }
 
     /// Lets nobody in any more, and returns what it has counted: nothing to whoever comes second. Those who wait for
     /// room are told.
-    pub(crate) fn close(&self) -> Counted {
+    pub(crate) fn close<'a>(&self, lobby: impl Fn() -> Option<&'a Lobby>) -> Counted {
         let word = self.word.fetch_or(CLOSED, AcqRel);
-        if let Some(room) = self.room.get() {
-            room.freed.notify_waiters();
+        if let Some(lobby) = lobby() {
+            lobby.freed.notify_waiters();
         }
         if word & CLOSED != 0 {
-            return Counted {
-                depth: 0,
-                accepted: 0,
-            };
+            return Counted::default();
         }
-        Counted {
-            depth: word & DEPTH,
-            accepted: word / ACCEPTED,
-        }
+        Counted::new(word, self.taken.load(Acquire))
     }
 
     /// Lets in only those any more who send from inside the tree. Those who wait for room are not told.
@@ -220,51 +246,58 @@ impl Intake {
         self.word.load(Relaxed) & SHUT != 0
     }
 
-    /// Returns how many messages wait, with all that their actor has done to take the others before.
-    pub(crate) fn depth_now(&self) -> u64 {
-        self.word.load(Acquire) & DEPTH
+    /// Returns what it has counted, with all that its actor has done to take the messages: while others come, the depth
+    /// is rather too high than too low.
+    pub(crate) fn read(&self) -> Counted {
+        let taken = self.taken.load(Acquire);
+        Counted::new(self.word.load(Acquire), taken)
     }
 
     /// Returns how many messages wait.
     pub(crate) fn depth(&self) -> u64 {
-        self.word.load(Relaxed) & DEPTH
-    }
-
-    /// Returns how many were ever let in, modulo [`WRAP`].
-    pub(crate) fn accepted(&self) -> u64 {
-        self.word.load(Relaxed) / ACCEPTED
+        self.read().depth
     }
 }
 
+/// Rings for the next who waits for room, if the word says that somebody does.
+///
+/// The lobby is looked for after the step in the word: then it is there, if anybody waits.
+fn tell<'a>(word: u64, lobby: impl Fn() -> Option<&'a Lobby>) {
+    if word & WAITING != 0
+        && let Some(lobby) = lobby()
+    {
+        lobby.freed.notify_one();
+    }
+}
 /// One who waits for room, as long as it does.
 struct Waiter<'a> {
     intake: &'a Intake,
-    room: &'a Room,
+    lobby: &'a Lobby,
 }
 
 impl<'a> Waiter<'a> {
-    fn new(intake: &'a Intake, room: &'a Room) -> Self {
-        room.waiters.fetch_add(1, SeqCst);
-        Self { intake, room }
+    fn new(intake: &'a Intake, lobby: &'a Lobby) -> Self {
+        lobby.waiters.fetch_add(1, SeqCst);
+        Self { intake, lobby }
     }
 }
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        let Self { intake, room } = self;
-        if room.waiters.fetch_sub(1, SeqCst) > 1 {
+        let Self { intake, lobby } = self;
+        if lobby.waiters.fetch_sub(1, SeqCst) > 1 {
             return;
         }
         loop {
             intake.word.fetch_and(!WAITING, SeqCst);
-            if room.waiters.load(SeqCst) == 0 {
+            if lobby.waiters.load(SeqCst) == 0 {
                 return;
             }
             // Another one came meanwhile, and its flag may just have been taken down.
             intake.word.fetch_or(WAITING, SeqCst);
-            room.freed.notify_one();
+            lobby.freed.notify_one();
             // If it has gone since, it has taken down its flag, but perhaps not this one.
-            if room.waiters.load(SeqCst) > 0 {
+            if lobby.waiters.load(SeqCst) > 0 {
                 return;
             }
         }

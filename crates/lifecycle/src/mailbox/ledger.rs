@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::mailbox::intake::{Counted, Intake, WRAP};
+use crate::mailbox::intake::{Counted, Intake, Lobby, TakenBack};
 use crate::mailbox::times::{HandlerTimes, Times};
 use crate::traffic::Traffic;
 use crate::{Clock, Moment};
@@ -12,7 +12,7 @@ use crate::{Clock, Moment};
 /// Counts what became of messages, over all runs of a place. Made by the first message.
 pub(crate) struct Ledger {
     traffic: Arc<Traffic>,
-    /// Let in by intakes that are closed, or past them, modulo [`WRAP`].
+    /// Let in by intakes that are closed, or past them.
     accepted: AtomicU64,
     pub(crate) handled: AtomicU64,
     pub(crate) failed: AtomicU64,
@@ -101,17 +101,17 @@ impl Ledger {
         counter.fetch_add(1, Relaxed);
     }
 
-    /// Closes an intake and takes over what it counted. What is still in it has nobody who would take it: returns how
-    /// many these are.
-    pub(crate) fn close(&self, intake: &Intake) -> u64 {
-        self.take_over(intake.close())
-    }
-
-    /// Takes over what an intake has counted that is closed; see [`close`](Self::close).
+    /// Takes over what an intake has counted that is closed. What is still in it has nobody who would take it: returns
+    /// how many these are.
     pub(crate) fn take_over(&self, counted: Counted) -> u64 {
-        let Counted { depth, accepted } = counted;
+        let Counted {
+            depth,
+            accepted,
+            beyond,
+        } = counted;
         self.accepted.fetch_add(accepted, Relaxed);
         self.dead.fetch_add(depth, Relaxed);
+        self.uncounted.fetch_add(beyond, Relaxed);
         depth
     }
 
@@ -121,15 +121,17 @@ impl Ledger {
     }
 
     /// A message could not be handed over that an intake had let in.
-    pub(crate) fn come_back(&self, intake: &Intake) {
-        let back = intake.take_back();
-        if back.was_closed {
-            self.accepted.fetch_sub(1, Relaxed);
-        }
-        match (back.was_there, back.was_closed) {
-            (true, true) => drop(self.dead.fetch_sub(1, Relaxed)),
-            (false, _) => drop(self.uncounted.fetch_add(1, Relaxed)),
-            (true, false) => {}
+    pub(crate) fn come_back<'a>(&self, intake: &Intake, lobby: impl Fn() -> Option<&'a Lobby>) {
+        match intake.take_back(lobby) {
+            TakenBack::Open => {}
+            TakenBack::Left => {
+                self.accepted.fetch_sub(1, Relaxed);
+                self.dead.fetch_sub(1, Relaxed);
+            }
+            TakenBack::Taken => {
+                self.accepted.fetch_sub(1, Relaxed);
+                self.uncounted.fetch_add(1, Relaxed);
+            }
         }
         self.traffic.closing().stir();
     }
@@ -140,14 +142,21 @@ impl Ledger {
 
     pub(crate) fn read<'a>(
         &self,
-        intakes: impl Iterator<Item = &'a Intake> + Clone,
+        intakes: impl Iterator<Item = &'a Intake>,
         kept_since: Option<Moment>,
         in_hand: u64,
     ) -> Figures {
         let read = |counter: &AtomicU64| counter.load(Relaxed);
-        let depth = intakes.clone().map(Intake::depth).sum();
+        let mut depth = 0;
+        let mut beyond = 0;
+        let mut accepted = read(&self.accepted);
+        for counted in intakes.map(Intake::read) {
+            depth += counted.depth;
+            beyond += counted.beyond;
+            accepted = accepted.wrapping_add(counted.accepted);
+        }
         let since = self.tracked.since().into_iter().chain(kept_since).min();
-        let figures = Figures {
+        Figures {
             depth,
             oldest_at_least: since
                 .filter(|_| depth > 0)
@@ -155,19 +164,14 @@ impl Ledger {
             in_hand,
             handled: read(&self.handled),
             failed: read(&self.failed),
-            uncounted: read(&self.uncounted),
+            uncounted: read(&self.uncounted).wrapping_add(beyond),
             expired: read(&self.expired),
             returned: read(&self.returned),
             refused: read(&self.refused),
             dead: read(&self.dead),
             redelivered: read(&self.redelivered),
             times: self.times.read(),
-            accepted: 0,
-        };
-        let accepted = intakes.map(Intake::accepted).sum::<u64>();
-        Figures {
-            accepted: accepted.wrapping_add(read(&self.accepted)) % WRAP,
-            ..figures
+            accepted,
         }
     }
 
@@ -256,12 +260,12 @@ impl Totals {
         self.accepted == self.accounted()
     }
 
-    /// All that were let in and are accounted for, modulo [`WRAP`].
+    /// All that were let in and are accounted for.
     fn accounted(&self) -> u64 {
         let ended = self.handled + self.failed + self.expired + self.returned;
         let all = ended + self.waiting + self.in_hand;
         // Those that were counted out twice over are taken off: an intake's loss may be undone before it is noted.
-        all.wrapping_add(self.dead).wrapping_sub(self.uncounted) % WRAP
+        all.wrapping_add(self.dead).wrapping_sub(self.uncounted)
     }
 
     /// Adds the books of others, as of one place: those come [from](Self::from) its figures.
@@ -277,7 +281,7 @@ impl Totals {
             returned: sum(self.returned, other.returned),
             refused: sum(self.refused, other.refused),
             dead: sum(self.dead, other.dead),
-            accepted: sum(self.accepted, other.accepted) % WRAP,
+            accepted: sum(self.accepted, other.accepted),
         };
     }
 }

@@ -14,7 +14,7 @@ use tracing::Span;
 use crate::dead::{Kept, Obituary, Replay};
 use crate::incarnation::Custody;
 use crate::mail::{Caller, Letter, Stage};
-use crate::mailbox::intake::{Intake, NoEntry};
+use crate::mailbox::intake::{Intake, Lobby, NoEntry};
 use crate::mailbox::ledger::Ledger;
 use crate::mailbox::{AtRestart, Overflow};
 use crate::traffic::Traffic;
@@ -30,6 +30,7 @@ pub(crate) struct Letterbox<M: Message> {
     /// For what is sent from here: claims.
     me: Weak<Self>,
     pub(crate) intake: Intake,
+    pub(crate) lobby: Lobby,
     ledger: Arc<Ledger>,
     traffic: Arc<Traffic>,
     place: Weak<Node>,
@@ -117,6 +118,7 @@ impl<M: Message> Letterbox<M> {
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             intake: Intake::default(),
+            lobby: Lobby::default(),
             ledger,
             traffic,
             place: Arc::downgrade(node),
@@ -161,7 +163,7 @@ impl<M: Message> Letterbox<M> {
         };
         cell.send_message(mail).map_err(|error| {
             let message = unsent(error);
-            self.ledger.come_back(&self.intake);
+            self.come_back();
             (NoEntry::Closed, message)
         })
     }
@@ -179,7 +181,7 @@ impl<M: Message> Letterbox<M> {
                 if matches!(self.settings.overflow, Overflow::DropNewest)
                     && letter.caller().is_none() =>
             {
-                self.intake.count_only();
+                self.ledger.count_passed_by();
                 self.bury(letter, DeadReason::Overflow);
                 Ok(0)
             }
@@ -227,9 +229,9 @@ impl<M: Message> Letterbox<M> {
         if let Some(same) = store.same_as(&letter.message) {
             let replaced = std::mem::replace(&mut store.letters[same], letter);
             if is_let_in {
-                self.intake.take();
+                self.let_go();
             } else {
-                self.intake.count_only();
+                self.ledger.count_passed_by();
             }
             Ledger::count_shared(&self.ledger.dead);
             drop(store);
@@ -251,7 +253,7 @@ impl<M: Message> Letterbox<M> {
                 // The last one is being taken at this moment.
                 return Err((no_entry, letter.message));
             };
-            self.intake.count_only();
+            self.ledger.count_passed_by();
             store.letters.push_back(letter);
             drop(store);
             self.bury(oldest, DeadReason::Overflow);
@@ -264,7 +266,7 @@ impl<M: Message> Letterbox<M> {
         let letter = store.letters.pop_back();
         let letter = letter.expect("it was put there under the same lock");
         store.forget_last(&letter.message);
-        self.ledger.come_back(&self.intake);
+        self.come_back();
         Err((NoEntry::Closed, letter.message))
     }
 
@@ -273,7 +275,7 @@ impl<M: Message> Letterbox<M> {
         let mut store = self.lock();
         if let Some(reason) = store.closed {
             drop(store);
-            self.intake.take();
+            self.let_go();
             self.bury(letter, reason);
             return;
         }
@@ -297,6 +299,23 @@ impl<M: Message> Letterbox<M> {
         self.is_down.store(true, Relaxed);
         drop(down);
         drop(previous);
+    }
+
+    /// The actor takes a letter.
+    #[inline]
+    fn count_taken(&self) {
+        self.intake.take(|| Some(&self.lobby));
+    }
+
+    /// A letter leaves that its actor has not taken: from here on it is in the books alone.
+    fn let_go(&self) {
+        self.intake.take_back(|| Some(&self.lobby));
+        self.ledger.count_passed_by();
+    }
+
+    /// A letter could not be handed over.
+    pub(crate) fn come_back(&self) {
+        self.ledger.come_back(&self.intake, || Some(&self.lobby));
     }
 
     fn pick_up(&self) -> Option<Letter<M>> {
@@ -401,7 +420,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
             mail.letter = store.pop();
             if mail.letter.is_some() {
                 // Under the lock, so that whoever finds no room finds a letter that makes some.
-                self.intake.take();
+                self.count_taken();
             }
         } else if mail.stage != Stage::Sent || !mail.is_of(&self.me) {
             // An actor's own, one that was handled and sent on in its envelope, or one sent by a `Name<Mail<M>>`.
@@ -412,7 +431,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
             return Opened::Nothing;
         };
         if !is_claim {
-            self.intake.take();
+            self.count_taken();
         }
         let is_gone = letter.caller().is_some_and(Caller::is_gone);
         if letter.deadline <= now || is_gone {
@@ -528,7 +547,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
         };
         self.ledger.tracked.clear();
         for letter in letters {
-            self.intake.take();
+            self.let_go();
             self.bury(letter, reason);
         }
     }
@@ -561,7 +580,8 @@ impl<M: Message> Drop for Letterbox<M> {
     fn drop(&mut self) {
         // The place is gone for good.
         self.close(DeadReason::Stopped);
-        self.ledger.close(&self.intake);
+        self.ledger
+            .take_over(self.intake.close(|| Some(&self.lobby)));
     }
 }
 

@@ -9,7 +9,7 @@ use ractor::Message;
 use crate::dead::{Kept, Obituary, Replay};
 use crate::mail::{Caller, Letter};
 use crate::mailbox::Overflow;
-use crate::mailbox::intake::{Intake, NoEntry};
+use crate::mailbox::intake::{Intake, Lobby, NoEntry};
 use crate::mailbox::ledger::Ledger;
 use crate::mailbox::letterbox::Letterbox;
 use crate::{DeadReason, Incarnation, Mail, Moment, current, span};
@@ -58,6 +58,7 @@ enum Way<'a, M: Message> {
 pub struct Room<'a> {
     run: &'a Incarnation,
     intake: &'a Intake,
+    lobby: &'a Lobby,
     is_used: bool,
 }
 
@@ -188,7 +189,7 @@ impl Incarnation {
     ///
     /// The message comes back when the run has ended, or when it takes another type.
     pub fn post<M: Message>(&self, message: M) -> Result<(), M> {
-        if self.takes_id() != TypeId::of::<M>() || !self.intake().enter_anyhow() {
+        if self.takes_id() != TypeId::of::<M>() || !self.intake().enter_anyhow(self.capacity()) {
             return Err(message);
         }
         self.hand_over(message).map_err(Undelivered::into_inner)
@@ -200,20 +201,21 @@ impl Incarnation {
     ///
     /// Cancel safe: when dropped, the room is another's.
     pub async fn room<M: Message>(&self) -> Option<Room<'_>> {
-        let (intake, capacity) = match self.way::<M>() {
-            Way::Plain => (self.intake(), self.capacity()),
-            Way::Mail(letterbox) => (&letterbox.intake, letterbox.capacity()),
+        let (intake, lobby, capacity) = match self.way::<M>() {
+            Way::Plain => (self.intake(), self.lobby(), self.capacity()),
+            Way::Mail(it) => (&it.intake, &it.lobby, it.capacity()),
             Way::None => return None,
         };
         tokio::select! {
             biased;
-            entered = intake.enter_when_room(capacity) => entered.ok()?,
+            entered = intake.enter_when_room(lobby, capacity) => entered.ok()?,
             // The letterbox outlasts the run.
             _ = self.ended() => return None,
         };
         Some(Room {
             run: self,
             intake,
+            lobby,
             is_used: false,
         })
     }
@@ -243,7 +245,8 @@ impl Incarnation {
     #[inline(always)]
     fn hand_over<M: Message>(&self, message: M) -> Result<(), Undelivered<M>> {
         self.cell().send_message(message).map_err(|error| {
-            self.ledger().come_back(self.intake());
+            self.ledger()
+                .come_back(self.intake(), || self.known_lobby());
             match error {
                 ractor::MessagingErr::SendErr(message) => Undelivered::Ended(message),
                 // The type was checked, and ractor has no other way to fail here.
@@ -319,7 +322,8 @@ impl Room<'_> {
 impl Drop for Room<'_> {
     fn drop(&mut self) {
         if !self.is_used {
-            self.run.ledger().come_back(self.intake);
+            let ledger = self.run.ledger();
+            ledger.come_back(self.intake, || Some(self.lobby));
         }
     }
 }

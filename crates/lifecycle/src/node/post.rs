@@ -194,7 +194,7 @@ impl Node {
         let letterbox = self
             .known_post()
             .and_then(|it| it.shelf().letterbox.clone());
-        letterbox.map_or(0, |it| it.intake().depth_now())
+        letterbox.map_or(0, |it| it.intake().depth())
     }
 
     /// Returns how long a shutdown waits for what waits here, where its spec limits that.

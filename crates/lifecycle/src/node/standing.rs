@@ -32,7 +32,7 @@ impl Node {
                 at: (0, self.incarnations()),
             },
             Some(run) => {
-                let waiting = letters + run.intake().depth_now();
+                let waiting = letters + run.intake().depth();
                 Standing {
                     waiting,
                     // What waits first: one that is taken meanwhile is in hand before it waits no more.

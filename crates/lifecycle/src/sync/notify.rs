@@ -140,20 +140,6 @@ impl Drop for Notified<'_> {
     }
 }
 
-/// What stands in for a cell that is filled by the first who needs it: one that was filled at once.
-#[derive(Debug, Default)]
-pub(crate) struct OnceBox<T>(T);
-
-impl<T> OnceBox<T> {
-    pub(crate) fn get(&self) -> Option<&T> {
-        Some(&self.0)
-    }
-
-    pub(crate) fn get_or_init(&self, _: impl FnOnce() -> Box<T>) -> &T {
-        &self.0
-    }
-}
-
 /// Runs a future on this thread of a model.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
