@@ -17,9 +17,8 @@ pub struct Address<M> {
     slot: Arc<Slot>,
     when_down: Option<WhenDown>,
     key: Option<SenderKey>,
-    /// The first run that it met: while that lives, sending takes no look at what the name leads to. `None` for one that
-    /// is made for a single message.
-    first: Option<OnceLock<Held>>,
+    /// The first run that it met: while that lives, sending takes no look at what the name leads to.
+    first: OnceLock<Held>,
     message: PhantomData<fn(M)>,
 }
 
@@ -42,18 +41,7 @@ impl<M: Message> Address<M> {
             slot,
             when_down: name.chosen(),
             key: name.key(),
-            first: Some(OnceLock::new()),
-            message: PhantomData,
-        }
-    }
-
-    /// Makes one for a single message.
-    pub(crate) fn passing(slot: Arc<Slot>, name: &Name<M>) -> Self {
-        Self {
-            slot,
-            when_down: name.chosen(),
-            key: name.key(),
-            first: None,
+            first: OnceLock::new(),
             message: PhantomData,
         }
     }
@@ -127,7 +115,7 @@ impl<M: Message> Address<M> {
     ///
     /// [`CastError`] hands the message back when the gate refuses or the actor is not running.
     pub fn cast(&self, message: M) -> Result<(), CastError<M>> {
-        let sent = match self.first.as_ref().and_then(OnceLock::get) {
+        let sent = match self.first.get() {
             Some(held) => held.deliver_quickly(&self.slot, message, Terms::default),
             None => Err(message),
         };
@@ -196,11 +184,7 @@ impl<M: Message> Target<M> for Address<M> {
 
     #[inline]
     fn deliver_quickly(&self, message: M, terms: impl FnOnce() -> Terms) -> Result<Callee<'_>, M> {
-        let Some(first) = &self.first else {
-            let own = |run: &Arc<Incarnation>| Callee::Own(Arc::clone(run));
-            return self.slot.deliver_quickly(message, terms, own);
-        };
-        match first.get() {
+        match self.first.get() {
             Some(held) => match held.deliver_quickly(&self.slot, message, terms) {
                 Ok(()) => Ok(Callee::Lent(held.run())),
                 Err(message) => Err(message),
@@ -217,7 +201,7 @@ impl<M: Message> Target<M> for Address<M> {
         terms: impl Fn() -> Terms,
         meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
     ) -> Result<R, CastError<M>> {
-        self.slot.deliver(self.first.as_ref(), message, terms, meet)
+        self.slot.deliver(Some(&self.first), message, terms, meet)
     }
 
     fn full(&self) -> Vec<Arc<Incarnation>> {

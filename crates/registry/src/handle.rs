@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use perennial_lifecycle::{
-    ActorName, ActorPath, ChildSpec, ChildState, Directory, GroupMismatch, MessageType, Monitor,
-    NameTaken, Node, Scope, Terms,
+    ActorName, ActorPath, ChildSpec, ChildState, Directory, GroupMismatch, Incarnation,
+    MessageType, Monitor, NameTaken, Node, Scope, Terms,
 };
 use ractor::{Message, RpcReplyPort};
-use tokio::sync::oneshot;
 
 use crate::group::Members;
-use crate::slot::{Common, Slot};
+use crate::named::ByName;
+use crate::slot::{Common, Held, Slot};
 use crate::watch::NameWatch;
 use crate::{
     Address, CallError, CastError, Gate, Group, Name, Present, Refusal, ResolveError, WhenDown,
-    actor, event,
+    actor, dispatch, event,
 };
 
 /// The names of one tree; cheap to clone.
@@ -27,7 +27,7 @@ use crate::{
 pub struct Registry(Arc<Names>);
 
 pub(crate) struct Names {
-    slots: DashMap<ActorName, Arc<Slot>, foldhash::fast::RandomState>,
+    slots: DashMap<ActorName, Named, foldhash::fast::RandomState>,
     groups: DashMap<ActorName, Arc<Members>, foldhash::fast::RandomState>,
     common: Arc<Common>,
     /// No epoch of a name that was forgotten is above this.
@@ -35,10 +35,24 @@ pub(crate) struct Names {
     scope: Scope,
 }
 
+/// What a name stands for.
+pub(crate) struct Named {
+    slot: Arc<Slot>,
+    /// The run that was met last by name: read under the lock of the names, which is taken anyway.
+    seen: Option<Held>,
+}
+
+/// A message that something stands in the way of.
+pub(crate) struct Missed<M> {
+    pub(crate) message: M,
+    /// What stands in its way is not that the run is another one than was met last.
+    pub(crate) is_known: bool,
+}
+
 impl Drop for Names {
     fn drop(&mut self) {
-        for slot in &self.slots {
-            slot.close();
+        for named in &self.slots {
+            named.slot.close();
         }
     }
 }
@@ -89,34 +103,54 @@ impl Registry {
     ///
     /// [`CastError`] hands the message back.
     pub fn cast<M: Message>(&self, name: Name<M>, message: M) -> Result<(), CastError<M>> {
-        match self.cast_quickly(&name, message) {
+        match self.deliver_quickly(&name, message, Terms::default, |_| ()) {
             Ok(()) => Ok(()),
-            Err(message) => self.cast_slowly(&name, message),
-        }
-    }
-
-    /// Sends a message that nothing stands in the way of, without taking a handle of its slot: the count of handles is a
-    /// word that all senders would write.
-    #[inline]
-    fn cast_quickly<M: Message>(&self, name: &Name<M>, message: M) -> Result<(), M> {
-        if self.check_tree(name).is_err() {
-            return Err(message);
-        }
-        match self.0.slots.get(name.as_actor_name()) {
-            // The names are locked meanwhile, and nothing of the host's runs.
-            Some(slot) => slot.deliver_quickly(message, Terms::default, |_| ()),
-            None => Err(message),
-        }
-    }
-
-    fn cast_slowly<M: Message>(&self, name: &Name<M>, message: M) -> Result<(), CastError<M>> {
-        match self.find(name) {
-            Ok(slot) => Address::passing(slot, name).cast(message),
-            Err(refusal) => {
-                self.refused(&refusal);
-                Err(CastError { message, refusal })
+            Err(missed) => {
+                let Missed { message, is_known } = missed;
+                dispatch::cast(&ByName::new(self, &name, is_known), message)
             }
         }
+    }
+
+    /// Hands a message over that nothing stands in the way of, without taking a handle of its slot: the count of handles
+    /// is a word that all senders would write.
+    #[inline]
+    pub(crate) fn deliver_quickly<M: Message, R>(
+        &self,
+        name: &Name<M>,
+        message: M,
+        terms: impl FnOnce() -> Terms,
+        meet: impl FnOnce(&Arc<Incarnation>) -> R,
+    ) -> Result<R, Missed<M>> {
+        let missed = |message, is_known| Err(Missed { message, is_known });
+        if self.check_tree(name).is_err() {
+            return missed(message, false);
+        }
+        // The names are locked meanwhile, and nothing of the host's runs.
+        let named = self.0.slots.get(name.as_actor_name());
+        let Some(Named {
+            slot,
+            seen: Some(held),
+        }) = named.as_deref()
+        else {
+            return missed(message, false);
+        };
+        match held.deliver_quickly(slot, message, terms) {
+            Ok(()) => Ok(meet(held.run())),
+            Err(message) => missed(message, held.is_present(slot)),
+        }
+    }
+
+    /// Keeps the run that was found behind a name, for the next message.
+    pub(crate) fn remember(&self, slot: &Slot) {
+        let seen = slot.seen();
+        let Some(mut named) = self.0.slots.get_mut(&slot.name) else {
+            return;
+        };
+        let before = std::mem::replace(&mut named.seen, seen);
+        drop(named);
+        // May be the last handle on a run, and what is dropped with that is the host's: not under the lock.
+        drop(before);
     }
 
     /// Calls the named actor and waits for its reply, `timeout` at the longest; see [`Address::call`].
@@ -134,19 +168,7 @@ impl Registry {
         make: impl FnOnce(RpcReplyPort<T>) -> M,
         timeout: Duration,
     ) -> Result<T, CallError<M>> {
-        match self.find(&name) {
-            Ok(slot) => {
-                let address = Address::passing(slot, &name);
-                address.call(make, timeout).await
-            }
-            Err(refusal) => {
-                self.refused(&refusal);
-                // Nobody will answer, and nothing is sent: the message is made to be given back.
-                let (reply, _) = oneshot::channel();
-                let message = make(reply.into());
-                Err(CastError { message, refusal }.into())
-            }
-        }
+        dispatch::call(&ByName::new(self, &name, true), make, timeout).await
     }
 
     /// Resolves a name once, for many messages; [`Address::present`] says which run is alive, and its epoch.
@@ -160,13 +182,13 @@ impl Registry {
         Ok(Address::new(slot, name))
     }
 
-    fn find<M: Message>(&self, name: &Name<M>) -> Result<Arc<Slot>, Refusal> {
+    pub(crate) fn find<M: Message>(&self, name: &Name<M>) -> Result<Arc<Slot>, Refusal> {
         self.check_tree(name)?;
         let unknown = || Refusal::Unknown {
             name: name.to_actor_name(),
         };
         let slot = match self.0.slots.get(name.as_actor_name()) {
-            Some(slot) => Arc::clone(&slot),
+            Some(named) => Arc::clone(&named.slot),
             None => return Err(unknown()),
         };
         if !slot.surely_takes::<M>() {
@@ -281,8 +303,8 @@ impl Registry {
 
     /// Takes the gate before a name away.
     pub fn clear_gate(&self, name: &ActorName) {
-        if let Some(slot) = self.0.slots.get(name) {
-            slot.set_gate(None);
+        if let Some(named) = self.0.slots.get(name) {
+            named.slot.set_gate(None);
         }
     }
 
@@ -293,7 +315,8 @@ impl Registry {
             .0
             .slots
             .iter()
-            .filter_map(|slot| {
+            .filter_map(|named| {
+                let slot = &named.slot;
                 let bound = slot.node.load_full()?;
                 Some(Entry {
                     name: slot.name.clone(),
@@ -316,7 +339,7 @@ impl Registry {
             members.tidy();
             Arc::strong_count(members) > 1
         });
-        self.0.slots.retain(|_, slot| {
+        self.0.slots.retain(|_, Named { slot, seen }| {
             // An address that somebody holds keeps its slot, so that a later actor of the name is found. Nobody can
             // take another hold of it meanwhile: that needs the lock that this holds.
             if Arc::strong_count(slot) > 1 {
@@ -330,6 +353,7 @@ impl Registry {
                 if slot.gate.load().is_some() {
                     // Whoever set it may mean the next actor of the name as well.
                     slot.unbind();
+                    *seen = None;
                     return true;
                 }
                 self.0.forgotten.fetch_max(bound.last_epoch(), Relaxed);
@@ -341,21 +365,21 @@ impl Registry {
         before.saturating_sub(self.0.slots.len())
     }
 
-    /// Notes a message that came to no name.
-    fn refused(&self, refusal: &Refusal) {
-        self.0.common.traffic.count_refused();
-        event::refused(refusal);
+    pub(crate) fn common(&self) -> &Common {
+        &self.0.common
     }
 
     fn slot(&self, name: &ActorName) -> Arc<Slot> {
-        if let Some(slot) = self.0.slots.get(name) {
-            return Arc::clone(&slot);
+        if let Some(named) = self.0.slots.get(name) {
+            return Arc::clone(&named.slot);
         }
-        Arc::clone(&self.0.slots.entry(name.clone()).or_insert_with(|| {
+        let named = self.0.slots.entry(name.clone()).or_insert_with(|| {
             let before = self.0.forgotten.load(Relaxed);
             let common = Arc::clone(&self.0.common);
-            Arc::new(Slot::new(name.clone(), common, before))
-        }))
+            let slot = Arc::new(Slot::new(name.clone(), common, before));
+            Named { slot, seen: None }
+        });
+        Arc::clone(&named.slot)
     }
 
     fn members(&self, group: &ActorName) -> Arc<Members> {
@@ -372,16 +396,22 @@ impl Registry {
         )
     }
 
+    #[inline]
     fn check_tree<M>(&self, name: &Name<M>) -> Result<(), Refusal> {
-        let Some(namespace) = name.namespace() else {
-            return Ok(());
-        };
+        match name.namespace() {
+            None => Ok(()),
+            Some(namespace) => self.check_namespace(name.as_actor_name(), namespace),
+        }
+    }
+
+    #[cold]
+    fn check_namespace(&self, name: &ActorName, namespace: &Arc<str>) -> Result<(), Refusal> {
         let tree = self.0.scope.root().path().as_str();
         if tree == &**namespace {
             return Ok(());
         }
         Err(Refusal::OtherTree {
-            name: name.to_actor_name(),
+            name: name.clone(),
             namespace: Arc::clone(namespace),
             tree: tree.into(),
         })

@@ -73,6 +73,7 @@ mod gate;
 mod group;
 mod handle;
 mod name;
+mod named;
 mod policy;
 mod slot;
 mod watch;

@@ -79,7 +79,7 @@ pub(crate) struct Held {
 impl Held {
     /// Says whether this is whom the name leads to now.
     #[inline]
-    fn is_present(&self, slot: &Slot) -> bool {
+    pub(crate) fn is_present(&self, slot: &Slot) -> bool {
         // The run is entered after the name leads to its place, and left before the name leads elsewhere.
         slot.version.load(Acquire) | GATED == self.version | GATED
             && self.run.node().is_occupied_by(&self.run)
@@ -325,22 +325,9 @@ impl Slot {
         self.version.load(Acquire) & GATED != 0
     }
 
-    /// Hands the message to the run that was found last, if nothing stands in its way, and returns what is asked of it;
-    /// see [`Held::deliver_quickly`].
-    #[inline]
-    pub(crate) fn deliver_quickly<M: Message, R>(
-        &self,
-        message: M,
-        terms: impl FnOnce() -> Terms,
-        meet: impl FnOnce(&Arc<Incarnation>) -> R,
-    ) -> Result<R, M> {
-        match &*self.seen.load() {
-            Some(held) => match held.deliver_quickly(self, message, terms) {
-                Ok(()) => Ok(meet(&held.run)),
-                Err(message) => Err(message),
-            },
-            None => Err(message),
-        }
+    /// Returns the run that was found last.
+    pub(crate) fn seen(&self) -> Option<Held> {
+        self.seen.load().as_deref().cloned()
     }
 
     /// Hands the message to the actor that lives here now, without asking the gate.
