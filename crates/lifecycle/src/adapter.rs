@@ -1,4 +1,5 @@
 use std::any::TypeId;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -147,6 +148,17 @@ impl Life {
         }
     }
 
+    /// The message in hand is through.
+    #[inline(always)]
+    fn end_message(
+        &mut self,
+        result: std::thread::Result<Result<(), ActorProcessingErr>>,
+    ) -> Result<(), ActorProcessingErr> {
+        let verdict = self.judge(result);
+        self.run().end_message(verdict.is_ok());
+        verdict
+    }
+
     #[cold]
     fn end_with_panic(
         &mut self,
@@ -192,30 +204,48 @@ impl Life {
 }
 
 impl<A: Actor> Supervised<A> {
-    /// Has a message handled that was taken, or drops one that is not wanted.
+    /// Has a message handled that was taken.
     #[inline]
     pub(crate) fn deliver(
         &self,
         myself: ActorRef<A::Msg>,
         message: A::Msg,
         SupervisedState { inner, life }: &mut SupervisedState<A::State>,
-        is_wanted: bool,
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
+        call(
+            life,
+            || self.0.handle(myself, message, inner),
+            |result, life| life.end_message(result),
+        )
+    }
+
+    /// Drops a message that is not wanted.
+    pub(crate) fn skip(
+        message: A::Msg,
+        SupervisedState { life, .. }: &mut SupervisedState<A::State>,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
         call(
             life,
             || {
-                if is_wanted {
-                    return Ok(self.0.handle(myself, message, inner));
-                }
                 drop(message);
-                Err(Ok(()))
+                ready(Ok(()))
             },
-            |result, life| {
-                let verdict = life.judge(result);
-                life.run().end_message(verdict.is_ok());
-                verdict
-            },
+            |result, life| life.end_message(result),
         )
+    }
+
+    /// What becomes of a message that is not just handled, as nearly all are.
+    async fn specially(
+        &self,
+        myself: ActorRef<A::Msg>,
+        message: A::Msg,
+        state: &mut SupervisedState<A::State>,
+        is_inspected: bool,
+    ) -> Result<(), ActorProcessingErr> {
+        match is_inspected {
+            true => self.inspected(myself, message, state).await,
+            false => Self::skip(message, state).await,
+        }
     }
 }
 
@@ -232,7 +262,7 @@ impl<A: Actor> Actor for Supervised<A> {
         life.run().set_cell(myself.get_cell());
         let started = call(
             &mut life,
-            || Ok(self.0.pre_start(myself, inner)),
+            || self.0.pre_start(myself, inner),
             |result, _| match result {
                 Ok(Ok(state)) => Ok(state),
                 Ok(Err(error)) => Err(StartError::new(ExitReason::from_processing_error(error))),
@@ -255,7 +285,7 @@ impl<A: Actor> Actor for Supervised<A> {
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
         call(
             life,
-            || Ok(self.0.post_start(myself, inner)),
+            || self.0.post_start(myself, inner),
             |result, life| life.judge(result),
         )
     }
@@ -267,11 +297,12 @@ impl<A: Actor> Actor for Supervised<A> {
         state: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
         let run = state.life.run();
-        if run.is_inspected() || span::is_on() {
-            return Either::Right(Box::pin(self.inspected(myself, message, state)));
+        let is_inspected = run.is_inspected() || span::is_on();
+        if is_inspected || !run.begin_message(&mut message) {
+            let special = self.specially(myself, message, state, is_inspected);
+            return Either::Right(Box::pin(special));
         }
-        let is_wanted = run.begin_message(&mut message);
-        Either::Left(self.deliver(myself, message, state, is_wanted))
+        Either::Left(self.deliver(myself, message, state))
     }
 
     fn handle_supervisor_evt(
@@ -282,7 +313,7 @@ impl<A: Actor> Actor for Supervised<A> {
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
         call(
             life,
-            || Ok(self.0.handle_supervisor_evt(myself, event, inner)),
+            || self.0.handle_supervisor_evt(myself, event, inner),
             |result, life| life.judge(result),
         )
     }
@@ -294,7 +325,7 @@ impl<A: Actor> Actor for Supervised<A> {
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
         call(
             life,
-            || Ok(self.0.post_stop(myself, inner)),
+            || self.0.post_stop(myself, inner),
             |result, life| {
                 life.stopped(result);
                 Ok(())

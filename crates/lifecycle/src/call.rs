@@ -17,9 +17,9 @@ pin_project! {
     /// By hand, since an `async` block would store the inner future twice: every idle actor carries the largest of
     /// these in its task.
     #[must_use = "futures do nothing unless polled"]
-    pub(crate) struct Call<'a, F, T, Then> {
+    pub(crate) struct Call<'a, F, Then> {
         #[pin]
-        inner: Inner<F, T>,
+        inner: Inner<F>,
         // Until it is through.
         life: Option<&'a mut Life>,
         then: Then,
@@ -28,31 +28,28 @@ pin_project! {
 
 pin_project! {
     #[project = InnerProjection]
-    enum Inner<F, T> {
+    enum Inner<F> {
         Made { #[pin] future: F },
-        Done { result: Option<Result<T, Box<dyn Any + Send>>> },
+        Failed { payload: Option<Box<dyn Any + Send>> },
     }
 }
 
-/// Makes the call; `make` may panic as well, or give the result itself where there is nothing to call.
+/// Makes the call; `make` may panic as well.
 pub(crate) fn call<'a, F, T, U, Then>(
     life: &'a mut Life,
-    make: impl FnOnce() -> Result<F, T>,
+    make: impl FnOnce() -> F,
     then: Then,
-) -> Call<'a, F, T, Then>
+) -> Call<'a, F, Then>
 where
     F: Future<Output = T>,
     Then: Fn(std::thread::Result<T>, &'a mut Life) -> U,
 {
-    let make = || match make() {
+    let inner = match catch_unwind(AssertUnwindSafe(make)) {
         Ok(future) => Inner::Made { future },
-        Err(result) => Inner::Done {
-            result: Some(Ok(result)),
+        Err(payload) => Inner::Failed {
+            payload: Some(payload),
         },
     };
-    let inner = catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|payload| Inner::Done {
-        result: Some(Err(payload)),
-    });
     Call {
         inner,
         life: Some(life),
@@ -71,7 +68,7 @@ fn on_behalf_of<T>(life: &mut Life, work: impl FnOnce() -> T) -> std::thread::Re
     result
 }
 
-impl<'a, F, T, U, Then> Future for Call<'a, F, T, Then>
+impl<'a, F, T, U, Then> Future for Call<'a, F, Then>
 where
     F: Future<Output = T>,
     Then: Fn(std::thread::Result<T>, &'a mut Life) -> U,
@@ -89,8 +86,8 @@ where
                 Ok(Poll::Ready(result)) => Ok(result),
                 Err(payload) => Err(payload),
             },
-            InnerProjection::Done { result } => match result.take() {
-                Some(result) => result,
+            InnerProjection::Failed { payload } => match payload.take() {
+                Some(payload) => Err(payload),
                 None => return Poll::Pending,
             },
         };

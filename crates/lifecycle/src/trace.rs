@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
-use tracing::{Instrument as _, Span};
+use tracing::Instrument as _;
 
 use crate::adapter::{Supervised, SupervisedState};
 use crate::{ExitReason, Incarnation, Moment, Node, RunObserver};
@@ -191,7 +191,7 @@ impl<A: Actor> Supervised<A> {
         let run = Arc::clone(state.life.run());
         if !run.pass().await {
             // It was never taken: the books still have it among those that wait.
-            return self.deliver(myself, message, state, false).await;
+            return Self::skip(message, state).await;
         }
         let tracers = run.wanted_by();
         let is_wanted = run.begin_message(&mut message);
@@ -211,12 +211,14 @@ impl<A: Actor> Supervised<A> {
                 outcome: TracedOutcome::CutOff,
             }),
         };
-        let span = match is_wanted {
-            true => run.span_of(&message),
-            false => Span::none(),
+        let verdict = match is_wanted {
+            true => {
+                let span = run.span_of(&message);
+                let delivered = self.deliver(myself, message, state);
+                delivered.instrument(span).await
+            }
+            false => Self::skip(message, state).await,
         };
-        let delivered = self.deliver(myself, message, state, is_wanted);
-        let verdict = delivered.instrument(span).await;
         let failed = state.life.outcome.as_deref().filter(|_| verdict.is_err());
         handling.end(match failed {
             Some(reason) => TracedOutcome::Failed(reason.clone()),
