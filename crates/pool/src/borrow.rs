@@ -46,7 +46,7 @@ enum Over {
     /// The pool lends nothing any more.
     Shut,
     /// Nothing can be started in time.
-    Hopeless(StartError),
+    Hopeless(Box<StartError>),
 }
 
 impl<W: Worker> Pool<W> {
@@ -266,7 +266,7 @@ impl<W: Worker> Pool<W> {
                     return Err(Over::Shut);
                 }
                 match cells.hopeless_before(terms.deadline) {
-                    Some(source) => Err(Over::Hopeless(source)),
+                    Some(source) => Err(Over::Hopeless(source.into())),
                     None => Ok(()),
                 }
             };
@@ -280,7 +280,7 @@ impl<W: Worker> Pool<W> {
                     Err(Over::Hopeless(source)) => {
                         // It counts those who wait beside it.
                         drop(waiter);
-                        return Err(cells.no_start(cells.since(since), source));
+                        return Err(cells.no_start(cells.since(since), *source));
                     }
                 }
                 if let Some(offer) = cells.serve(&mut waiter, self.borrower(terms.location), since)

@@ -28,8 +28,13 @@ impl<D: Clone, H> Machine<D, H> {
         holder: impl FnOnce() -> H,
         alive: impl Fn(&D) -> bool,
     ) -> Take<D> {
-        let Ok(in_queue) = self.queue.binary_search(&ticket) else {
-            return Take::Wait;
+        // Mostly it is the first.
+        let in_queue = match self.queue.front() {
+            Some(first) if *first == ticket => 0,
+            _ => match self.queue.binary_search(&ticket) {
+                Ok(in_queue) => in_queue,
+                Err(_) => return Take::Wait,
+            },
         };
         let mut position = in_queue;
         loop {
