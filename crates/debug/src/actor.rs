@@ -187,7 +187,10 @@ async fn perform(shared: &Shared, command: &Command, path: &str) -> Outcome {
             // The debug actor would not take the command that ends the pause.
             if shared.is_home(&node) || !run.pause() {
                 let path = node.path().clone();
-                return Err(CommandError::CannotPause { path });
+                return Err(match run.traffic().is_shutting_down() {
+                    true => CommandError::ShuttingDown { path },
+                    false => CommandError::CannotPause { path },
+                });
             }
             Ok(Done::AsTold)
         }

@@ -75,7 +75,7 @@ pub enum CommandError {
         /// The path.
         path: ActorPath,
     },
-    /// The tree is shutting down, and takes no more messages.
+    /// The tree is shutting down: it takes no more messages, and no actor of it is paused.
     #[error("`{path}` takes no more messages: its tree is shutting down")]
     ShuttingDown {
         /// The path.

@@ -261,11 +261,14 @@ impl Debugger {
     /// a stop it is one of those that waited. Events of actors that it has linked by ractor's own means, and a stop by
     /// ractor's own means, wait as well.
     ///
+    /// A shutdown of the tree ends all pauses, so that what they held back is handled before the actors stop.
+    ///
     /// # Errors
     ///
     /// - [`CommandError::NotFound`] names the path that was probably meant.
     /// - [`CommandError::NotRunning`] when there is nothing to pause.
     /// - [`CommandError::CannotPause`] for a supervisor and for the debug actor.
+    /// - [`CommandError::ShuttingDown`] when the tree is shutting down.
     /// - [`CommandError::TimedOut`] when the debug actor was not running until the deadline.
     ///
     /// # Cancel safety

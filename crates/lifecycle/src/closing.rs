@@ -81,10 +81,16 @@ impl Traffic {
         current::with(|run| run.is_some_and(|run| std::ptr::eq(&**run.traffic(), self)))
     }
 
+    /// Says whether the tree is shutting down, whoever asks.
+    #[must_use]
+    pub fn is_shutting_down(&self) -> bool {
+        self.closing().has_begun()
+    }
+
     /// Says whether the tree is shutting down and takes nothing from whoever asks: no handler of the tree does.
     #[must_use]
     pub fn refuses_sender(&self) -> bool {
-        self.closing().has_begun() && !self.is_sender_inside()
+        self.is_shutting_down() && !self.is_sender_inside()
     }
 
     /// Waits until the tree [refuses](Self::refuses_sender) whoever waits here; for ever in a handler of the tree.
@@ -109,7 +115,7 @@ impl Scope {
     /// Takes messages from now on only from the handlers of the tree, for good: a shutdown begins.
     ///
     /// Whoever else waits for room, or for an actor to come up, is refused. What the framework itself has to say still
-    /// goes through.
+    /// goes through. All [pauses](crate::Incarnation::pause) end, so that what they held back is handled.
     pub fn shut(&self) {
         self.traffic().closing().begin();
         // Whatever begins after this is shut from its beginning.
@@ -151,6 +157,7 @@ impl Node {
         self.shut_post();
         if let Some(run) = self.current() {
             run.shut();
+            run.go_on();
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
+use perennial::debug::CommandError;
 use perennial::{
     Backoff, CallError, ChildKind, ChildSpec, ChildState, EventKind, Events, Mail, Name, Refusal,
     Route, Shutdown, Started, Supervisor, Tree, TreeBuilder, Watchdog,
@@ -195,6 +196,55 @@ async fn tree_6_a_tree_handles_what_waits_before_it_stops() {
     assert!(report.to_string().starts_with("stopped in order in "));
     nothing_runs(tree.scope());
     assert_books_balance!(tree.scope());
+}
+
+#[tokio::test(start_paused = true)]
+async fn dbg_13_a_shutdown_ends_all_pauses_and_what_they_held_back_is_handled() {
+    let desk = Desk::new();
+    let tree = builder()
+        .child(desk.plain("one"))
+        .child(desk.mail("two"))
+        .start()
+        .await
+        .unwrap();
+    for (name, path) in [(ONE, "t/host/one"), (TWO, "t/host/two")] {
+        tree.debug().pause(path).await.unwrap();
+        tree.cast(name.clone(), Job::Note(1)).unwrap();
+        tree.cast(name, Job::Note(2)).unwrap();
+    }
+    // Until each holds one back.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(desk.done.entries().is_empty());
+    let began = Instant::now();
+    let report = shut_down(&tree).await;
+    assert!(report.is_clean() && !report.ran_out_of_time, "{report}");
+    assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
+    assert_eq!(desk.done.entries().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dbg_13_nobody_is_paused_during_a_shutdown() {
+    let desk = Desk::new();
+    let tree = builder()
+        .child(desk.plain("one"))
+        .child(desk.mail("two"))
+        .start()
+        .await
+        .unwrap();
+    tree.cast(ONE, Job::Ask(tree.clone())).unwrap();
+    desk.begun.wait_for(1).await;
+    let stopping = begin(&tree).await;
+    let refused = tree.debug().pause("t/host/two").await.unwrap_err();
+    assert!(
+        matches!(refused, CommandError::ShuttingDown { .. }),
+        "{refused}"
+    );
+    let two = tree.host().node().child("two").unwrap();
+    assert_eq!(two.current().unwrap().paused(), None);
+    desk.open();
+    let report = within("the end", stopping).await.unwrap();
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(desk.done.entries(), [42]);
 }
 
 #[tokio::test(start_paused = true)]

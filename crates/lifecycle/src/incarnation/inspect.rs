@@ -33,8 +33,11 @@ impl Inspection {
 }
 
 impl Incarnation {
-    /// Lets the actor take no message any more, until it is told to [go on](Self::go_on) or ends; `false` for one that
-    /// takes its stop as a message, as supervisors do: it could not be stopped any more.
+    /// Lets the actor take no message any more, until it is told to [go on](Self::go_on) or ends.
+    ///
+    /// `false`, and nothing is changed, for one that takes its stop as a message, as supervisors do: it could not be
+    /// stopped any more. So in a tree that is shutting down: what waits is to be handled, and the shutdown has ended all
+    /// pauses.
     ///
     /// The message in hand is finished. A stop and a kill take effect at once: what the pause held back is then a
     /// message that waited. Events of actors that it has linked by ractor's own means are held back, too.
@@ -49,6 +52,11 @@ impl Incarnation {
                 inspection.paused.store(now, SeqCst);
             }
         });
+        // After it is paused: the shutdown finds it, or is seen here.
+        if self.traffic.is_shutting_down() {
+            self.go_on();
+            return false;
+        }
         true
     }
 
