@@ -1,14 +1,14 @@
 use std::fmt;
 use std::future::{Future, ready};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use futures_util::future::FusedFuture;
 use ractor::{ActorRef, Message};
 use tokio::task::AbortHandle;
 
-use crate::node::Entry;
+use crate::node::{Entry, First, Found};
 use crate::{ActorPath, Ended, ExitReason, Incarnation, Node};
 
 /// The notice of an actor's end.
@@ -207,15 +207,12 @@ impl Node {
     /// A start function that declines has started nothing: a place of which nothing else is known waits.
     #[track_caller]
     pub fn monitor(self: &Arc<Self>) -> Monitor {
-        // In this order: a run that leaves is remembered first.
-        if let Some(run) = self.current() {
-            return self.monitor_run(&run);
-        }
-        match self.last_end() {
-            Some(end) => Monitor::new(self, ready(Down::from_end(self, end)), None),
-            None => {
+        match self.found() {
+            Found::Alive(run) => self.monitor_run(&run),
+            Found::Ended(end) => Monitor::new(self, ready(Down::from_end(self, end)), None),
+            Found::Nothing(first) => {
                 let entry = Entry::new(self, None);
-                Monitor::new(self, first_end(Arc::clone(self)), Some(entry))
+                Monitor::new(self, first_end(Arc::clone(self), first), Some(entry))
             }
         }
     }
@@ -239,20 +236,15 @@ async fn end_of(node: Arc<Node>, run: Arc<Incarnation>) -> Down {
 }
 
 /// Waits for the end of the first run at a place where none has ended yet.
-async fn first_end(node: Arc<Node>) -> Down {
+async fn first_end(node: Arc<Node>, first: Arc<OnceLock<First>>) -> Down {
     loop {
-        // Before the looks, or a change between them and the wait would be lost.
+        // Before the look, or a change between it and the wait would be lost.
         let changed = node.changed();
-        let current = node.current();
-        // Who polls late may find the first run gone and another one in its place. One that does not yield
-        // to a kill ends behind its successor.
-        let ends = node.history().into_iter();
-        if let Some(end) = ends.min_by_key(|end| end.incarnation) {
-            return Down::from_end(&node, end);
+        match first.get() {
+            // Whoever polls late may find it gone long since, and others after it.
+            Some(First::Run(run)) => return end_of(Arc::clone(&node), Arc::clone(run)).await,
+            Some(First::FailedStart(end)) => return Down::from_end(&node, end.clone()),
+            None => changed.await,
         }
-        if let Some(run) = current {
-            return end_of(Arc::clone(&node), run).await;
-        }
-        changed.await;
     }
 }

@@ -29,9 +29,9 @@ use self::post::Post;
 use self::shape::Shape;
 pub use self::standing::Standing;
 pub use self::view::NodeView;
-pub(crate) use self::watchers::Entry;
 pub use self::watchers::Watcher;
 use self::watchers::Watchers;
+pub(crate) use self::watchers::{Entry, First, Found};
 use crate::bell::Bell;
 use crate::mailbox::ledger::Ledger;
 use crate::{
@@ -132,6 +132,8 @@ struct More {
     because: Option<Arc<Escalation>>,
     observers: Observers,
     watchers: Watchers,
+    /// Where those look who watch the place since before anything was here.
+    first: Option<Arc<OnceLock<First>>>,
 }
 
 impl Detail {
@@ -386,6 +388,7 @@ impl Node {
         let mut detail = self.detail();
         let observers = detail.observers();
         let run = observers.as_ref().map(|_| Arc::clone(&incarnation));
+        detail.note_first(|| First::Run(Arc::clone(&incarnation)));
         detail.current = Some(incarnation);
         drop(detail);
         if let (Some(observers), Some(run)) = (observers, run) {
@@ -401,6 +404,7 @@ impl Node {
         let now = SystemTime::now();
         let mut detail = self.detail();
         let ended = detail.ended(incarnation, reason, Duration::ZERO, now);
+        detail.note_first(|| First::FailedStart(ended.clone()));
         let forgotten = self.note(|count| detail.history.push_failed_start(ended, count));
         drop(detail);
         drop(forgotten);

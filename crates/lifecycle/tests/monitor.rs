@@ -173,6 +173,35 @@ async fn life_8_a_monitor_of_an_empty_place_tells_of_its_first_run() {
     assert_eq!(notice(later).await, (1, "killed".to_owned()));
 }
 
+#[tokio::test]
+async fn life_8_a_monitor_of_an_empty_place_tells_of_its_first_run_however_late_it_is_polled() {
+    for first_start_fails in [false, true] {
+        let scope = Scope::new("t");
+        let node = place(&scope, "a");
+        let monitor = node.monitor();
+        let expected = if first_start_fails {
+            let (say, go) = oneshot::channel();
+            say.send("fail").unwrap();
+            let slow = Slow(std::sync::Mutex::new(Some(go)));
+            start(&scope, &node, slow).await.unwrap_err();
+            "failed: no licence"
+        } else {
+            let run = run(&scope, &node).await;
+            send(&run, Order::Fail("broken"));
+            run.ended().await;
+            "failed: broken"
+        };
+        // More than the place remembers.
+        for _ in 0..20 {
+            let run = run(&scope, &node).await;
+            run.kill();
+            run.ended().await;
+        }
+        assert!(node.history()[0].incarnation > 1);
+        assert_eq!(notice(monitor).await, (1, expected.to_owned()));
+    }
+}
+
 /// Waits in its start until it is told how to end it.
 struct Slow(std::sync::Mutex<Option<oneshot::Receiver<&'static str>>>);
 

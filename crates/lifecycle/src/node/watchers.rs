@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::panic::Location;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use super::Node;
-use crate::{ActorPath, current};
+use super::{Detail, Ended, Node};
+use crate::{ActorPath, Incarnation, current};
 
 /// A [`Monitor`](crate::Monitor) as the place that it watches knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,31 @@ pub(super) struct Watchers {
 impl Watchers {
     pub(super) fn all(&self) -> Vec<Watcher> {
         self.known.values().cloned().collect()
+    }
+}
+
+/// What somebody who begins to watch a place finds there.
+pub(crate) enum Found {
+    Alive(Arc<Incarnation>),
+    /// How the last run ended, or why it did not start.
+    Ended(Ended),
+    /// Nothing yet. The first that comes is noted here.
+    Nothing(Arc<OnceLock<First>>),
+}
+
+/// The first that was heard of a place.
+pub(crate) enum First {
+    Run(Arc<Incarnation>),
+    FailedStart(Ended),
+}
+
+impl Detail {
+    /// Notes for those who watch the place since before anything was there what is there first.
+    pub(super) fn note_first(&mut self, first: impl FnOnce() -> First) {
+        let awaited = self.more.as_mut().and_then(|more| more.first.take());
+        if let Some(awaited) = awaited {
+            awaited.get_or_init(first);
+        }
     }
 }
 
@@ -67,6 +92,18 @@ impl Drop for Entry {
 }
 
 impl Node {
+    /// Looks at what is here, at one moment.
+    pub(crate) fn found(&self) -> Found {
+        let mut detail = self.detail();
+        if let Some(run) = &detail.current {
+            return Found::Alive(Arc::clone(run));
+        }
+        match detail.history.last() {
+            Some(end) => Found::Ended(end.clone()),
+            None => Found::Nothing(Arc::clone(detail.more().first.get_or_insert_default())),
+        }
+    }
+
     /// Lists the monitors of what lives here whose notice was not taken yet, in the order in which they were made.
     #[must_use]
     pub fn watchers(&self) -> Vec<Watcher> {
