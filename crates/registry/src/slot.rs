@@ -514,15 +514,10 @@ fn number_of(id: TypeId) -> u64 {
 /// Returns who holds a name that `node` would take, if anybody does.
 fn holder(bound: &Bound, node: &Node) -> Option<ActorPath> {
     let held = bound.node();
-    // The same place: a restart, also one by a supervisor that is itself new. One that is being started holds the
-    // name too, or of two that start at once both would have it.
+    // The same place: a restart, also one by a supervisor that is itself new. One that is being started holds the name
+    // too, or of two that start at once both would have it. So does one that will be started again, or its restarts would
+    // fail.
     let other = held.path() != node.path();
     // In this order: one that comes up between the two looks is found by the second.
-    (other && (is_being_started(held) || held.is_occupied())).then(|| held.path().clone())
-}
-
-/// A start that was given up with its supervisor is noted as failed, and leaves the state as it was.
-fn is_being_started(node: &Node) -> bool {
-    let last = node.last_end().map_or(0, |end| end.incarnation);
-    node.state() == ChildState::Starting && last < node.incarnations()
+    (other && (held.is_expected() || held.is_occupied())).then(|| held.path().clone())
 }

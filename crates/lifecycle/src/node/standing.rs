@@ -45,12 +45,31 @@ impl Node {
 
     /// Says whether the actor may be started again, as far as is known here.
     fn comes_back(&self) -> bool {
-        if self.state() != ChildState::Stopped {
-            return true;
-        }
+        self.state() != ChildState::Stopped || !self.is_off_duty() && self.is_wanted_back()
+    }
+
+    /// Says whether somebody who does not live here now is being started, or will be without being told to: what it holds
+    /// in the tree's directory is not free.
+    #[must_use]
+    pub fn is_expected(&self) -> bool {
         if self.is_off_duty() {
             return false;
         }
+        match self.state() {
+            ChildState::Restarting | ChildState::Quarantined => true,
+            ChildState::Starting => {
+                // A start that was given up with its supervisor is noted as failed, and leaves the state as it was.
+                let last = self.last_end().map_or(0, |end| end.incarnation);
+                last < self.incarnations() || self.is_wanted_back()
+            }
+            ChildState::Stopped | ChildState::Running | ChildState::Stopping => {
+                self.is_wanted_back()
+            }
+        }
+    }
+
+    /// Says whether an end such as its last is one after which it is started again.
+    fn is_wanted_back(&self) -> bool {
         // Its end may not have come to its supervisor yet.
         let Some((_, restart, _)) = self.spec() else {
             return false;

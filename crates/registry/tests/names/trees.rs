@@ -1,6 +1,8 @@
 //! Names, places and trees.
 
-use perennial_lifecycle::{ActorName, ChildSpec, ChildState, ExitReason};
+use perennial_lifecycle::{
+    ActorName, Backoff, ChildSpec, ChildState, ExitReason, Quarantine, RestartIntensity,
+};
 use perennial_registry::{Name, Refusal};
 use perennial_supervisor::Supervisor;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -146,6 +148,89 @@ async fn reg_2_of_two_that_start_at_once_one_has_the_name_and_the_other_is_told_
     a.terminate_child("slow").await.unwrap();
     b.start_child(slow()).await.unwrap();
     assert_eq!(held.present().unwrap().path.as_str(), "t/b/slow");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_2_an_actor_that_waits_for_its_restart_keeps_its_name() {
+    let hour = Backoff::constant(3_600 * SECOND);
+    let parked = named("a").budget(RestartIntensity::new(0, SECOND));
+    for (a, expected) in [
+        (named("a").backoff(hour), ChildState::Restarting),
+        (
+            parked.quarantine(Quarantine::new(hour)),
+            ChildState::Quarantined,
+        ),
+    ] {
+        let it = Fixture::start([a]).await;
+        let node = it.supervisor.node().child("a").unwrap();
+        node.current().unwrap().kill();
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(node.state(), expected);
+        let refused = it.supervisor.start_child(named("b")).await.unwrap_err();
+        assert!(refused.to_string().contains("is held by t/a"), "{refused}");
+        it.supervisor.resume_child("a").await.unwrap();
+        let called = it.registry.call(CLERK, Msg::Who, SECOND).await;
+        assert_eq!(called.unwrap().0, "a");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_2_an_actor_whose_end_its_supervisor_has_not_heard_of_keeps_its_name() {
+    let nested = |id: &str| generous().build().unwrap().into_child(id);
+    let it = Fixture::start([nested("one"), nested("other")]).await;
+    let handle = |id: &str| Supervisor::at(&it.supervisor.node().child(id).unwrap()).unwrap();
+    let (one, other) = (handle("one"), handle("other"));
+    one.start_child(named("a")).await.unwrap();
+    let node = one.node().child("a").unwrap();
+    // It is at this start, and hears of nothing else.
+    let slow = ChildSpec::worker("slow", || (Slow, ()));
+    let starting = tokio::spawn(async move { one.start_child(slow).await });
+    let_others_run().await;
+    let run = node.current().unwrap();
+    run.kill();
+    run.ended().await;
+    assert_eq!(node.state(), ChildState::Stopped);
+    let refused = other.start_child(named("b")).await.unwrap_err();
+    let text = refused.to_string();
+    assert!(text.contains("is held by t/one/a"), "{text}");
+    starting.await.unwrap().unwrap();
+    let called = it.registry.call(CLERK, Msg::Who, SECOND).await;
+    assert_eq!(called.unwrap().0, "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_2_an_actor_that_was_terminated_does_not_keep_its_name() {
+    let hour = Backoff::constant(3_600 * SECOND);
+    for waits in [false, true] {
+        let it = Fixture::start([named("a").backoff(hour)]).await;
+        if waits {
+            let run = it.supervisor.node().child("a").unwrap().current().unwrap();
+            run.kill();
+            tokio::time::sleep(SECOND).await;
+        }
+        it.stop("a").await;
+        it.supervisor.start_child(named("b")).await.unwrap();
+        let refused = it.supervisor.restart_child("a").await.unwrap_err();
+        assert!(refused.to_string().contains("is held by t/b"), "{refused}");
+        it.stop("b").await;
+        it.restart("a").await;
+        let called = it.registry.call(CLERK, Msg::Who, SECOND).await;
+        assert_eq!(called.unwrap().0, "a");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_2_an_actor_that_is_not_restarted_does_not_keep_its_name() {
+    // Ended in order, and never to be restarted.
+    for a in [named("a").transient(), named("a").temporary()] {
+        let it = Fixture::start([a]).await;
+        let run = it.supervisor.node().child("a").unwrap().current().unwrap();
+        run.stop(ExitReason::Normal);
+        run.ended().await;
+        it.supervisor.start_child(named("b")).await.unwrap();
+        let called = it.registry.call(CLERK, Msg::Who, SECOND).await;
+        assert_eq!(called.unwrap().0, "b");
+    }
 }
 
 #[tokio::test(start_paused = true)]
