@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use perennial::debug::CommandError;
 use perennial::{
-    Backoff, CallError, ChildKind, ChildSpec, ChildState, EventKind, Events, Mail, Name, Refusal,
-    Route, Shutdown, Started, Supervisor, Tree, TreeBuilder, Watchdog,
+    Backoff, CallError, ChildKind, ChildSpec, ChildState, EventKind, Events, Mail, Name,
+    Quarantine, Refusal, RestartIntensity, Route, Shutdown, Started, Supervisor, Tree, TreeBuilder,
+    Watchdog,
 };
 use perennial_testkit::{Journal, assert_books_balance};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -377,7 +378,11 @@ async fn tree_6_a_child_beyond_its_own_limit_is_not_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn tree_6_a_child_whose_restart_is_put_off_is_waited_for_where_messages_wait_for_it() {
     const DELAY: Duration = Duration::from_secs(8);
-    for (deadline, expected) in [(2 * DELAY, &[1][..]), (DELAY / 2, &[])] {
+    // Where it comes after the deadline, waiting would be in vain.
+    for (deadline, expected, drained_for) in [
+        (2 * DELAY, &[1][..], DELAY),
+        (DELAY / 2, &[], Duration::ZERO),
+    ] {
         let desk = Desk::new();
         let spec = desk.mail("two").backoff(Backoff::constant(DELAY));
         let tree = builder().child(spec).drain_deadline(deadline);
@@ -397,11 +402,65 @@ async fn tree_6_a_child_whose_restart_is_put_off_is_waited_for_where_messages_wa
         let report = shut_down(&tree).await;
         assert_eq!(desk.done.entries(), expected);
         assert_eq!(report.is_clean(), !expected.is_empty(), "{report}");
-        assert_eq!(report.ran_out_of_time, expected.is_empty());
+        assert!(!report.ran_out_of_time, "{report}");
+        let drained_for = drained_for..drained_for + SECOND;
+        assert!(drained_for.contains(&report.drained_for), "{report:?}");
         let waiting: u64 = report.cut_off.iter().map(|it| it.waiting).sum();
         assert_eq!(waiting, 1 - expected.len() as u64, "{report}");
         assert_books_balance!(tree.scope());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tree_6_what_waits_for_a_restart_after_the_deadline_is_reported_at_once() {
+    let desk = Desk::new();
+    let hour = Backoff::constant(HOUR);
+    // In quarantine; and in order itself, below a supervisor that is put off.
+    let parked = desk
+        .mail("one")
+        .budget(RestartIntensity::new(0, SECOND))
+        .quarantine(Quarantine::new(hour));
+    let shelf = Supervisor::builder().child(desk.mail("two").name(TWO.to_actor_name()));
+    let shelf = shelf.build().unwrap().into_child("shelf").backoff(hour);
+    let tree = builder().child(parked).child(shelf);
+    let tree = tree.start().await.unwrap();
+    let node = |id: &str| tree.host().node().child(id).unwrap();
+    tree.cast(ONE, Job::Fail).unwrap();
+    tree.cast(ONE, Job::Note(1)).unwrap();
+    tree.cast(TWO, Job::Wait(1)).unwrap();
+    desk.begun.wait_for(1).await;
+    tree.cast(TWO, Job::Note(2)).unwrap();
+    node("shelf").current().unwrap().kill();
+    // It is asked to stop by the time that it goes on.
+    tokio::time::sleep(SECOND).await;
+    desk.open();
+    tokio::time::sleep(SECOND).await;
+    let states = ["one", "shelf"].map(|id| node(id).state());
+    assert_eq!(states, [ChildState::Quarantined, ChildState::Restarting]);
+    assert!(node("shelf").child("two").unwrap().current().is_none());
+    let report = shut_down(&tree).await;
+    assert!(report.took < SECOND && !report.ran_out_of_time, "{report}");
+    let cut_off: Vec<_> = report.cut_off.iter().map(|it| it.path.as_str()).collect();
+    assert_eq!(cut_off, ["t/host/one", "t/host/shelf/two"], "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn tree_6_a_crash_in_the_drain_whose_restart_comes_too_late_is_not_waited_for() {
+    let desk = Desk::new();
+    let spec = desk.mail("two").backoff(Backoff::constant(HOUR));
+    let tree = builder().child(spec).start().await.unwrap();
+    tree.cast(TWO, Job::Wait(1)).unwrap();
+    desk.begun.wait_for(1).await;
+    tree.cast(TWO, Job::Fail).unwrap();
+    tree.cast(TWO, Job::Note(2)).unwrap();
+    let stopping = begin(&tree).await;
+    // After the second look.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    desk.open();
+    let report = within("the end", stopping).await.unwrap();
+    assert!(report.took < SECOND && !report.ran_out_of_time, "{report}");
+    assert_eq!(report.cut_off.len(), 1, "{report}");
+    assert_eq!(desk.done.entries(), [1]);
 }
 
 #[tokio::test(start_paused = true)]
