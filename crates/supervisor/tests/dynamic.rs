@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ChildKind, EventKind, ExitReason, Incarnation, Node, Scope, Shutdown, StartError, Started,
+    ChildKind, EventKind, ExitReason, Incarnation, Mailbox, Node, Scope, Shutdown, StartError,
+    Started,
 };
 use perennial_supervisor::{
     AutoShutdown, ChildStatus, ChildTemplate, DeleteChildError, DynamicChild, DynamicSupervisor,
@@ -448,6 +449,23 @@ fn dyn_13_bad_settings_are_refused_when_they_are_built() {
     let period = RestartIntensity::new(1, Duration::ZERO);
     let period = refused(generous(puppets()).intensity(period));
     assert!(matches!(period, SupervisorSpecError::ZeroPeriod));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dyn_24_children_have_the_mailbox_and_the_drain_limit_of_their_template() {
+    let template = puppets().drain_within(SECOND).mailbox(Mailbox::bounded(7));
+    let supervisor = start(generous(template)).await;
+    let child = supervisor.start_child(()).await.unwrap();
+    let node = child.node();
+    let settings = |run: &Incarnation| (run.mailbox().capacity(), node.drain_limit());
+    assert_eq!(settings(child.incarnation()), (7, Some(SECOND)));
+    crash(&child).await;
+    let next = node.running().await;
+    assert_eq!(settings(&next), (7, Some(SECOND)));
+    // Checked as those of a spec.
+    let none = generous(puppets().mailbox(Mailbox::bounded(0))).build();
+    let refused = none.unwrap_err().to_string();
+    assert!(refused.contains("capacity must not be zero"), "{refused}");
 }
 
 /// Crashes 100 children that take 10 ms to start, and returns how long it takes until all are back.

@@ -4,16 +4,18 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use perennial_lifecycle::{
-    ActorName, Backoff, ChildKind, ChildSpec, ExitReason, Quarantine, Restart, RestartIntensity,
-    Shutdown, StartContext, StartError, Started, Watchdog,
+    ActorName, Backoff, ChildKind, ChildSpec, ExitReason, Mailbox, Quarantine, Restart,
+    RestartIntensity, Shutdown, StartContext, StartError, Started, Watchdog,
 };
 use ractor::Actor;
 
 /// How a dynamic supervisor starts a child from arguments, and when it starts it again.
 ///
-/// A restart uses the arguments of the first start. The defaults are those of a [`ChildSpec`].
+/// A restart uses the arguments of the first start. The defaults are those of a [`ChildSpec`], and so is all that can be
+/// set, but for a name: that is an actor's own, and a template makes many.
 #[must_use]
 pub struct ChildTemplate<Args> {
     erased: Template,
@@ -131,6 +133,18 @@ impl<Args: Send + Sync + 'static> ChildTemplate<Args> {
     /// Makes each child a member of this group, see [`ChildSpec::group`], beside those named before.
     pub fn group(mut self, group: ActorName) -> Self {
         self.erased.spec = self.erased.spec.group(group);
+        self
+    }
+
+    /// Chooses what the mailbox of each child holds, see [`ChildSpec::mailbox`].
+    pub fn mailbox(mut self, mailbox: Mailbox) -> Self {
+        self.erased.spec = self.erased.spec.mailbox(mailbox);
+        self
+    }
+
+    /// Limits how long a shutdown of the tree waits for each child, see [`ChildSpec::drain_within`].
+    pub fn drain_within(mut self, limit: Duration) -> Self {
+        self.erased.spec = self.erased.spec.drain_within(limit);
         self
     }
 
