@@ -123,6 +123,8 @@ pub struct NodeSnapshot {
     pub due_ms: Option<u64>,
     /// What it is started from, once known.
     pub spec: Option<SpecSnapshot>,
+    /// Whether somebody had it stopped, or a supervisor above it: it is down as is wanted.
+    pub dismissed: bool,
     /// Its children, in start order.
     pub children: Vec<NodeSnapshot>,
 }
@@ -327,6 +329,7 @@ impl NodeSnapshot {
             earlier_exits: exits,
             due_ms: view.due.map(|due| millis(due - Instant::now())),
             spec: spec.map(|(_, restart, shutdown)| SpecSnapshot { restart, shutdown }),
+            dismissed: node.is_dismissed(),
             children: Vec::new(),
         }
     }
@@ -370,7 +373,7 @@ impl NodeSnapshot {
 
     pub(crate) fn ended_badly(&self) -> bool {
         let bad_end = self.last_exit.as_ref().filter(|exit| !exit.clean);
-        self.incarnation.is_none() && bad_end.is_some()
+        self.incarnation.is_none() && bad_end.is_some() && !self.dismissed
     }
 
     /// Says how full the mailbox is, in hundredths and in words, once it is nearly full.

@@ -21,7 +21,7 @@ const MANY: u64 = 3;
 ///
 /// | order | kind | severity | when | the worse, the more |
 /// | --- | --- | --- | --- | --- |
-/// | 1 | [`Down`](TroubleKind::Down) | critical | it ended badly and stays down | |
+/// | 1 | [`Down`](TroubleKind::Down) | critical | it ended badly and stays down, and nobody had it stopped | |
 /// | 2 | [`LeftBehind`](TroubleKind::LeftBehind) | critical | actors did not yield to a kill, and still have not | actors |
 /// | 3 | [`Quarantined`](TroubleKind::Quarantined) | critical | it is parked | time until it is tried |
 /// | 4 | [`Stuck`](TroubleKind::Stuck) | critical | a message in hand for 5 s, with no call that waits | time |
@@ -78,7 +78,7 @@ pub enum Severity {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TroubleKind {
-    /// It ended badly and stays down.
+    /// It ended badly and stays down, and nobody had it stopped.
     Down,
     /// Actors did not yield to a kill.
     LeftBehind,

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which may")]
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use perennial_debug::{
     CommandError, DeadLately, Debugger, Severity, Snapshot, TraceEntry, TroubleKind,
 };
 use perennial_lifecycle::{
-    ActorName, Backoff, Caller, ChildSpec, DeadReason, Incarnation, Mail, Mailbox, Moment, Node,
-    Quarantine, Scope, Terms,
+    ActorName, Backoff, Caller, ChildKind, ChildSpec, DeadReason, ExitReason, Incarnation, Mail,
+    Mailbox, Moment, Node, Quarantine, Scope, StartError, Started, Terms,
 };
 use perennial_registry::{Name, Registry};
 use perennial_supervisor::{RestartIntensity, Supervisor, SupervisorBuilder};
@@ -423,6 +424,65 @@ async fn troubled_begins_with_who_is_down() {
         (TroubleKind::Down, "shop")
     );
     assert!(troubled.render().starts_with("critical  shop"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dbg_12_an_actor_that_an_operator_stopped_after_a_crash_is_no_trouble() {
+    let scope = Scope::new("shop");
+    let debugger = Debugger::new(&scope);
+    let desk = Arc::<Desk>::default();
+    let hour = Backoff::constant(Duration::from_secs(3600));
+    let shelf = supervisor().child(clerk("late", &desk).backoff(hour));
+    let fails = Arc::new(AtomicBool::new(false));
+    let broken = ChildSpec::from_fn("broken", ChildKind::Worker, {
+        let (desk, fails) = (Arc::clone(&desk), Arc::clone(&fails));
+        move |context| {
+            let (clerk, fails) = (Clerk(Arc::clone(&desk)), fails.load(SeqCst));
+            async move {
+                if fails {
+                    return Err(StartError::new(ExitReason::failed("no licence")));
+                }
+                Ok(Started::from(context.spawn(clerk, ()).await?))
+            }
+        }
+    });
+    let tree = supervisor()
+        .child(clerk("late", &desk).backoff(hour))
+        .child(shelf.build().unwrap().into_child("shelf"))
+        .child(broken)
+        .child(debugger.child_spec());
+    let tree = tree.build().unwrap().start_in(&scope).await.unwrap();
+    let troubled = async || debugger.snapshot().await.unwrap().troubled().render();
+    for path in ["shop/late", "shop/shelf/late"] {
+        debugger.kill(path).await.unwrap();
+    }
+    advance(SECOND).await;
+    assert_eq!(troubled().await.matches("restart in").count(), 2);
+    // The one itself, the other with its supervisor.
+    for path in ["shop/late", "shop/shelf", "shop/broken"] {
+        debugger.stop(path).await.unwrap();
+    }
+    let snapshot = debugger.snapshot().await.unwrap();
+    let late = snapshot.find("shop/late").unwrap();
+    assert!(late.dismissed && !late.last_exit.as_ref().unwrap().clean);
+    assert_eq!(troubled().await, "nothing needs a look\n");
+    // One that was to start again, and could not, is down though nobody wants it so.
+    fails.store(true, SeqCst);
+    tree.restart_child("broken").await.unwrap_err();
+    let found = troubled().await;
+    assert!(
+        found.starts_with("critical  shop/broken  down: failed: no licence"),
+        "{found}"
+    );
+    fails.store(false, SeqCst);
+    for id in ["late", "shelf", "broken"] {
+        tree.restart_child(id).await.unwrap();
+    }
+    let snapshot = debugger.snapshot().await.unwrap();
+    assert!(snapshot.nodes().all(|node| !node.dismissed));
+    debugger.kill("shop/late").await.unwrap();
+    advance(SECOND).await;
+    assert_eq!(troubled().await.matches("restart in").count(), 1);
 }
 
 #[tokio::test(start_paused = true)]

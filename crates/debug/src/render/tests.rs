@@ -26,6 +26,7 @@ fn node(path: &str, kind: ChildKind) -> NodeSnapshot {
         monitors: Vec::new(),
         links: Vec::new(),
         earlier_exits: Vec::new(),
+        dismissed: false,
         due_ms: None,
         spec: Some(SpecSnapshot {
             restart: Restart::Permanent,
@@ -240,6 +241,7 @@ fn json_has_every_field_in_a_stable_order() {
       "restart": "permanent",
       "shutdown": "infinity"
     },
+    "dismissed": false,
     "children": [
       {
         "path": "production/billing",
@@ -276,6 +278,7 @@ fn json_has_every_field_in_a_stable_order() {
           "restart": "permanent",
           "shutdown": "within 5s"
         },
+        "dismissed": false,
         "children": []
       }
     ]

@@ -17,8 +17,10 @@ use crate::{DeadReason, Incarnation, Mail, Mailbox};
 pub(super) const ON: u8 = 0;
 /// Its supervisor starts it only when it is told to.
 const OFF: u8 = 1;
+/// So, since it was told to stop it.
+const DISMISSED: u8 = 2;
 /// Nobody will be started here any more, as far as is known.
-const RETIRED: u8 = 2;
+const RETIRED: u8 = 3;
 
 /// What outlasts the runs of a place that letters were sent to, or whose run was left behind.
 #[derive(Default)]
@@ -90,18 +92,34 @@ impl Node {
         }
     }
 
-    /// Says that its supervisor has stopped it, or failed to start it, because it was told to, and starts it only when it
-    /// is told to: what waits here and below is kept, and no shutdown waits for it.
+    /// Says that its supervisor has failed to start it when it was told to, and starts it only when it is told to: what
+    /// waits here and below is kept, and no shutdown waits for it.
     ///
     /// A start takes it back, for this place and all below.
     pub fn take_off_duty(&self) {
+        self.lower_duty(OFF);
+    }
+
+    /// As [`take_off_duty`](Self::take_off_duty), for one that its supervisor has stopped because it was told to: that it
+    /// is down is as somebody wants it, however its last run ended.
+    pub fn dismiss(&self) {
+        self.lower_duty(DISMISSED);
+    }
+
+    fn lower_duty(&self, duty: u8) {
         // Whoever drains the tree waits for the supervisor's order to be carried out, and looks again then.
-        self.duty.fetch_max(OFF, SeqCst);
+        self.duty.fetch_max(duty, SeqCst);
         let mut open = self.children_in_any_order();
         while let Some(node) = open.pop() {
-            node.duty.fetch_max(OFF, SeqCst);
+            node.duty.fetch_max(duty, SeqCst);
             open.append(&mut node.children_in_any_order());
         }
+    }
+
+    /// Says whether it, or a supervisor above it, was [dismissed](Self::dismiss), and nobody has been started here since.
+    #[must_use]
+    pub fn is_dismissed(&self) -> bool {
+        self.duty.load(Acquire) == DISMISSED
     }
 
     /// Says whether it is started only when its supervisor is told to, or not at all.

@@ -80,7 +80,7 @@ impl State {
         self.stop(key).await;
         match self.children.get(key) {
             Some(child) if child.spec.restart_type() == Restart::Temporary => self.forget(key),
-            Some(child) => child.node.take_off_duty(),
+            Some(child) => child.node.dismiss(),
             None => {}
         }
         Ok(())
