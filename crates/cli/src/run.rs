@@ -3,10 +3,12 @@
 mod actors;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use perennial::{ANALYZER, AnalyzerWorker, PoolConfig, Settings, Tree};
+use perennial::{ANALYZER, AnalyzerWorker, Node, PoolConfig, Settings, Tree};
 use serde::Deserialize;
+use tokio::time::sleep;
 
 use crate::args::RunArgs;
 use crate::signals::{self, Interrupts, Terminations};
@@ -41,7 +43,7 @@ pub async fn main(args: RunArgs) -> u8 {
             return COULD_NOT_RUN;
         }
     };
-    // Before the tree: a signal that comes while it starts stops it in order, too.
+    // Before the tree: a signal that comes while it starts ends the start, in order, too.
     let (mut interrupts, mut terminations) = match listen() {
         Ok(signals) => signals,
         Err(error) => {
@@ -49,17 +51,36 @@ pub async fn main(args: RunArgs) -> u8 {
             return COULD_NOT_RUN;
         }
     };
-    let tree = match start(settings, host).await {
-        Ok(tree) => tree,
-        Err(error) => {
+    let shutdown_deadline = settings.supervision.shutdown_deadline;
+    let begun = Arc::new(OnceLock::new());
+    tracing::info!("starting; stop with SIGINT or SIGTERM");
+    // Dropped with this statement: a start that was given up goes no further.
+    let started = tokio::select! {
+        started = start(settings, host, &begun) => Some(started),
+        () = asked(&mut interrupts, &mut terminations) => None,
+    };
+    let tree = match started {
+        Some(Ok(tree)) => tree,
+        Some(Err(error)) => {
             eprintln!("perennial: the tree did not start: {error}");
             return COULD_NOT_RUN;
+        }
+        None => {
+            let ended = async {
+                if let Some(tree) = begun.get() {
+                    all_ended(tree.root().node()).await;
+                }
+            };
+            return tokio::select! {
+                () = ended => STOPPED,
+                () = sleep(shutdown_deadline) => cut_off_in_start("did not stop in time"),
+                () = asked(&mut interrupts, &mut terminations) => cut_off_in_start("had no time to stop"),
+            };
         }
     };
     tracing::info!("running; stop with SIGINT or SIGTERM");
     tokio::select! {
-        _ = interrupts.recv() => tracing::info!("SIGINT: stopping"),
-        _ = terminations.recv() => tracing::info!("SIGTERM: stopping"),
+        () = asked(&mut interrupts, &mut terminations) => {}
         reason = tree.ended() => {
             let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
             eprintln!("perennial: the tree gave up{reason}");
@@ -69,8 +90,7 @@ pub async fn main(args: RunArgs) -> u8 {
     let report = tokio::select! {
         report = tree.shutdown() => report,
         // Again: whoever sends it does not want to wait for the drain.
-        Some(()) = interrupts.recv() => tree.shutdown_within(Duration::ZERO).await,
-        Some(()) = terminations.recv() => tree.shutdown_within(Duration::ZERO).await,
+        () = asked(&mut interrupts, &mut terminations) => tree.shutdown_within(Duration::ZERO).await,
     };
     if report.is_clean() {
         return STOPPED;
@@ -79,10 +99,37 @@ pub async fn main(args: RunArgs) -> u8 {
     CUT_OFF
 }
 
+/// Waits until a signal asks the process to stop, and says which.
+async fn asked(interrupts: &mut Interrupts, terminations: &mut Terminations) {
+    tokio::select! {
+        _ = interrupts.recv() => tracing::info!("SIGINT: stopping"),
+        _ = terminations.recv() => tracing::info!("SIGTERM: stopping"),
+    }
+}
+
+/// Waits until nothing runs at a place and below it.
+async fn all_ended(root: &Arc<Node>) {
+    let mut open = vec![Arc::clone(root)];
+    while let Some(node) = open.pop() {
+        if let Some(run) = node.current() {
+            run.ended().await;
+        }
+        open.extend(node.children());
+    }
+}
+
+fn cut_off_in_start(how: &str) -> u8 {
+    eprintln!("perennial: cut off by the shutdown: what had started {how}");
+    CUT_OFF
+}
+
+/// Starts the tree, and enters it as soon as it begins.
 async fn start(
     settings: Settings<()>,
     host: HostSettings,
+    begun: &Arc<OnceLock<Tree>>,
 ) -> Result<Tree, perennial::StartTreeError> {
+    let begun = Arc::clone(begun);
     let mut builder = Tree::builder("perennial")
         .settings(settings)
         .pool(
@@ -90,7 +137,10 @@ async fn start(
             AnalyzerWorker::new(),
             PoolConfig::new(1).max_overflow(1),
         )
-        .child_with(crate::analyze::actor::child_spec);
+        .child_with(move |tree| {
+            begun.get_or_init(|| tree.clone());
+            crate::analyze::actor::child_spec(tree)
+        });
     for (name, actor) in host.actors {
         builder = builder.child_with(move |tree| actor.child_spec(&name, tree));
     }

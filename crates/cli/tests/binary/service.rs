@@ -106,3 +106,21 @@ async fn the_exit_code_says_whether_a_shutdown_cut_something_off() {
     running.end().await.expect(3);
     drop(writer);
 }
+
+#[tokio::test]
+async fn a_signal_ends_a_start_that_hangs() {
+    for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
+        let place = Place::empty();
+        place.write("p.toml", "[database]\npath = \"a.db\"\n");
+        // Its start waits for the database, which somebody else has for themselves.
+        let holder = rusqlite::Connection::open(place.path("a.db")).unwrap();
+        holder.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        let mut running = Running::start(&mut place.perennial("run --config p.toml"));
+        running.wait_for("starting").await;
+        running.signal(signal);
+        running.wait_for(&format!("{name}: stopping")).await;
+        let run = running.end().await.expect(0);
+        assert!(!run.stderr.contains("running;"), "{}", run.stderr);
+        holder.execute_batch("ROLLBACK").unwrap();
+    }
+}
