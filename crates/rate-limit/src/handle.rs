@@ -126,9 +126,10 @@ impl RateGate {
 
     /// Spends one cell of the key in this scope, if there is one.
     ///
-    /// A key that was checked with another quota before goes over to this one and
-    /// keeps what it has spent, as with
-    /// [`KeyedLimiter::set_quota`](crate::KeyedLimiter::set_quota).
+    /// A key that was checked with another quota before keeps what it has spent, as with
+    /// [`KeyedLimiter::set_quota`](crate::KeyedLimiter::set_quota). Whoever shares a key shares what is spent: reads of 100 a
+    /// minute and writes of 10 admit 100 together, and no write once reads have spent ten. To give each its own, put them into
+    /// the key. A check that is refused holds up no other quota of the key, except in fixed windows, where it counts.
     pub fn check<K>(&self, scope: &str, key: &K, quota: &Quota) -> Decision
     where
         K: Hash + Eq + ?Sized + 'static,

@@ -188,11 +188,13 @@ impl<K: Hash + Eq> KeyedLimiter<K> {
 
     /// Changes the quota of every key, keeping what each has spent.
     ///
-    /// A key that has spent 4 of 10 has 16 left of 20. One that has spent more
-    /// than the new quota allows at once has none left; how much more is forgotten,
-    /// so that a lowered quota locks nobody out for longer than it takes to refill.
-    /// A limit of 0 refuses all, and forgets nothing. This walks all keys, a
-    /// short lock at a time.
+    /// A key that has spent 4 of 10 has 16 left of 20. One that has spent more than the new quota allows at once has none
+    /// left until the rest is back; nothing is forgiven, so quotas that change to and fro admit no more than the greatest of
+    /// them.
+    ///
+    /// What was spent under a quicker quota comes back as it would have under that one, until the new one admits
+    /// something of the key: a lowered quota locks nobody out for longer than the old one took to refill. A slower one
+    /// is left at once. A limit of 0 refuses all, and forgets nothing. This walks all keys, a short lock at a time.
     pub fn set_quota(&self, quota: Quota) {
         let mut current = self.inner.quota();
         *current = quota;

@@ -53,6 +53,41 @@ pub(crate) struct Times {
     pub(crate) last: Nanos,
 }
 
+/// Cells that are still to be given back: the whole ones, and a part of one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Debt {
+    whole: u64,
+    /// So many `of`ths of a cell; less than one.
+    part: u64,
+    of: u64,
+}
+
+impl Debt {
+    /// A fraction of this many cells.
+    fn new(parts: u128, of: u64) -> Self {
+        let fits = |parts| u64::try_from(parts).unwrap_or(u64::MAX);
+        Self {
+            whole: fits(parts / u128::from(of)),
+            part: fits(parts % u128::from(of)),
+            of,
+        }
+    }
+
+    fn whole(cells: u64) -> Self {
+        Self::new(u128::from(cells), 1)
+    }
+
+    fn cells(self) -> u32 {
+        count(self.whole.saturating_add(u64::from(self.part > 0)))
+    }
+
+    /// The time that it takes at one cell per interval.
+    fn time(self, interval: u64) -> u64 {
+        let part = scaled_up(self.part, interval, self.of);
+        self.whole.saturating_mul(interval).saturating_add(part)
+    }
+}
+
 /// The meaning of a key's state. The state of a new key is the default one.
 pub(crate) trait Meter {
     type State: Clone + Default;
@@ -77,8 +112,17 @@ pub(crate) trait Meter {
         self.idle_at(state).max(now)
     }
 
-    /// The state of a key that has spent `cells` by `now`.
-    fn holding(&self, cells: u32, now: Nanos) -> Self::State;
+    /// The most that can be spent at once.
+    fn most(&self) -> u32;
+
+    /// Cells admitted and not yet given back, exactly.
+    fn debt(&self, state: &Self::State, now: Nanos) -> Debt;
+
+    /// When no more than so many cells are still to be given back, if nothing more is spent.
+    fn falls_to(&self, state: &Self::State, cells: u32) -> Nanos;
+
+    /// The state of a key with this debt at `now`, rounded against the caller.
+    fn owing(&self, debt: Debt, now: Nanos) -> Self::State;
 
     /// Tells whether nothing can be spent at any time.
     fn is_closed(&self) -> bool;
@@ -205,45 +249,121 @@ impl Engine {
         }
     }
 
-    fn holding(&self, rule: u32, cells: u32, now: Nanos) -> State {
+    fn debt(&self, state: &State, now: Nanos) -> Debt {
+        meter!(self, state, |meter, state| meter.debt(state, now))
+    }
+
+    fn falls_to(&self, state: &State, cells: u32) -> Nanos {
+        meter!(self, state, |meter, state| meter.falls_to(state, cells))
+    }
+
+    fn most(&self) -> u32 {
         match self {
-            Self::Gcra(meter) => State::Gcra(rule, meter.holding(cells, now)),
-            Self::TokenBucket(meter) => {
-                State::TokenBucket(rule, Box::new(meter.holding(cells, now)))
-            }
-            Self::LeakyBucket(meter) => State::LeakyBucket(rule, meter.holding(cells, now)),
-            Self::FixedWindow(meter) => {
-                State::FixedWindow(rule, Box::new(meter.holding(cells, now)))
-            }
+            Self::Gcra(meter) => meter.most(),
+            Self::TokenBucket(meter) => meter.most(),
+            Self::LeakyBucket(meter) => meter.most(),
+            Self::FixedWindow(meter) => meter.most(),
+            Self::SlidingWindow(meter) => meter.most(),
+        }
+    }
+
+    fn owing(&self, rule: u32, debt: Debt, now: Nanos) -> State {
+        match self {
+            Self::Gcra(meter) => State::Gcra(rule, meter.owing(debt, now)),
+            Self::TokenBucket(meter) => State::TokenBucket(rule, Box::new(meter.owing(debt, now))),
+            Self::LeakyBucket(meter) => State::LeakyBucket(rule, meter.owing(debt, now)),
+            Self::FixedWindow(meter) => State::FixedWindow(rule, Box::new(meter.owing(debt, now))),
             Self::SlidingWindow(meter) => {
-                State::SlidingWindow(rule, Box::new(meter.holding(cells, now)))
+                State::SlidingWindow(rule, Box::new(meter.owing(debt, now)))
             }
         }
     }
 
-    /// Translates a state of `from` into one of this meter and its rule, keeping what was spent.
+    /// The state of another meter as one of this meter and its rule, if that keeps nobody waiting longer.
     ///
-    /// Debt above the new burst is forgiven, so that a lowered quota locks nobody out for longer than it takes to
-    /// refill.
-    pub(crate) fn carry(&self, rule: u32, from: &Engine, state: &State, now: Nanos) -> State {
+    /// What is still to be given back stays the same, fractions included. `None` leaves the state with `from`, which gives
+    /// back sooner, until something is spent under this meter. Only fixed windows read each other's counts as they are,
+    /// also longer ones: who could wait for the ends of several would get more than under any.
+    pub(crate) fn take_over(
+        &self,
+        rule: u32,
+        from: &Engine,
+        state: &State,
+        now: Nanos,
+    ) -> Option<State> {
         match (from, self, state) {
-            (Self::Gcra(from), Self::Gcra(to), State::Gcra(_, state)) => {
-                State::Gcra(rule, to.carry(from, *state, now))
+            (_, Self::FixedWindow(_), State::FixedWindow(_, count)) => {
+                return Some(State::FixedWindow(rule, count.clone()));
             }
-            (Self::LeakyBucket(from), Self::LeakyBucket(to), State::LeakyBucket(_, state)) => {
-                State::LeakyBucket(rule, to.carry(from, *state, now))
-            }
-            (Self::FixedWindow(from), Self::FixedWindow(to), State::FixedWindow(_, state))
-                if from.same_windows(to) =>
+            (Self::SlidingWindow(from), Self::SlidingWindow(to), State::SlidingWindow(_, log))
+                if !to.is_longer(from) =>
             {
-                State::FixedWindow(rule, state.clone())
+                return Some(State::SlidingWindow(rule, Box::new(to.regrouped(log))));
             }
-            (
-                Self::SlidingWindow(from),
-                Self::SlidingWindow(to),
-                State::SlidingWindow(_, state),
-            ) if from.same_windows(to) => State::SlidingWindow(rule, Box::new(to.resized(state))),
-            _ => self.holding(rule, from.spent(state, now), now),
+            _ => {}
+        }
+        let debt = from.debt(state, now);
+        let taken = self.owing(rule, debt, now);
+        let Some(fewer) = debt.cells().checked_sub(1) else {
+            return Some(taken);
+        };
+        let next = from.falls_to(state, fewer);
+        // Of two that give back evenly, who is first to give back one cell is first with all. A window is ahead at all
+        // times only if it has given back all by then.
+        let sooner = if from.is_even() && self.is_even() {
+            self.falls_to(&taken, fewer) < next
+        } else {
+            self.idle_at(&taken) < next
+        };
+        sooner.then_some(taken)
+    }
+
+    /// Spends as `spend` does, from a state of another meter.
+    ///
+    /// What is refused changes nothing, unless this meter is quicker: a slower quota that refuses must not slow down
+    /// another one of the same key, nor the retry that it was told.
+    pub(crate) fn spend_from(
+        &self,
+        rule: u32,
+        from: &Engine,
+        state: &mut State,
+        n: u32,
+        now: Nanos,
+    ) -> Verdict {
+        if let Some(taken) = self.take_over(rule, from, state, now) {
+            *state = taken;
+            return self.spend(state, n, now);
+        }
+        let debt = from.debt(state, now);
+        let left = self.most().saturating_sub(debt.cells());
+        if n == 0 {
+            return Verdict::Allowed { remaining: left };
+        }
+        let Some(most) = self.most().checked_sub(n) else {
+            return Verdict::Never;
+        };
+        if n > left {
+            return Verdict::NotUntil(from.falls_to(state, most));
+        }
+        *state = match (from, self, &*state) {
+            (Self::SlidingWindow(from), Self::SlidingWindow(to), State::SlidingWindow(_, log)) => {
+                State::SlidingWindow(rule, Box::new(to.regrouped(&from.kept(log, now))))
+            }
+            _ => self.owing(rule, debt, now),
+        };
+        self.spend(state, n, now)
+    }
+
+    /// Cells that could be spent now from a state of another meter.
+    pub(crate) fn remaining_from(&self, from: &Engine, state: &State, now: Nanos) -> u32 {
+        self.most().saturating_sub(from.debt(state, now).cells())
+    }
+
+    /// Tells whether cells come back one by one at an even pace.
+    fn is_even(&self) -> bool {
+        match self {
+            Self::Gcra(_) | Self::TokenBucket(_) | Self::LeakyBucket(_) => true,
+            Self::FixedWindow(_) | Self::SlidingWindow(_) => false,
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     clock::Nanos,
     config::WhenFull,
     decision::{Decision, KeyStatus},
-    machine::State,
+    machine::{Engine, State},
     quota::Quota,
     rules::{Rule, Rules},
 };
@@ -154,9 +154,28 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.look(key, ask, |rule, state| {
-            Decision::from_verdict(rule.engine.ask(state, ask.cells, ask.now), ask.now)
-        })
+        let hash = self.hasher.hash_one(key);
+        let shard = self.lock(index(hash, self.shards.len()));
+        let rule = ask.rule.unwrap_or(shard.rule);
+        if rule.engine.is_closed() {
+            return Decision::Never;
+        }
+        let verdict = match shard.entries.find(hash, |entry| entry.key.borrow() == key) {
+            Some(entry) if entry.state.rule() == rule.id => {
+                rule.engine.ask(&entry.state, ask.cells, ask.now)
+            }
+            Some(entry) => {
+                let known = self.rules.known();
+                let from = known.engine(entry.state.rule());
+                let now = ask.now.max(shard.floor);
+                let mut state = entry.state.clone();
+                (rule.engine).spend_from(rule.id, from, &mut state, ask.cells, now)
+            }
+            None => rule
+                .engine
+                .ask(&rule.engine.fresh(rule.id), ask.cells, ask.now),
+        };
+        Decision::from_verdict(verdict, ask.now)
     }
 
     pub(crate) fn status<Q>(&self, key: &Q, ask: Ask) -> KeyStatus
@@ -164,17 +183,26 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.look(key, ask, |rule, state| {
-            let (engine, now) = (rule.engine, ask.now);
-            let times = engine.times(state, now);
-            KeyStatus {
-                spent: engine.spent(state, now),
-                remaining: engine.remaining(state, now),
-                resets_in: engine.resets_at(state, now).since(now),
-                first_check: times.map(|times| times.first.on_calendar()),
-                last_check: times.map(|times| times.last.on_calendar()),
-            }
-        })
+        let hash = self.hasher.hash_one(key);
+        let shard = self.lock(index(hash, self.shards.len()));
+        let rule = ask.rule.unwrap_or(shard.rule);
+        let entry = shard.entries.find(hash, |entry| entry.key.borrow() == key);
+        let Some(entry) = entry else {
+            return status(&rule.engine, &rule.engine.fresh(rule.id), ask.now);
+        };
+        if entry.state.rule() == rule.id {
+            return status(&rule.engine, &entry.state, ask.now);
+        }
+        let known = self.rules.known();
+        let from = known.engine(entry.state.rule());
+        let now = ask.now.max(shard.floor);
+        match rule.engine.take_over(rule.id, from, &entry.state, now) {
+            Some(taken) => status(&rule.engine, &taken, now),
+            None => KeyStatus {
+                remaining: rule.engine.remaining_from(from, &entry.state, now),
+                ..status(from, &entry.state, now)
+            },
+        }
     }
 
     /// Forgets a key; tells whether it was known.
@@ -202,6 +230,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         for index in 0..self.shards.len() {
             let mut shard = self.lock(index);
             shard.rule = rule;
+            let now = now.max(shard.floor);
+            shard.floor = now;
             let known = self.rules.known();
             for entry in shard.entries.iter_mut() {
                 entry.adapt(&known, rule, now);
@@ -305,11 +335,15 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         if rule.engine.is_closed() {
             return Some(Decision::Never);
         }
-        let entry = shard
-            .entries
-            .find_mut(hash, |entry| entry.key.borrow() == key)?;
-        entry.adapt(&self.rules.known(), rule, ask.now);
-        let verdict = rule.engine.spend(&mut entry.state, ask.cells, ask.now);
+        let Shard { entries, floor, .. } = shard;
+        let entry = entries.find_mut(hash, |entry| entry.key.borrow() == key)?;
+        let now = if entry.state.rule() == rule.id {
+            ask.now
+        } else {
+            *floor = ask.now.max(*floor);
+            *floor
+        };
+        let verdict = entry.spend(&self.rules.known(), rule, ask.cells, now);
         Some(Decision::from_verdict(verdict, ask.now))
     }
 
@@ -347,27 +381,6 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         Ok(())
     }
 
-    /// Looks at the state of a key as it is under the rule that is asked for.
-    fn look<Q, T>(&self, key: &Q, ask: Ask, tell: impl FnOnce(&Rule, &State) -> T) -> T
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        let hash = self.hasher.hash_one(key);
-        let shard = self.lock(index(hash, self.shards.len()));
-        let rule = ask.rule.unwrap_or(shard.rule);
-        match shard.entries.find(hash, |entry| entry.key.borrow() == key) {
-            Some(entry) if entry.state.rule() == rule.id => tell(&rule, &entry.state),
-            Some(entry) => {
-                let known = self.rules.known();
-                let from = known.engine(entry.state.rule());
-                let state = rule.engine.carry(rule.id, from, &entry.state, ask.now);
-                tell(&rule, &state)
-            }
-            None => tell(&rule, &rule.engine.fresh(rule.id)),
-        }
-    }
-
     #[cfg(test)]
     pub(crate) fn fullest_shard(&self) -> usize {
         let shards = 0..self.shards.len();
@@ -382,6 +395,17 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn status(engine: &Engine, state: &State, now: Nanos) -> KeyStatus {
+    let times = engine.times(state, now);
+    KeyStatus {
+        spent: engine.spent(state, now),
+        remaining: engine.remaining(state, now),
+        resets_in: engine.resets_at(state, now).since(now),
+        first_check: times.map(|times| times.first.on_calendar()),
+        last_check: times.map(|times| times.last.on_calendar()),
     }
 }
 

@@ -5,6 +5,14 @@ use perennial_lifecycle::Stopwatch;
 use super::*;
 use crate::{clock::ManualClock, quota::Algorithm};
 
+const ALGORITHMS: [Algorithm; 5] = [
+    Algorithm::Gcra,
+    Algorithm::TokenBucket,
+    Algorithm::LeakyBucket,
+    Algorithm::FixedWindow,
+    Algorithm::SlidingWindow,
+];
+
 fn gate() -> (RateGate, ManualClock) {
     let time = Clock::manual();
     time.set(Duration::from_secs(1_700_000_000));
@@ -140,7 +148,33 @@ fn another_quota_for_a_key_keeps_what_it_has_spent() {
     );
     let narrow = Quota::per_minute(3);
     let refused = gate.check("s", "ada", &narrow);
-    assert_eq!(refused.retry_after(), Some(Duration::from_secs(20)));
+    // When the window ends, 40 seconds from now.
+    assert_eq!(refused.retry_after(), Some(Duration::from_secs(40)));
+}
+
+#[test]
+fn two_quotas_for_one_key_admit_what_the_larger_one_does() {
+    for algorithm in ALGORITHMS {
+        let (gate, time) = gate();
+        let reads = gate.limiter("s", Quota::per_minute(100).algorithm(algorithm));
+        let writes = gate.limiter("s", Quota::per_minute(10).algorithm(algorithm));
+        let mut through = 0;
+        for _ in 0..2_000 {
+            through += u32::from(writes.check("ada").is_allowed());
+            through += u32::from(reads.check("ada").is_allowed());
+        }
+        match algorithm {
+            // The writes that were refused count there, as any that is refused.
+            Algorithm::FixedWindow => assert!(through <= 100, "{through}"),
+            _ => assert_eq!(through, 100, "{algorithm:?}"),
+        }
+
+        // Writes are refused until reads have left room for one, and hold up no read meanwhile.
+        let wait = writes.check("ada").retry_after().unwrap();
+        assert!(wait <= Duration::from_secs(60), "{algorithm:?}: {wait:?}");
+        time.advance(wait);
+        assert!(writes.check("ada").is_allowed(), "{algorithm:?}");
+    }
 }
 
 #[test]

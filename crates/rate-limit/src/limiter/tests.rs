@@ -143,9 +143,42 @@ fn a_new_quota_keeps_the_spent_part() {
         Duration::from_millis(3 * 50 + 25)
     );
 
+    // What is too much for a slower quota comes back as it would have, until the slower one admits something.
     limiter.set_quota(Quota::per_minute(2));
     let refused = limiter.check(&"ada");
+    assert_eq!(refused.retry_after(), Some(Duration::from_millis(125)));
+    time.advance(Duration::from_millis(125));
+    assert_eq!(limiter.check(&"ada"), Decision::Allowed { remaining: 0 });
+    let refused = limiter.check(&"ada");
     assert_eq!(refused.retry_after(), Some(Duration::from_secs(30)));
+}
+
+#[test]
+fn a_quota_that_changes_again_and_again_admits_what_the_slower_and_the_quicker_one_would() {
+    for algorithm in ALGORITHMS {
+        let quota = Quota::per_minute(10).algorithm(algorithm);
+        let longer = Quota::new(10, Duration::from_secs(61)).unwrap();
+        for other in [Quota::per_minute(11), longer].map(|quota| quota.algorithm(algorithm)) {
+            let (limiter, time) = limiter::<u8>(quota);
+            while limiter.check(&1).is_allowed() {}
+            let mut through = 0;
+            for second in 0..600 {
+                time.advance(Duration::from_secs(1));
+                limiter.set_quota(if second % 2 == 0 { other } else { quota });
+                through += u32::from(limiter.check(&1).is_allowed());
+            }
+            // Of ten a minute 100 come back in this time, and of eleven 110. Of a sliding window the last ten are still
+            // to come; a fixed one that gives back just then may begin another.
+            let most = match algorithm {
+                Algorithm::FixedWindow => 121,
+                _ => 110,
+            };
+            assert!(
+                (90..=most).contains(&through),
+                "{algorithm:?} {other:?}: {through}"
+            );
+        }
+    }
 }
 
 #[test]

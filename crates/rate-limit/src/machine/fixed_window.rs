@@ -1,6 +1,6 @@
 //! Fixed windows, aligned to multiples of their length since the epoch.
 
-use super::{Meter, Times, Verdict, cell::Word, count};
+use super::{Debt, Meter, Times, Verdict, cell::Word, count};
 use crate::{clock::Nanos, quota::Quota};
 
 /// Fixed windows, aligned to multiples of their length since the epoch, as ExRated counts them.
@@ -17,12 +17,21 @@ pub struct FixedWindow {
     limit: u32,
 }
 
-/// The cells counted in the window of `last`. With none counted there was no window yet.
+/// The cells counted since a window began. With none counted there was no window yet.
+///
+/// It says the same to windows of any length. The count ends with a window that ends after the last cell was admitted,
+/// and no earlier than one length after `start`: under one length that is the window that it began in, and under several
+/// in turn there is never less than the shortest of them between two ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Count {
+    start: Nanos,
     first: Nanos,
     last: Nanos,
+    /// When the last cell was admitted.
+    spent: Nanos,
+    /// Those asked for, the denied ones included.
     cells: u32,
+    admitted: u32,
 }
 
 impl FixedWindow {
@@ -39,10 +48,6 @@ impl FixedWindow {
         }
     }
 
-    pub(super) fn same_windows(&self, other: &Self) -> bool {
-        self.window == other.window
-    }
-
     fn start_of(&self, at: Nanos) -> u64 {
         at.0 - at.0 % self.window
     }
@@ -52,13 +57,19 @@ impl FixedWindow {
     fn cells(&self, state: &Count, now: Nanos) -> u32 {
         match state.cells {
             0 => 0,
-            _ if self.next_window(state.last) <= now => 0,
+            _ if self.ends_at(state) <= now => 0,
             cells => cells,
         }
     }
 
     fn left(&self, state: &Count, now: Nanos) -> u32 {
         self.limit.saturating_sub(self.cells(state, now))
+    }
+
+    /// When the count ends.
+    fn ends_at(&self, state: &Count) -> Nanos {
+        let within = state.start.0.saturating_add(self.window - 1);
+        self.next_window(Nanos(within).max(state.spent))
     }
 
     fn next_window(&self, at: Nanos) -> Nanos {
@@ -75,7 +86,7 @@ impl FixedWindow {
 
     /// Decides for a window with so many cells counted.
     #[inline]
-    fn decide(&self, cells: u32, state: &Count, n: u32, now: Nanos) -> Verdict {
+    fn decide(&self, cells: u32, state: &Count, n: u32) -> Verdict {
         let left = self.limit.saturating_sub(cells);
         if n == 0 {
             return Verdict::Allowed { remaining: left };
@@ -86,7 +97,7 @@ impl FixedWindow {
         match left.checked_sub(n) {
             Some(remaining) => Verdict::Allowed { remaining },
             // It has a count, or there would be cells left.
-            None => Verdict::NotUntil(self.next_window(state.last.max(now))),
+            None => Verdict::NotUntil(self.ends_at(state)),
         }
     }
 }
@@ -95,24 +106,32 @@ impl Meter for FixedWindow {
     type State = Count;
 
     fn ask(&self, state: &Count, n: u32, now: Nanos) -> Verdict {
-        self.decide(self.cells(state, now), state, n, now)
+        self.decide(self.cells(state, now), state, n)
     }
 
     #[inline]
     fn spend(&self, state: &mut Count, n: u32, now: Nanos) -> Verdict {
         let cells = self.cells(state, now);
-        let verdict = self.decide(cells, state, n, now);
+        let verdict = self.decide(cells, state, n);
         let counts = match verdict {
             Verdict::Allowed { .. } => n > 0,
             Verdict::NotUntil(_) => cells >= self.limit,
             Verdict::Never => false,
         };
         if counts {
-            *state = Count {
-                first: if cells > 0 { state.first } else { now },
-                last: now.max(state.last),
-                cells: cells.saturating_add(n),
-            };
+            if cells == 0 {
+                *state = Count {
+                    start: Nanos(self.start_of(now)),
+                    first: now,
+                    ..Count::default()
+                };
+            }
+            state.last = state.last.max(now);
+            state.cells = state.cells.saturating_add(n);
+            if verdict.is_allowed() {
+                state.spent = state.spent.max(now);
+                state.admitted = state.admitted.saturating_add(n);
+            }
         }
         verdict
     }
@@ -128,7 +147,7 @@ impl Meter for FixedWindow {
     fn idle_at(&self, state: &Count) -> Nanos {
         match state.cells {
             0 => Nanos(0),
-            _ => self.next_window(state.last),
+            _ => self.ends_at(state),
         }
     }
 
@@ -137,13 +156,34 @@ impl Meter for FixedWindow {
         self.idle_at(state).max(self.next_window(now))
     }
 
-    fn holding(&self, cells: u32, now: Nanos) -> Count {
-        match cells {
+    fn most(&self) -> u32 {
+        self.limit
+    }
+
+    fn debt(&self, state: &Count, now: Nanos) -> Debt {
+        match self.cells(state, now) {
+            0 => Debt::whole(0),
+            _ => Debt::whole(u64::from(state.admitted)),
+        }
+    }
+
+    fn falls_to(&self, state: &Count, cells: u32) -> Nanos {
+        if state.admitted <= cells {
+            return Nanos(0);
+        }
+        self.ends_at(state)
+    }
+
+    fn owing(&self, debt: Debt, now: Nanos) -> Count {
+        match debt.cells() {
             0 => Count::default(),
             cells => Count {
+                start: Nanos(self.start_of(now)),
                 first: now,
                 last: now,
+                spent: now,
                 cells,
+                admitted: cells,
             },
         }
     }
@@ -161,16 +201,20 @@ impl Word for FixedWindow {
     fn pack(&self, state: &Count) -> u64 {
         match u64::from(state.cells).min(self.window - 1) {
             0 => 0,
-            cells => self.start_of(state.last).saturating_add(cells),
+            cells => state.start.0.saturating_add(cells),
         }
     }
 
     fn unpack(&self, word: u64) -> Count {
         let start = Nanos(self.start_of(Nanos(word)));
+        let cells = count(word % self.window);
         Count {
+            start,
             first: start,
             last: start,
-            cells: count(word % self.window),
+            spent: start,
+            cells,
+            admitted: cells.min(self.limit),
         }
     }
 }

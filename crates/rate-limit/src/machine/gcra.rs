@@ -1,6 +1,6 @@
 //! The generic cell rate algorithm as virtual scheduling, in whole nanoseconds.
 
-use super::{Meter, Verdict, cell::Word, count};
+use super::{Debt, Meter, Verdict, cell::Word, count};
 use crate::{clock::Nanos, quota::Quota};
 
 /// The generic cell rate algorithm: ITU-T I.371, annex A, as virtual scheduling.
@@ -35,16 +35,6 @@ impl Gcra {
     /// How far the arrival time lies ahead.
     fn ahead(state: Nanos, now: Nanos) -> u64 {
         state.0.saturating_sub(now.0)
-    }
-
-    /// Keeps the spent cells, fractions included, at the new interval.
-    pub(super) fn carry(&self, from: &Self, state: Nanos, now: Nanos) -> Nanos {
-        let spent = u128::from(Self::ahead(state, now)) * u128::from(self.interval);
-        let ahead = spent.div_ceil(u128::from(from.interval));
-        match u64::try_from(ahead).unwrap_or(u64::MAX).min(self.span) {
-            0 => Nanos(0),
-            ahead => Nanos(now.0.saturating_add(ahead)),
-        }
     }
 
     /// The verdict, and the arrival time once the cells are taken.
@@ -102,10 +92,23 @@ impl Meter for Gcra {
         *state
     }
 
-    fn holding(&self, cells: u32, now: Nanos) -> Nanos {
-        match u64::from(cells).saturating_mul(self.interval) {
+    fn most(&self) -> u32 {
+        count(self.span / self.interval)
+    }
+
+    fn debt(&self, state: &Nanos, now: Nanos) -> Debt {
+        Debt::new(u128::from(Self::ahead(*state, now)), self.interval)
+    }
+
+    fn falls_to(&self, state: &Nanos, cells: u32) -> Nanos {
+        let still_out = self.interval.saturating_mul(u64::from(cells));
+        Nanos(state.0.saturating_sub(still_out))
+    }
+
+    fn owing(&self, debt: Debt, now: Nanos) -> Nanos {
+        match debt.time(self.interval) {
             0 => Nanos(0),
-            ahead => Nanos(now.0.saturating_add(ahead.min(self.span))),
+            ahead => Nanos(now.0.saturating_add(ahead)),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The leaky bucket, which fills with cells and drains evenly.
 
-use super::{Meter, Verdict, cell::Word, count, scaled_up};
+use super::{Debt, Meter, Verdict, cell::Word, count};
 use crate::{clock::Nanos, quota::Quota};
 
 /// The leaky bucket as a meter: ITU-T I.371, annex A, the continuous-state leaky bucket.
@@ -36,19 +36,6 @@ impl LeakyBucket {
     /// How full the bucket is.
     fn level(dry_at: Nanos, now: Nanos) -> u64 {
         dry_at.0.saturating_sub(now.0)
-    }
-
-    /// Keeps the spent cells, fractions included, at the new interval.
-    pub(super) fn carry(&self, from: &Self, dry_at: Nanos, now: Nanos) -> Nanos {
-        let level = scaled_up(Self::level(dry_at, now), self.interval, from.interval);
-        self.filled(level, now)
-    }
-
-    fn filled(&self, level: u64, now: Nanos) -> Nanos {
-        match level.min(self.size) {
-            0 => Nanos(0),
-            level => Nanos(now.0.saturating_add(level)),
-        }
     }
 }
 
@@ -100,8 +87,24 @@ impl Meter for LeakyBucket {
         *dry_at
     }
 
-    fn holding(&self, cells: u32, now: Nanos) -> Nanos {
-        self.filled(u64::from(cells).saturating_mul(self.interval), now)
+    fn most(&self) -> u32 {
+        count(self.size / self.interval)
+    }
+
+    fn debt(&self, dry_at: &Nanos, now: Nanos) -> Debt {
+        Debt::new(u128::from(Self::level(*dry_at, now)), self.interval)
+    }
+
+    fn falls_to(&self, dry_at: &Nanos, cells: u32) -> Nanos {
+        let level = self.interval.saturating_mul(u64::from(cells));
+        Nanos(dry_at.0.saturating_sub(level))
+    }
+
+    fn owing(&self, debt: Debt, now: Nanos) -> Nanos {
+        match debt.time(self.interval) {
+            0 => Nanos(0),
+            level => Nanos(now.0.saturating_add(level)),
+        }
     }
 
     #[inline]

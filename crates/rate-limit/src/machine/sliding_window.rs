@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Meter, Verdict, count};
+use super::{Debt, Meter, Verdict, count};
 use crate::{clock::Nanos, quota::Quota};
 
 /// How many instants a log tells apart.
@@ -63,10 +63,6 @@ impl SlidingWindow {
         }
     }
 
-    pub(super) fn same_windows(&self, other: &Self) -> bool {
-        self.window == other.window
-    }
-
     /// A log that holds all that will come without another allocation.
     pub(super) fn fresh(&self) -> Log {
         Log {
@@ -75,19 +71,25 @@ impl SlidingWindow {
         }
     }
 
-    /// The same log, for another limit over the same time. What is above the limit is forgiven, the newest first to
-    /// be forgotten, so that what comes back soonest still does.
-    pub(super) fn resized(&self, log: &Log) -> Log {
-        let mut resized = self.fresh();
+    pub(super) fn is_longer(&self, other: &Self) -> bool {
+        self.window > other.window
+    }
+
+    /// The log without what is given back.
+    pub(super) fn kept(&self, log: &Log, now: Nanos) -> Log {
+        let mut kept = log.clone();
+        self.forget_old(&mut kept, Self::latest(log, now));
+        kept
+    }
+
+    /// The same log, for another limit or another time: what was spent was spent when it was.
+    pub(super) fn regrouped(&self, log: &Log) -> Log {
+        let mut regrouped = self.fresh();
         for run in &log.runs {
-            let room = u64::from(self.limit) - resized.cells;
-            let cells = run.cells.min(count(room));
-            if cells > 0 {
-                resized.cells += u64::from(cells);
-                self.append(&mut resized, Run { at: run.at, cells });
-            }
+            self.append(&mut regrouped, *run);
         }
-        resized
+        regrouped.cells = log.cells;
+        regrouped
     }
 
     fn most_runs(&self) -> usize {
@@ -195,9 +197,30 @@ impl Meter for SlidingWindow {
             .map_or(Nanos(0), |newest| self.ends_at(newest))
     }
 
-    fn holding(&self, cells: u32, now: Nanos) -> Log {
+    fn most(&self) -> u32 {
+        self.limit
+    }
+
+    fn debt(&self, log: &Log, now: Nanos) -> Debt {
+        Debt::whole(self.inside(log, now))
+    }
+
+    fn falls_to(&self, log: &Log, cells: u32) -> Nanos {
+        let mut left = log.cells;
+        let mut at = Nanos(0);
+        for run in &log.runs {
+            if left <= u64::from(cells) {
+                break;
+            }
+            left -= u64::from(run.cells);
+            at = self.ends_at(run);
+        }
+        at
+    }
+
+    fn owing(&self, debt: Debt, now: Nanos) -> Log {
         let mut log = self.fresh();
-        let cells = cells.min(self.limit);
+        let cells = debt.cells();
         if cells > 0 {
             log.cells = u64::from(cells);
             log.runs.push_back(Run { at: now, cells });

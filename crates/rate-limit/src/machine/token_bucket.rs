@@ -1,6 +1,6 @@
 //! The token bucket, which counts whole tokens and loses no fraction of one.
 
-use super::{Meter, Verdict, count, scaled, scaled_up};
+use super::{Debt, Meter, Verdict, count, scaled, scaled_up};
 use crate::{clock::Nanos, quota::Quota};
 
 /// The token bucket: J. Turner, "New directions in communications", 1986; RFC 2697 counts its tokens like this.
@@ -117,13 +117,41 @@ impl Meter for TokenBucket {
         }
     }
 
-    fn holding(&self, cells: u32, now: Nanos) -> Taken {
-        match cells.min(self.burst) {
-            0 => Taken::default(),
-            tokens => Taken {
-                since: now,
-                tokens: u64::from(tokens),
-            },
+    fn most(&self) -> u32 {
+        self.burst
+    }
+
+    fn debt(&self, state: &Taken, now: Nanos) -> Debt {
+        let passed = now.0.saturating_sub(state.since.0);
+        let taken = u128::from(state.tokens) * u128::from(self.period);
+        let back = u128::from(passed) * u128::from(self.limit);
+        Debt::new(taken.saturating_sub(back), self.period)
+    }
+
+    fn falls_to(&self, state: &Taken, cells: u32) -> Nanos {
+        match state.tokens.saturating_sub(u64::from(cells)) {
+            0 => Nanos(0),
+            tokens => self.back_at(state, tokens),
+        }
+    }
+
+    /// The part of a token that is back already is time that has passed.
+    fn owing(&self, debt: Debt, now: Nanos) -> Taken {
+        let tokens = debt.whole.saturating_add(u64::from(debt.part > 0));
+        if tokens == 0 {
+            return Taken::default();
+        }
+        let passed = match debt.part {
+            0 => 0,
+            part => {
+                let back = u128::from(debt.of - part) * u128::from(self.period);
+                back / (u128::from(debt.of) * u128::from(self.limit))
+            }
+        };
+        let passed = u64::try_from(passed).unwrap_or(u64::MAX);
+        Taken {
+            since: Nanos(now.0.saturating_sub(passed)),
+            tokens,
         }
     }
 

@@ -6,15 +6,15 @@ use super::Swept;
 use crate::{
     clock::Nanos,
     config::WhenFull,
-    machine::State,
+    machine::{State, Verdict},
     rules::{Known, Rule},
 };
 
 pub(super) struct Shard<K> {
     /// What meters a key when the check does not say.
     pub(super) rule: Rule,
-    /// Keys were forgotten as idle at this time. A check that read its clock before must not begin a forgotten key
-    /// anew at that earlier time.
+    /// Keys were forgotten as idle, or went over to other rules, at this time. A check that read its clock before must
+    /// not begin a forgotten key anew at that earlier time, nor have the time between be given back twice, by two rules.
     pub(super) floor: Nanos,
     pub(super) entries: HashTable<Entry<K>>,
     /// The bucket at which the next sweep goes on. Growth moves the keys about; who is missed is found next time.
@@ -157,12 +157,26 @@ impl<K> Shard<K> {
 }
 
 impl<K> Entry<K> {
-    /// Goes over to another rule. A closed one has nothing to spend, so that its states may say too little: the key
-    /// waits with the old rule's until the quota opens again, or it is idle.
+    /// Goes over to another rule, if that keeps the key waiting no longer. A closed one has nothing to spend: the key
+    /// stays with the old rule until the quota opens again, or it is idle.
     pub(super) fn adapt(&mut self, known: &Known, rule: Rule, now: Nanos) {
-        if !rule.engine.is_closed() && rule.id != self.state.rule() {
-            let from = known.engine(self.state.rule());
-            self.state = rule.engine.carry(rule.id, from, &self.state, now);
+        let from = self.state.rule();
+        if !rule.engine.is_closed()
+            && from != rule.id
+            && let Some(taken) =
+                (rule.engine).take_over(rule.id, known.engine(from), &self.state, now)
+        {
+            self.state = taken;
         }
+    }
+
+    /// Spends under a rule that is not closed.
+    pub(super) fn spend(&mut self, known: &Known, rule: Rule, cells: u32, now: Nanos) -> Verdict {
+        let from = self.state.rule();
+        if from == rule.id {
+            return rule.engine.spend(&mut self.state, cells, now);
+        }
+        let from = known.engine(from);
+        (rule.engine).spend_from(rule.id, from, &mut self.state, cells, now)
     }
 }

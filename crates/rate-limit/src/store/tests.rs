@@ -2,7 +2,10 @@ use std::{
     collections::HashSet,
     hash::{BuildHasherDefault, DefaultHasher},
     sync::{Arc, Barrier, atomic::AtomicU32},
+    time::Duration,
 };
+
+use proptest::prelude::*;
 
 use super::*;
 use crate::quota::{Algorithm, Quota};
@@ -38,6 +41,88 @@ fn all() -> [Quota; 5] {
         Algorithm::SlidingWindow,
     ]
     .map(|algorithm| Quota::per_hour(1).algorithm(algorithm))
+}
+
+/// Checks of one key under several quotas, and changes to one of them; some readings of the clock come late.
+#[derive(Clone, Debug)]
+struct Step {
+    which: usize,
+    cells: u32,
+    thousandths: u64,
+    late: u64,
+    is_change: bool,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let thousandths = prop_oneof![3 => Just(0_u64), 4 => 0_u64..100, 1 => 0_u64..1_500];
+    let late = prop_oneof![9 => Just(0_u64), 1 => 0_u64..1_000_000];
+    let step = (0_usize..3, 1_u32..4, thousandths, late, any::<u8>());
+    prop::collection::vec(
+        step.prop_map(|(which, cells, thousandths, late, change)| Step {
+            which,
+            cells,
+            thousandths,
+            late,
+            is_change: change < 30,
+        }),
+        1..400,
+    )
+}
+
+proptest! {
+    /// In any time, no more than the greatest burst and what comes back at the highest rate; in any window that is as
+    /// short as the shortest, no more than the greatest limit.
+    #[test]
+    fn several_quotas_for_a_key_admit_no_more_than_the_most_generous(
+        algorithm in prop::sample::select(all().map(|quota| quota.metered_by()).to_vec()),
+        quotas in prop::collection::vec((1_u32..30, 1_u32..12, 5_u64..40), 2..4),
+        start in prop_oneof![Just(0_u64), Just(1_700_000_000 * SECOND)],
+        steps in steps(),
+    ) {
+        let quotas: Vec<_> = quotas.into_iter().map(|(limit, burst, millis)| {
+            Quota::new(limit, Duration::from_millis(millis)).unwrap().burst(burst).algorithm(algorithm)
+        }).collect();
+        let store = store(quotas[0], 10, WhenFull::Evict);
+        let (mut latest, mut through) = (start, Vec::new());
+        let in_time = steps.iter().all(|step| step.late == 0);
+        for Step { which, cells, thousandths, late, is_change } in steps {
+            latest += thousandths * 20_000;
+            let (quota, now) = (quotas[which % quotas.len()], Nanos(latest.saturating_sub(late)));
+            if is_change {
+                store.set_quota(&quota, now);
+            }
+            let rule = (!is_change).then(|| store.rule(&quota));
+            if store.check(&1, Ask { rule, cells, now }).is_allowed() {
+                through.push((now.0, latest, u64::from(cells)));
+            }
+        }
+        let most = quotas.iter().map(|quota| u64::from(quota.max_at_once())).max().unwrap();
+        let shortest = quotas.iter().map(|quota| quota.period_nanos()).min().unwrap();
+        let back = |time: u64| {
+            let cells = |quota: &Quota| u128::from(time) * u128::from(quota.limit()) / u128::from(quota.period_nanos());
+            u64::try_from(quotas.iter().map(cells).max().unwrap()).unwrap()
+        };
+        let earliest = through.iter().map(|(reading, _, _)| reading).min().copied().unwrap_or(start);
+        for (index, (reading, _, _)) in through.iter().enumerate() {
+            let mut sum = 0;
+            for (_, end, cells) in &through[index..] {
+                sum += cells;
+                // Who reads the clock late is told later what came back since.
+ let time = end - reading;
+                let within = match algorithm {
+                    Algorithm::SlidingWindow if time < shortest => most,
+                    Algorithm::SlidingWindow => u64::MAX,
+                    // A window's end may be anywhere.
+                    Algorithm::FixedWindow if time == 0 => most,
+                    Algorithm::FixedWindow => most * (time / shortest + 2),
+                    _ if in_time => most + back(time),
+_ if index == 0 => most + back(end - earliest),
+                    _ => u64::MAX,
+                };
+                prop_assert!(sum <= within, "{} from {} to {}, of {}", sum, reading, end, within);
+            }
+        }
+    }
 }
 
 #[test]
