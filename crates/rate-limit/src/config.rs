@@ -11,8 +11,8 @@ pub(crate) const MAX_KEYS: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
 
 /// What happens to a new key when as many keys are known as may be.
 ///
-/// Idle keys make room first; this is about what comes after. One shard of the
-/// keys is looked at, not all of them.
+/// Idle keys make room first; this is about what comes after. A few dozen keys
+/// are looked at, not all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenFull {
@@ -27,7 +27,10 @@ pub enum WhenFull {
     ///
     /// No quota is ever exceeded, at the price that a flood of new keys locks
     /// out whoever is not known yet. The `retry_after` of such a refusal is when
-    /// the first of the keys looked at will be idle; others may be quicker.
+    /// the first of the keys that were looked at, now and before, among the
+    /// newcomer's neighbours will be idle: a retry then is admitted, if that key
+    /// spends nothing until then and nobody else takes its place. A retry before
+    /// looks at other keys, and may find one that is idle.
     Refuse,
 }
 

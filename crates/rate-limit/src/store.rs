@@ -62,6 +62,8 @@ pub(crate) struct Store<K, S> {
     len: AtomicUsize,
     /// The shard at which the next sweep goes on.
     cursor: AtomicUsize,
+    /// The shard at which room is looked for next, when a newcomer's own has none.
+    room: AtomicUsize,
     evicted: AtomicU64,
 }
 
@@ -100,6 +102,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             when_full,
             len: AtomicUsize::new(0),
             cursor: AtomicUsize::new(0),
+            room: AtomicUsize::new(0),
             evicted: AtomicU64::new(0),
         }
     }
@@ -365,20 +368,33 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// Frees a place in the first shard from `index` on that has any key.
+    /// Frees a place in the first shard from `index` on that has any key. If that refuses, a few keys of others are looked
+    /// at, of other ones each time, so that who asks again comes to all of them.
     fn make_room(&self, index: usize, now: Nanos) -> Result<(), Nanos> {
-        for step in 0..self.shards.len() {
-            let mut shard = self.lock((index + step) & (self.shards.len() - 1));
-            if shard.entries.is_empty() {
-                continue;
-            }
-            let known = self.rules.known();
-            let room = shard.make_room(&known, SAMPLE, self.when_full, now)?;
+        let shards = self.shards.len();
+        let near = (0..shards).find_map(|step| self.make_room_in(index + step, now));
+        let Some(Err(until)) = near else {
+            return Ok(());
+        };
+        let next = self.room.fetch_add(1, Ordering::Relaxed);
+        match (0..shards).find_map(|step| self.make_room_in(next.wrapping_add(step), now)) {
+            Some(Err(_)) => Err(until),
+            Some(Ok(())) | None => Ok(()),
+        }
+    }
+
+    /// Nothing for an empty shard.
+    fn make_room_in(&self, index: usize, now: Nanos) -> Option<Result<(), Nanos>> {
+        let mut shard = self.lock(index & (self.shards.len() - 1));
+        if shard.entries.is_empty() {
+            return None;
+        }
+        let known = self.rules.known();
+        let room = shard.make_room(&known, SAMPLE, self.when_full, now);
+        Some(room.map(|room| {
             self.len.fetch_sub(room.removed, Ordering::Relaxed);
             self.evicted.fetch_add(room.evicted, Ordering::Relaxed);
-            return Ok(());
-        }
-        Ok(())
+        }))
     }
 
     #[cfg(test)]

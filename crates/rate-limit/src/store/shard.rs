@@ -21,6 +21,8 @@ pub(super) struct Shard<K> {
     swept: usize,
     /// The bucket at which room is made next.
     hand: usize,
+    /// The bucket of the key that a refused newcomer waits for: of those looked at, the one idle soonest.
+    awaited: Option<usize>,
 }
 
 pub(super) struct Entry<K> {
@@ -43,6 +45,7 @@ impl<K> Shard<K> {
             entries: HashTable::new(),
             swept: 0,
             hand: 0,
+            awaited: None,
         }
     }
 
@@ -92,7 +95,8 @@ impl<K> Shard<K> {
     /// Frees a place among the next few keys: of those that are idle, else of the one that has spent least, and of
     /// those the one idle soonest. What it spent is what forgetting it may over-admit.
     ///
-    /// If nobody may be pushed out, it says when the first of them is idle, and looks at the same ones again next time.
+    /// If nobody may be pushed out, it says when the first of all that it has looked at is idle, and looks at that one and
+    /// at the next few when it is asked again.
     pub(super) fn make_room(
         &mut self,
         known: &Known,
@@ -105,13 +109,16 @@ impl<K> Shard<K> {
             removed: 0,
             evicted: 0,
         };
-        let (mut seen, mut least, mut soonest) = (0, None, Nanos(u64::MAX));
+        let (mut seen, mut least, mut soonest) = (0, None, None);
         // The table may have shrunk.
         let begin = self.hand.min(buckets - 1);
         let mut step = 0;
+        let mut awaited = self.awaited.take().filter(|bucket| *bucket < buckets);
         while step < buckets && seen < sample {
-            let bucket = (begin + step) & (buckets - 1);
-            step += 1;
+            let bucket = awaited.take().unwrap_or_else(|| {
+                step += 1;
+                (begin + step - 1) & (buckets - 1)
+            });
             let Some(entry) = self.entries.get_bucket(bucket) else {
                 continue;
             };
@@ -123,16 +130,20 @@ impl<K> Shard<K> {
                 room.removed += 1;
                 continue;
             }
-            soonest = soonest.min(idle_at);
+            if soonest.is_none_or(|soonest| (idle_at, bucket) < soonest) {
+                soonest = Some((idle_at, bucket));
+            }
             let loss = (engine.spent(&entry.state, now), idle_at, bucket);
             if least.is_none_or(|least| loss < least) {
                 least = Some(loss);
             }
         }
+        self.hand = (begin + step) & (buckets - 1);
         if room.removed > 0 {
             self.floor = self.floor.max(now);
         } else if when_full == WhenFull::Refuse {
-            return Err(soonest);
+            self.awaited = soonest.map(|(_, bucket)| bucket);
+            return Err(soonest.map_or(now, |(idle_at, _)| idle_at));
         } else if let Some((_, _, bucket)) = least {
             self.remove(bucket);
             room = Room {
@@ -140,7 +151,6 @@ impl<K> Shard<K> {
                 evicted: 1,
             };
         }
-        self.hand = (begin + step) & (buckets - 1);
         Ok(room)
     }
 

