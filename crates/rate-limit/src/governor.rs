@@ -3,14 +3,20 @@
 use std::{fmt, hash::Hash, num::NonZeroU32, ops::Add, sync::Arc, time::Duration};
 
 use governor::{
-    RateLimiter, clock::Reference, middleware::StateInformationMiddleware,
-    state::keyed::DashMapStateStore,
+    RateLimiter,
+    clock::Reference,
+    middleware::StateInformationMiddleware,
+    state::{
+        NotKeyed, StateStore,
+        keyed::{DashMapStateStore, ShrinkableKeyedStateStore},
+    },
 };
 
 use crate::{
     clock::{Clock, Nanos},
     decision::Decision,
     error::{QuotaError, WaitError},
+    machine::{Gcra, Meter as _},
     quota::{Algorithm, Quota},
     wait::{self, Patience},
 };
@@ -39,13 +45,21 @@ pub struct GovernorLimiter<K: Hash + Eq + Clone> {
     inner: Arc<Inner<K>>,
 }
 
-type Governor<K> = RateLimiter<K, DashMapStateStore<K>, Clock, StateInformationMiddleware>;
+type Governor<K> = RateLimiter<K, Shared<K>, Clock, StateInformationMiddleware>;
 
 struct Inner<K: Hash + Eq + Clone> {
     /// Nothing under a quota that admits nothing, which governor cannot say.
     governor: Option<Governor<K>>,
+    keys: Shared<K>,
+    /// How governor's states are to be read.
+    gcra: Gcra,
+    /// governor counts its time from here, or from some nanoseconds before.
+    start: Nanos,
     clock: Clock,
 }
+
+/// governor's own states, which can be looked at beside it.
+struct Shared<K: Hash + Eq + Clone>(Arc<DashMapStateStore<K>>);
 
 impl<K: Hash + Eq + Clone> GovernorLimiter<K> {
     /// Makes a limiter.
@@ -60,22 +74,27 @@ impl<K: Hash + Eq + Clone> GovernorLimiter<K> {
                 algorithm: quota.metered_by(),
             });
         }
-        let limits = NonZeroU32::new(quota.limit()).zip(NonZeroU32::new(quota.max_at_once()));
-        let governor = match limits {
+        let gcra = Gcra::new(quota);
+        let keys = Shared(Arc::default());
+        let governor = match NonZeroU32::new(gcra.most()) {
             None => None,
-            Some((limit, burst)) => {
-                // Rounded up as ours, or the rate would be exceeded.
-                let interval = quota.period_nanos().div_ceil(u64::from(limit.get()));
-                let interval = Duration::from_nanos(interval);
+            Some(burst) => {
+                // Rounded up and cut as ours: governor's own sums would overflow.
+                let interval = Duration::from_nanos(gcra.interval());
                 let period = quota.period();
                 let quota = governor::Quota::with_period(interval)
                     .ok_or(QuotaError::PeriodTooShort { period })?;
-                let limiter =
-                    RateLimiter::dashmap_with_clock(quota.allow_burst(burst), clock.clone());
-                Some(limiter.with_middleware())
+                let quota = quota.allow_burst(burst);
+                Some(Governor::new(quota, keys.clone(), clock.clone()))
             }
         };
-        let inner = Inner { governor, clock };
+        let inner = Inner {
+            governor,
+            keys,
+            gcra,
+            start: clock.now(),
+            clock,
+        };
         Ok(Self {
             inner: Arc::new(inner),
         })
@@ -88,13 +107,18 @@ impl<K: Hash + Eq + Clone> GovernorLimiter<K> {
 
     /// Spends `cells` of the key, all or none.
     ///
-    /// None at all is allowed, unless the limit is 0; governor does not say what is left then.
+    /// None at all is allowed and changes nothing, unless the limit is 0.
     pub fn check_n(&self, key: &K, cells: u32) -> Decision {
         let Some(governor) = &self.inner.governor else {
             return Decision::Never;
         };
+        // The price of more than is ever had could overflow.
+        if cells > self.inner.gcra.most() {
+            return Decision::Never;
+        }
         let Some(cells) = NonZeroU32::new(cells) else {
-            return Decision::Allowed { remaining: 0 };
+            let remaining = self.inner.remaining(key);
+            return Decision::Allowed { remaining };
         };
         match governor.check_key_n(key, cells) {
             Ok(Ok(state)) => Decision::Allowed {
@@ -143,6 +167,58 @@ impl<K: Hash + Eq + Clone> GovernorLimiter<K> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl<K: Hash + Eq + Clone> Inner<K> {
+    /// What governor never says: the cells of a key that spends none.
+    fn remaining(&self, key: &K) -> u32 {
+        let now = Nanos::new(self.clock.now().get().saturating_sub(self.start.get()));
+        let arrival = self.keys.0.get(key).and_then(|state| {
+            // A measurement that is refused changes nothing.
+            let refused = |arrival| Err::<((), _), _>(arrival);
+            state
+                .measure_and_replace(&NotKeyed::NonKey, refused)
+                .err()
+                .flatten()
+        });
+        let arrival = arrival.map_or(0, governor::nanos::Nanos::as_u64);
+        self.gcra.remaining(&Nanos::new(arrival), now)
+    }
+}
+
+impl<K: Hash + Eq + Clone> StateStore for Shared<K> {
+    type Key = K;
+
+    fn measure_and_replace<T, F, E>(&self, key: &K, measure: F) -> Result<T, E>
+    where
+        F: Fn(Option<governor::nanos::Nanos>) -> Result<(T, governor::nanos::Nanos), E>,
+    {
+        self.0.measure_and_replace(key, measure)
+    }
+}
+
+impl<K: Hash + Eq + Clone> ShrinkableKeyedStateStore<K> for Shared<K> {
+    fn retain_recent(&self, drop_below: governor::nanos::Nanos) {
+        self.0.retain_recent(drop_below);
+    }
+
+    fn shrink_to_fit(&self) {
+        self.0.shrink_to_fit();
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<K: Hash + Eq + Clone> Clone for Shared<K> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 }
 

@@ -19,7 +19,7 @@ pub struct Gcra {
 }
 
 impl Gcra {
-    pub(in crate::machine) fn new(quota: &Quota) -> Self {
+    pub(crate) fn new(quota: &Quota) -> Self {
         Self::with(quota.period_nanos(), quota.limit(), quota.max_at_once())
     }
 
@@ -30,6 +30,12 @@ impl Gcra {
             interval,
             span: interval * u64::from(burst).min(most),
         }
+    }
+
+    /// Time to give one cell back.
+    #[cfg(feature = "governor")]
+    pub(crate) fn interval(&self) -> u64 {
+        self.interval
     }
 
     /// How far the arrival time lies ahead.
