@@ -20,7 +20,7 @@ use crate::{
     event::{self, Outcomes},
     fingerprint::{AsIs, Fingerprint, Printer, ScopePrinter},
     quota::Quota,
-    rules::Rule,
+    rules::{Pin, Rule},
     store::{Ask, Store, Swept},
     wait::{self, Patience},
 };
@@ -130,6 +130,9 @@ impl RateGate {
     /// [`KeyedLimiter::set_quota`](crate::KeyedLimiter::set_quota). Whoever shares a key shares what is spent: reads of 100 a
     /// minute and writes of 10 admit 100 together, and no write once reads have spent ten. To give each its own, put them into
     /// the key. A check that is refused holds up no other quota of the key, except in fixed windows, where it counts.
+    ///
+    /// A quota may be computed for each check. The gate remembers those that its keys are metered by, and of others no more
+    /// than a thousand, or as many as there are keys.
     pub fn check<K>(&self, scope: &str, key: &K, quota: &Quota) -> Decision
     where
         K: Hash + Eq + ?Sized + 'static,
@@ -181,9 +184,11 @@ impl RateGate {
     /// Resolves a scope and a quota once, for a path that checks often.
     #[must_use]
     pub fn limiter(&self, scope: &str, quota: Quota) -> GateLimiter {
+        let (rule, pin) = self.inner.store.pinned_rule(&quota);
         GateLimiter {
             scope: self.inner.scope(scope),
-            rule: self.inner.store.rule(&quota),
+            rule,
+            _pin: pin,
             inner: Arc::clone(&self.inner),
             quota,
         }
@@ -327,6 +332,7 @@ pub struct GateLimiter {
     inner: Arc<Inner>,
     scope: Arc<Scope>,
     rule: Rule,
+    _pin: Pin,
     quota: Quota,
 }
 

@@ -10,6 +10,7 @@
 
 use std::{
     borrow::Borrow,
+    collections::HashSet,
     fmt,
     hash::{BuildHasher, Hash},
     num::NonZeroUsize,
@@ -26,7 +27,7 @@ use crate::{
     decision::{Decision, KeyStatus},
     machine::{Engine, State},
     quota::Quota,
-    rules::{Rule, Rules},
+    rules::{Pin, Rule, Rules},
 };
 
 mod shard;
@@ -92,7 +93,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             .clamp(FEWEST_SHARDS, 4096)
             .next_power_of_two();
         let rules = Rules::default();
-        let rule = rules.rule(quota);
+        let rule = rules.add(Engine::new(quota));
         let shard = || Aligned(Mutex::new(Shard::new(rule)));
         Self {
             shards: (0..shards).map(|_| shard()).collect(),
@@ -122,7 +123,15 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// The rule of a quota, for an [`Ask`].
     pub(crate) fn rule(&self, quota: &Quota) -> Rule {
-        self.rules.rule(quota)
+        match self.rules.find(quota) {
+            Some(rule) => rule,
+            None => self.add_rule(quota).0,
+        }
+    }
+
+    /// The same, known for as long as the pin is kept.
+    pub(crate) fn pinned_rule(&self, quota: &Quota) -> (Rule, Pin) {
+        self.add_rule(quota)
     }
 
     /// Spends cells of a key.
@@ -229,9 +238,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Changes the store's quota, keeping what each key has spent.
     pub(crate) fn set_quota(&self, quota: &Quota, now: Nanos) {
-        let rule = self.rules.rule(quota);
+        let rule = self.rule(quota);
         for index in 0..self.shards.len() {
             let mut shard = self.lock(index);
+            let rule = self.rules.in_use(rule);
             shard.rule = rule;
             let now = now.max(shard.floor);
             shard.floor = now;
@@ -274,6 +284,20 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         swept
     }
 
+    #[cold]
+    fn add_rule(&self, quota: &Quota) -> (Rule, Pin) {
+        if let Some(forgetting) = self.rules.begin_forgetting() {
+            let mut used = HashSet::default();
+            for index in 0..self.shards.len() {
+                let shard = self.lock(index);
+                used.insert(shard.rule.id);
+                used.extend(shard.entries.iter().map(|entry| entry.state.rule()));
+            }
+            forgetting.finish(&used, self.len());
+        }
+        self.rules.pin(Engine::new(quota))
+    }
+
     /// A key that is not there yet, or is metered by another rule.
     #[cold]
     fn check_unknown<Q>(&self, hash: u64, key: &Q, ask: Ask) -> Decision
@@ -311,7 +335,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         if let Some(decision) = self.check_known(&mut shard, hash, key, ask) {
             return decision;
         }
-        let rule = ask.rule.unwrap_or(shard.rule);
+        let rule = self.rules.in_use(ask.rule.unwrap_or(shard.rule));
         let mut state = rule.engine.fresh(rule.id);
         // A key that was forgotten as idle must not begin anew at an earlier time than that.
         let now = ask.now.max(shard.floor);
@@ -340,11 +364,11 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
         let Shard { entries, floor, .. } = shard;
         let entry = entries.find_mut(hash, |entry| entry.key.borrow() == key)?;
-        let now = if entry.state.rule() == rule.id {
-            ask.now
+        let (rule, now) = if entry.state.rule() == rule.id {
+            (rule, ask.now)
         } else {
             *floor = ask.now.max(*floor);
-            *floor
+            (self.rules.in_use(rule), *floor)
         };
         let verdict = entry.spend(&self.rules.known(), rule, ask.cells, now);
         Some(Decision::from_verdict(verdict, ask.now))

@@ -262,6 +262,72 @@ fn a_newcomer_that_was_refused_comes_in_when_it_was_told_to() {
 }
 
 #[test]
+fn quotas_that_no_key_is_metered_by_are_forgotten() {
+    let store = store(Quota::per_hour(1), 100_000, WhenFull::Evict);
+    let hour = Duration::from_secs(3600).as_micros();
+    let quota = |more: u64| {
+        let micros = u64::try_from(hour).unwrap() + more;
+        Quota::new(2, Duration::from_micros(micros)).unwrap()
+    };
+    let check = |key: u64, rule| {
+        let ask = Ask {
+            rule: Some(rule),
+            ..at(SECOND)
+        };
+        store.check(&key, ask).is_allowed()
+    };
+    let (pinned, _pin) = store.pinned_rule(&quota(0));
+    let late = store.rule(&quota(1));
+    for key in 0..10 {
+        assert!(check(key, store.rule(&quota(2 + key))));
+    }
+    for more in 100..20_000 {
+        check(99, store.rule(&quota(more)));
+        assert!(store.rules.known().len() <= crate::rules::FEW);
+    }
+    // Keys go on under their quotas, also forgotten ones, with what they had spent.
+    for key in 0..10 {
+        let rules = [store.rule(&quota(2 + key)), pinned, late];
+        let through = rules.map(|rule| check(key, rule));
+        assert_eq!(through, [true, false, false]);
+    }
+    assert_eq!(store.pinned_rule(&quota(0)).0.id, pinned.id);
+    assert_ne!(store.rule(&quota(1)).id, late.id);
+    assert!(check(50, late));
+    assert_eq!(store.status(&50, at(SECOND)).spent, 1);
+}
+
+#[test]
+fn quotas_are_forgotten_while_threads_bring_new_ones() {
+    const THREADS: u64 = 4;
+    let store = store(Quota::per_hour(1), 1_000, WhenFull::Evict);
+    let through = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (store, through) = (&store, &through);
+            scope.spawn(move || {
+                for step in 0..5_000_u64 {
+                    let algorithm = all()[(step % 5) as usize].metered_by();
+                    let period = Duration::from_secs(3600 * 24 + step * THREADS + thread);
+                    let quota = Quota::new(10, period).unwrap().algorithm(algorithm);
+                    let rule = Some(store.rule(&quota));
+                    let ask = Ask { rule, ..at(SECOND) };
+                    if store.check(&(step % 7), ask).is_allowed() {
+                        through.fetch_add(1, Ordering::Relaxed);
+                    }
+                    if step % 100 == 0 {
+                        store.set_quota(&quota, Nanos(SECOND));
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(through.into_inner(), 7 * 10);
+    let writers = usize::try_from(THREADS).unwrap();
+    assert!(store.rules.known().len() <= crate::rules::FEW + writers);
+}
+
+#[test]
 fn a_newcomer_that_asks_again_comes_to_the_one_idle_key_wherever_it_is() {
     for max_keys in [64, 4_000] {
         for idle in [0, max_keys / 2, max_keys - 1] {
