@@ -19,8 +19,16 @@ const LOOKS: u32 = 4;
 /// The watchdogs of a supervisor's children: one task for all of them, and none for a supervisor without any.
 #[derive(Default)]
 pub(crate) struct Watchdogs {
-    watched: Arc<Mutex<HashMap<ChildKey, Watched>>>,
-    task: Option<(AbortHandle, Duration)>,
+    all: Arc<Mutex<All>>,
+    task: Option<AbortHandle>,
+}
+
+#[derive(Default)]
+struct All {
+    watched: HashMap<ChildKey, Watched>,
+    /// The shortest limit, as far as the task knows; `None` without a task. Here, so that a task that finds nobody to
+    /// watch and a child that comes at that moment agree on whether there is one.
+    pace: Option<Duration>,
 }
 
 struct Watched {
@@ -45,40 +53,36 @@ impl Watchdogs {
             watchdog,
             reported: (0, 0),
         };
-        lock(&self.watched).insert(key, watched);
-        if let Some((task, limit)) = &self.task
-            && !task.is_finished()
-            && *limit <= watchdog.limit()
-        {
+        if !lock(&self.all).add(key, watched) {
             return;
         }
         self.stop();
-        let children = Arc::clone(&self.watched);
+        let all = Arc::clone(&self.all);
         let scope = scope.clone();
         let queue = queue.clone();
         let task = tokio::spawn(async move {
             loop {
-                let Some(limit) = shortest(&children) else {
+                let Some(limit) = lock(&all).set_pace() else {
                     return;
                 };
                 tokio::time::sleep((limit / LOOKS).max(Duration::from_millis(1))).await;
-                for (key, child) in lock(&children).iter_mut() {
+                for (key, child) in &mut lock(&all).watched {
                     look(*key, child, &scope, &queue);
                 }
             }
         });
-        self.task = Some((task.abort_handle(), watchdog.limit()));
+        self.task = Some(task.abort_handle());
     }
 
     /// Ends the watch of a child that is forgotten.
     pub(crate) fn forget(&mut self, key: ChildKey) {
         if self.task.is_some() {
-            lock(&self.watched).remove(&key);
+            lock(&self.all).watched.remove(&key);
         }
     }
 
     fn stop(&mut self) {
-        if let Some((task, _)) = self.task.take() {
+        if let Some(task) = self.task.take() {
             task.abort();
         }
     }
@@ -96,9 +100,23 @@ impl fmt::Debug for Watchdogs {
     }
 }
 
-fn shortest(children: &Mutex<HashMap<ChildKey, Watched>>) -> Option<Duration> {
-    let children = lock(children);
-    children.values().map(|it| it.watchdog.limit()).min()
+impl All {
+    /// Adds a child, and says whether that takes a new task.
+    fn add(&mut self, key: ChildKey, child: Watched) -> bool {
+        let limit = child.watchdog.limit();
+        self.watched.insert(key, child);
+        if self.pace.is_some_and(|pace| pace <= limit) {
+            return false;
+        }
+        self.pace = Some(limit);
+        true
+    }
+
+    /// Returns the shortest limit, at whose pace the task goes on; without any it ends.
+    fn set_pace(&mut self) -> Option<Duration> {
+        self.pace = self.watched.values().map(|it| it.watchdog.limit()).min();
+        self.pace
+    }
 }
 
 fn look(key: ChildKey, child: &mut Watched, scope: &Scope, queue: &ActorRef<SupervisorMsg>) {
@@ -130,4 +148,40 @@ fn look(key: ChildKey, child: &mut Watched, scope: &Scope, queue: &ActorRef<Supe
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing in a critical section panics; a poisoned lock still holds whole values.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use perennial_lifecycle::{ActorPath, Watchdog};
+
+    fn child(limit: u64) -> Watched {
+        Watched {
+            node: Node::new(ActorPath::root("t")),
+            watchdog: Watchdog::report(Duration::from_secs(limit)),
+            reported: (0, 0),
+        }
+    }
+
+    #[test]
+    fn a_child_that_comes_while_the_task_is_ending_gets_a_task() {
+        let mut all = All::default();
+        assert!(all.add(1, child(10)));
+        assert!(!all.add(2, child(20)));
+        all.watched.clear();
+        // The task has decided to end. Whether it has yet is of no account.
+        assert_eq!(all.set_pace(), None);
+        assert!(all.add(3, child(20)));
+    }
+
+    #[test]
+    fn a_child_with_a_shorter_limit_gets_a_new_task() {
+        let mut all = All::default();
+        assert!(all.add(1, child(10)));
+        assert!(all.add(2, child(1)));
+        all.watched.remove(&2);
+        assert_eq!(all.set_pace(), Some(Duration::from_secs(10)));
+        // The task sleeps for longer than this one's limit.
+        assert!(all.add(3, child(2)));
+    }
 }
