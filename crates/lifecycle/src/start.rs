@@ -12,11 +12,11 @@ use tokio::time::timeout;
 
 use crate::adapter::{Life, Nature, Supervised, SupervisedArguments};
 use crate::{
-    ActorName, ActorPath, ExitReason, Incarnation, Mailbox, MessageType, Node, Scope, StopDoor,
-    StopPort, panic,
+    ActorName, ActorPath, ExitReason, Incarnation, Mailbox, MessageType, Node, Scope, Shutdown,
+    StopDoor, StopPort, panic,
 };
 
-/// How long a start waits for an orphan at its place, first after asking it to stop, then after killing it.
+/// How long a start waits for an orphan at its place after killing it; without a spec also after asking it to stop.
 const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 
 /// A supervisor's own key for one of its children.
@@ -211,10 +211,19 @@ impl StartContext {
     }
 
     /// Makes sure that nobody else lives here: a supervisor that was killed has left orphans, which end by
-    /// themselves beside its own restart. Two runs of one actor must not work side by side.
+    /// themselves beside its own restart; or one is being stopped. Two runs of one actor must not work side by side.
+    ///
+    /// It has as long for its stop as the spec of the place says.
     async fn clear_place(&self, orphan: Arc<Incarnation>) {
         orphan.stop(ExitReason::Killed);
-        if timeout(ORPHAN_GRACE, orphan.ended()).await.is_err() {
+        let spec = self.node.spec();
+        let grace = match spec.map_or(Shutdown::Within(ORPHAN_GRACE), |(_, _, it)| it) {
+            Shutdown::BrutalKill => Duration::ZERO,
+            Shutdown::Within(limit) => limit,
+            // Longer than anybody waits.
+            Shutdown::Infinity => Duration::MAX,
+        };
+        if timeout(grace, orphan.ended()).await.is_err() {
             orphan.kill();
             if timeout(ORPHAN_GRACE, orphan.ended()).await.is_err() {
                 self.node

@@ -713,6 +713,62 @@ async fn dyn_19_nobody_is_lost_when_all_happens_at_once() {
     }
 }
 
+/// Lets all tasks come to where they wait, without time passing.
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Takes 20 s to stop.
+struct SlowStop;
+
+impl Actor for SlowStop {
+    type Msg = ();
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<()>, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        sleep(20 * SECOND).await;
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dyn_15_a_start_waits_for_a_stop_at_its_place_as_long_as_that_may_take() {
+    let template = ChildTemplate::worker("w", |(): &()| (SlowStop, ()));
+    for (shutdown, took) in [
+        (Shutdown::Infinity, 20 * SECOND),
+        (Shutdown::Within(30 * SECOND), 20 * SECOND),
+        (Shutdown::Within(10 * SECOND), 10 * SECOND),
+    ] {
+        let template = template.clone().shutdown(shutdown);
+        let supervisor = start(generous(template).concurrent_starts(true)).await;
+        let first = supervisor.start_child_named("a", ()).await.unwrap();
+        let began = Instant::now();
+        let again = async {
+            settle().await;
+            assert!(!first.incarnation().has_ended());
+            let again = supervisor.start_child_named("a", ()).await.unwrap();
+            assert_eq!(again.incarnation().number(), 2);
+            began.elapsed()
+        };
+        let terminated = supervisor.terminate_child_named("a");
+        let (terminated, waited) = tokio::join!(terminated, again);
+        terminated.unwrap();
+        assert_eq!(waited, took);
+        let reason = first.incarnation().exit_reason();
+        match took == 20 * SECOND {
+            true => assert!(matches!(reason, Some(ExitReason::Shutdown)), "{reason:?}"),
+            false => assert!(matches!(reason, Some(ExitReason::Killed)), "{reason:?}"),
+        }
+    }
+}
+
 /// Takes 10 ms to come up, and ends at the first word.
 struct LateRiser;
 

@@ -15,6 +15,7 @@ use perennial_supervisor::{
 };
 use perennial_testkit::{Journal, Order, Puppet};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::time::Instant;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -248,6 +249,48 @@ async fn sup_8_children_of_a_killed_supervisor_stop_in_order_and_come_back() {
     assert_eq!(journal.wait_for(3).await, ["+a", "-a", "+a"]);
     settled(&supervisor).await;
     assert_eq!(place.restarts(), 1);
+}
+
+/// Takes 20 s to stop.
+struct SlowStop;
+
+impl Actor for SlowStop {
+    type Msg = ();
+    type State = ();
+    type Arguments = ();
+    async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+    async fn post_stop(&self, _: ActorRef<()>, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        tokio::time::sleep(20 * SECOND).await;
+        Ok(())
+    }
+}
+
+fn slow(id: &str, shutdown: Shutdown) -> ChildSpec {
+    ChildSpec::worker(id, || (SlowStop, ())).shutdown(shutdown)
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_8_a_child_of_a_killed_supervisor_has_as_long_for_its_stop_as_its_spec_says() {
+    for (shutdown, took) in [
+        (Shutdown::Infinity, 20 * SECOND),
+        (Shutdown::Within(30 * SECOND), 20 * SECOND),
+        (Shutdown::Within(10 * SECOND), 10 * SECOND),
+        (Shutdown::BrutalKill, Duration::ZERO),
+    ] {
+        let nested = Supervisor::builder().child(slow("w", shutdown));
+        let nested = nested.build().unwrap().into_child("nested");
+        let supervisor = start(generous().child(nested)).await;
+        let place = supervisor.node().child("nested").unwrap();
+        let child = place.child("w").unwrap();
+        let (first, began) = (child.current().unwrap(), Instant::now());
+        place.current().unwrap().kill();
+        first.ended().await;
+        assert_eq!(child.running().await.number(), 2);
+        assert_eq!(began.elapsed(), took);
+        supervisor.stop(ExitReason::Shutdown).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -78,7 +78,8 @@ impl<Args: Send + Sync + 'static> DynamicSupervisorBuilder<Args> {
     /// Starts, restarts and terminates children beside the supervisor's queue instead of in it. Default: off.
     ///
     /// Children that are slow to start then hold up neither each other nor the calls that follow; on the
-    /// other hand children that crash one after the other need not come back in that order.
+    /// other hand children that crash one after the other need not come back in that order. A child with the id of one
+    /// that is being terminated starts once that one has ended, which has as long for it as its spec says.
     pub fn concurrent_starts(mut self, concurrent: bool) -> Self {
         self.settings.concurrent = concurrent;
         self
