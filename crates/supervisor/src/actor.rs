@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 use crate::child::{Next, Parent, Start, comes_back, is_reported, leave_behind};
 use crate::children::{ChildEntry, Children, Run};
 use crate::intensity::RestartWindow;
+use crate::left_behind::LeftBehind;
 use crate::message::{DynamicMsg, QueueDoor, SupervisorMsg};
 use crate::watchdog::Watchdogs;
 use crate::{
@@ -45,6 +46,7 @@ pub(crate) struct State {
     children: Children,
     window: RestartWindow,
     watchdogs: Watchdogs,
+    left_behind: LeftBehind,
 }
 
 impl Drop for State {
@@ -66,12 +68,14 @@ impl Actor for SupervisorActor {
         (spec, scope, node): Self::Arguments,
     ) -> Result<State, ActorProcessingErr> {
         node.expect_children(spec.children.len());
-        node.retain_children(|id| spec.children.iter().any(|child| **child.id() == *id));
+        let in_specs = |id: &str| spec.children.iter().any(|child| **child.id() == *id);
+        let left_behind = LeftBehind::clear(&node, in_specs);
         let mut state = State {
             parent: Parent::new(scope, node, myself),
             window: RestartWindow::new(spec.intensity),
             children: Children::with_capacity(spec.children.len()),
             watchdogs: Watchdogs::default(),
+            left_behind,
             spec,
         };
         let specs = Arc::clone(&state.spec.children);
@@ -158,6 +162,7 @@ fn refuse(message: DynamicMsg) {
 impl State {
     /// Takes any message but that of an end.
     async fn take(&mut self, message: SupervisorMsg) -> Result<(), Exit> {
+        self.left_behind.sweep(&self.parent.node, &self.children);
         // An answer that nobody waits for any more is dropped: the caller gave up.
         match message {
             SupervisorMsg::Ended { key, run, at } => self.child_ended(key, &run, at).await?,

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
@@ -57,11 +57,12 @@ pub(crate) struct Parent {
     pub(crate) node: Arc<Node>,
     pub(crate) queue: ActorRef<SupervisorMsg>,
     link: Arc<dyn ParentLink>,
-    /// The supervisor's own run, once it was asked for.
-    run: OnceLock<Arc<Incarnation>>,
+    /// The supervisor's own run, and not that of a successor at the same place.
+    run: Option<Arc<Incarnation>>,
 }
 
 impl Parent {
+    /// Only in the supervisor's own `pre_start`.
     pub(crate) fn new(scope: Scope, node: Arc<Node>, queue: ActorRef<SupervisorMsg>) -> Self {
         Self {
             node,
@@ -71,20 +72,13 @@ impl Parent {
             }),
             scope,
             queue,
-            run: OnceLock::new(),
+            run: Incarnation::current(),
         }
     }
 
     /// Returns when the message in hand was taken: the clock has been read for it already.
     fn taken(&self) -> Option<Instant> {
-        let run = match self.run.get() {
-            Some(run) => run,
-            None => {
-                let run = self.node.current()?;
-                self.run.get_or_init(|| run)
-            }
-        };
-        run.in_hand_since()
+        self.run.as_ref()?.in_hand_since()
     }
 
     pub(crate) fn report(&self, context: ReportContext, child: &Node, reason: &ExitReason) {
@@ -305,9 +299,9 @@ impl Parent {
         if orphans.0.is_empty() {
             return;
         }
-        // They notice the supervisor's end, so it comes first. Without a run there is none to come: the
-        // supervisor did not get through its start. Without a runtime nobody can wait.
-        if let Some(run) = self.node.current()
+        // They notice the supervisor's end, so it comes first. One that did not get through its start has none to come,
+        // and one that was left behind has had it. Without a runtime nobody can wait.
+        if let Some(run) = self.run.clone().filter(|run| self.node.is_occupied_by(run))
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             // Detached: it ends with the supervisor.

@@ -55,6 +55,7 @@ mod error;
 mod event;
 mod handle;
 mod intensity;
+mod left_behind;
 mod message;
 mod open_start;
 mod partition;

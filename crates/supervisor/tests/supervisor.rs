@@ -294,6 +294,44 @@ async fn sup_8_a_child_of_a_killed_supervisor_has_as_long_for_its_stop_as_its_sp
 }
 
 #[tokio::test(start_paused = true)]
+async fn sup_8_a_child_that_was_added_is_seen_until_it_has_ended_and_no_other_runs_beside_it() {
+    let nested = Supervisor::builder().build().unwrap().into_child("nested");
+    let supervisor = start(generous().child(nested)).await;
+    let place = supervisor.node().child("nested").unwrap();
+    let nested = Supervisor::at(&place).unwrap();
+    for id in ["a", "b"] {
+        let added = slow(id, Shutdown::Infinity);
+        nested.start_child(added).await.unwrap();
+    }
+    let first = place.child("a").unwrap().current().unwrap();
+    let killed = place.current().unwrap();
+    killed.kill();
+    killed.ended().await;
+    settled(&supervisor).await;
+    assert_eq!(place.running().await.number(), 2);
+    assert!(nested.which_children().await.unwrap().is_empty());
+    let left = place.children();
+    assert_eq!(left.len(), 2);
+    assert!(left.iter().all(|it| it.is_occupied() && it.is_retired()));
+
+    let began = Instant::now();
+    nested
+        .start_child(slow("a", Shutdown::Infinity))
+        .await
+        .unwrap();
+    assert!(first.has_ended());
+    assert_eq!(began.elapsed(), 20 * SECOND);
+    let child = place.child("a").unwrap();
+    assert_eq!(
+        (child.current().unwrap().number(), child.is_retired()),
+        (2, false)
+    );
+    // What is empty goes with the next call.
+    assert_eq!(nested.which_children().await.unwrap().len(), 1);
+    assert_eq!(place.children().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn sup_9_the_end_of_a_significant_child_can_end_the_supervisor() {
     let supervisor = start(
         Supervisor::builder()

@@ -5,11 +5,16 @@
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use perennial_lifecycle::{ChildSpec, Event, EventKind, ExitReason, Incarnation, Scope, Watchdog};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use perennial_lifecycle::{
+    ChildKind, ChildSpec, Event, EventKind, ExitReason, Incarnation, Node, Scope, StartContext,
+    StartError, Started, Watchdog,
+};
 use perennial_supervisor::{
     ChildTemplate, DynamicSupervisor, RestartIntensity, Supervisor, SupervisorBuilder,
 };
-use perennial_testkit::{Order, Puppet};
+use perennial_testkit::{Journal, Order, Puppet};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -185,4 +190,113 @@ async fn sup_23_a_stuck_dynamic_child_is_left_behind_as_well() {
         release,
     };
     watched.follow().await;
+}
+
+/// A start function that does not yield until somebody says so, and then brings its actor up all the same.
+fn blocked_start(
+    held: mpsc::Receiver<()>,
+    late: &Journal<Arc<Incarnation>>,
+) -> impl Fn(StartContext) -> BoxFuture<'static, Result<Started, StartError>> + Send + Sync + use<>
+{
+    let held = Arc::new(Mutex::new(held));
+    let late = late.clone();
+    move |context| {
+        let (held, late) = (Arc::clone(&held), late.clone());
+        async move {
+            held.lock().unwrap().recv().unwrap();
+            let node = Arc::clone(context.node());
+            let child = context.spawn(Puppet, ()).await?;
+            late.push(node.current().unwrap());
+            Ok(Started::from(child))
+        }
+        .boxed()
+    }
+}
+
+/// Waits until an actor has had a turn. One that has not may be bound to the thread on which it was started, and would
+/// wait there for ever if that one is blocked.
+async fn had_a_turn(run: &Incarnation) {
+    let (reply, loaded) = oneshot::channel();
+    let order = Order::Load(reply.into());
+    assert!(run.actor_ref().unwrap().send_message(order).is_ok());
+    loaded.await.unwrap();
+}
+
+/// Follows a supervisor that is left behind in the start of a child, with another one that runs.
+async fn follow_a_supervisor(
+    scope: &Scope,
+    place: &Arc<Node>,
+    running: Arc<Incarnation>,
+    release: mpsc::Sender<()>,
+    late: Journal<Arc<Incarnation>>,
+) {
+    // Its predecessor cannot ask it, which does not yield; the successor does.
+    running.ended().await;
+    assert_eq!(scope.detached(), 1);
+    let second = place.running().await;
+    assert_eq!(second.number(), 2);
+
+    release.send(()).unwrap();
+    // The one that did not yield knows that it is over, although a successor lives at its place.
+    for run in late.wait_for(1).await {
+        run.ended().await;
+    }
+    assert!(!second.is_ending());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn sup_23_the_children_of_a_dynamic_supervisor_that_was_left_behind_are_stopped() {
+    let scope = Scope::new("t");
+    let (release, held) = mpsc::channel();
+    let late = Journal::new();
+    let blocks = blocked_start(held, &late);
+    let template = ChildTemplate::from_fn("w", ChildKind::Worker, move |context, blocked| {
+        if *blocked {
+            return blocks(context);
+        }
+        async { Ok(Started::from(context.spawn(Puppet, ()).await?)) }.boxed()
+    });
+    let dynamic = DynamicSupervisor::builder(template).build().unwrap();
+    let nested = dynamic.into_child("nested").watchdog(WATCHDOG);
+    let root = start(&scope, generous().child(nested)).await;
+    let place = root.node().child("nested").unwrap();
+    let dynamic = DynamicSupervisor::<bool>::at(&place).unwrap();
+    let running = dynamic.start_child(false).await.unwrap();
+    let running = Arc::clone(running.incarnation());
+    had_a_turn(&running).await;
+    let blocked = tokio::spawn({
+        let dynamic = dynamic.clone();
+        async move { drop(dynamic.start_child(true).await) }
+    });
+    follow_a_supervisor(&scope, &place, running, release, late).await;
+    blocked.await.unwrap();
+    // The places are empty, and go with the next start.
+    dynamic.start_child(false).await.unwrap();
+    assert_eq!(dynamic.node().children().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn sup_23_the_children_of_a_static_supervisor_that_was_left_behind_are_stopped() {
+    let scope = Scope::new("t");
+    let (release, held) = mpsc::channel();
+    let late = Journal::new();
+    let nested = Supervisor::builder().build().unwrap();
+    let nested = nested.into_child("nested").watchdog(WATCHDOG);
+    let root = start(&scope, generous().child(nested)).await;
+    let place = root.node().child("nested").unwrap();
+    let nested = Supervisor::at(&place).unwrap();
+    let added = ChildSpec::worker("added", || (Puppet, ()));
+    nested.start_child(added.clone()).await.unwrap();
+    let running = run(&nested, "added");
+    had_a_turn(&running).await;
+    let blocked = ChildSpec::from_fn("late", ChildKind::Worker, blocked_start(held, &late));
+    let blocked = tokio::spawn({
+        let nested = nested.clone();
+        async move { drop(nested.start_child(blocked).await) }
+    });
+    follow_a_supervisor(&scope, &place, running, release, late).await;
+    blocked.await.unwrap();
+    // The places are empty, and go with the next call.
+    nested.start_child(added).await.unwrap();
+    assert_eq!(nested.node().children().len(), 1);
 }

@@ -20,6 +20,7 @@ use super::start::{Pending, Why};
 use crate::child::{Next, Parent, comes_back, is_reported, leave_behind};
 use crate::children::{ChildEntry, Children, Run};
 use crate::intensity::RestartWindow;
+use crate::left_behind::LeftBehind;
 use crate::message::{QueueDoor, SupervisorMsg};
 use crate::watchdog::Watchdogs;
 use crate::{
@@ -54,9 +55,7 @@ pub(super) struct State {
     stopping: JoinSet<()>,
     /// How many of those have not been heard of: their actors count as children.
     leaving: usize,
-    /// Places whose actors a killed predecessor has left behind; they stay until they are empty, so that
-    /// nobody starts at such a place beside the actor that is still there.
-    left_behind: Vec<Arc<Node>>,
+    left_behind: LeftBehind,
 }
 
 impl Drop for State {
@@ -77,9 +76,7 @@ impl Actor for DynamicActor {
         myself: ActorRef<SupervisorMsg>,
         (settings, scope, node): Self::Arguments,
     ) -> Result<State, ActorProcessingErr> {
-        let mut left_behind = node.children();
-        left_behind.retain(|child| child.is_occupied());
-        node.retain_children(|id| left_behind.iter().any(|child| child.path().id() == id));
+        let left_behind = LeftBehind::clear(&node, |_| false);
         Ok(State {
             parent: Parent::new(scope, node, myself),
             window: RestartWindow::new(settings.intensity),
@@ -160,17 +157,6 @@ impl Actor for DynamicActor {
 impl State {
     fn find_child(&self, id: &str) -> Option<ChildKey> {
         self.children.find(&self.parent.node, id)
-    }
-
-    /// Removes the places that a predecessor left and that are empty by now.
-    fn sweep(&mut self) {
-        let left = std::mem::take(&mut self.left_behind);
-        let (still, empty): (Vec<_>, Vec<_>) =
-            left.into_iter().partition(|node| node.is_occupied());
-        self.left_behind = still;
-        for node in empty {
-            self.vacate(node.path().id());
-        }
     }
 
     /// Removes a place, unless somebody lives there by now.

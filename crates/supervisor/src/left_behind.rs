@@ -1,0 +1,56 @@
+//! What a supervisor finds below its place that its predecessor has left there.
+
+use std::sync::Arc;
+
+use perennial_lifecycle::{ExitReason, Node};
+
+use crate::children::Children;
+
+/// Places outside the supervisor's specs whose actors have lost their supervisor.
+///
+/// They stay in the tree until they are empty, although nobody will be started there again: what runs there is seen until
+/// then, and nobody starts at such a place beside it.
+pub(crate) struct LeftBehind(Vec<Arc<Node>>);
+
+impl LeftBehind {
+    /// Asks what runs below `parent` to stop, and removes the places outside the specs where nobody does. Who is in the
+    /// specs is not waited for here, but by the next start at its place.
+    ///
+    /// Orphans of a supervisor that was killed have been asked already; one that was left behind cannot ask its own.
+    pub(crate) fn clear(parent: &Node, is_in_specs: impl Fn(&str) -> bool) -> Self {
+        let mut strangers = parent.children();
+        strangers.retain(|place| stop(place) && !is_in_specs(place.path().id()));
+        for place in &strangers {
+            place.retire();
+        }
+        let stays = |id: &str| strangers.iter().any(|it| it.path().id() == id);
+        parent.retain_children(|id| is_in_specs(id) || stays(id));
+        Self(strangers)
+    }
+
+    /// Removes the places that are empty by now, unless a child of the supervisor lives there.
+    pub(crate) fn sweep(&mut self, parent: &Node, children: &Children) {
+        self.0.retain(|place| {
+            let stays = is_inhabited(place);
+            if !stays && children.find(parent, place.path().id()).is_none() {
+                parent.remove_child(place.path().id());
+            }
+            stays
+        });
+    }
+}
+
+/// Asks what runs at a place to stop, or below it if nobody runs there who would; says whether there is anybody.
+fn stop(place: &Node) -> bool {
+    if let Some(run) = place.current() {
+        run.stop(ExitReason::Killed);
+        return true;
+    }
+    // All of them, whatever the first says.
+    let inhabited = place.children().iter().filter(|it| stop(it)).count();
+    inhabited > 0
+}
+
+fn is_inhabited(place: &Node) -> bool {
+    place.is_occupied() || place.children().iter().any(|it| is_inhabited(it))
+}
