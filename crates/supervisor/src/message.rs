@@ -7,7 +7,6 @@ use perennial_lifecycle::{
 };
 use ractor::{ActorCell, ActorRef, RpcReplyPort};
 
-use crate::child::Launch;
 use crate::handle::{ChildCount, ChildInfo, StartedChild};
 use crate::{
     DeleteChildError, DynamicChild, RestartChildError, ResumeChildError, StartChildError,
@@ -63,8 +62,8 @@ pub(crate) enum DynamicMsg {
     },
     Terminate(Run, RpcReplyPort<Result<(), TerminateChildError>>),
     ChildSpec(Run, RpcReplyPort<Option<ChildSpec>>),
-    /// A start beside the queue is through.
-    Launched(ChildKey, Launch),
+    /// The start beside the queue with this ticket is through.
+    Launched(ChildKey, u64),
     /// A stop beside the queue is through.
     Stopped(Arc<str>),
 }

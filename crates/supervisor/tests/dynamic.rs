@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "this is a test, its helpers included")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use perennial_lifecycle::{
-    ChildKind, EventKind, ExitReason, Incarnation, Mailbox, Node, Scope, Shutdown, StartError,
-    Started,
+    Backoff, ChildKind, EventKind, ExitReason, Incarnation, Mailbox, Node, Restart, Scope,
+    Shutdown, StartError, Started,
 };
 use perennial_supervisor::{
     AutoShutdown, ChildStatus, ChildTemplate, DeleteChildError, DynamicChild, DynamicSupervisor,
@@ -17,6 +18,8 @@ use perennial_supervisor::{
 };
 use perennial_testkit::{Journal, Order, Puppet};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -713,11 +716,71 @@ async fn dyn_19_nobody_is_lost_when_all_happens_at_once() {
     }
 }
 
+/// Children whose start functions wait at a gate before they bring anybody up, and behind it.
+fn gated(before: &Arc<Notify>, behind: &Arc<Notify>) -> ChildTemplate<()> {
+    let (before, behind) = (Arc::clone(before), Arc::clone(behind));
+    ChildTemplate::from_fn("gated", ChildKind::Worker, move |context, _: Arc<()>| {
+        let (before, behind) = (Arc::clone(&before), Arc::clone(&behind));
+        async move {
+            before.notified().await;
+            let child = context.spawn(Puppet, ()).await?;
+            behind.notified().await;
+            Ok(Started::from(child))
+        }
+    })
+}
+
 /// Lets all tasks come to where they wait, without time passing.
 async fn settle() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dyn_19_a_bounce_that_meets_a_start_that_is_through_loses_nobody() {
+    let (before, behind) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let template = gated(&before, &behind);
+    let supervisor = start(generous(template).concurrent_starts(true)).await;
+    let starting = tokio::spawn({
+        let supervisor = supervisor.clone();
+        async move { supervisor.start_child_named("a", ()).await }
+    });
+    settle().await;
+    before.notify_one();
+    settle().await;
+    behind.notify_one();
+    // Asked before the start takes its last step, so that the word of it comes behind this.
+    let common = supervisor.supervisor().clone();
+    let mut bounce = Box::pin(async move { common.bounce_child("a").await });
+    assert!((&mut bounce).now_or_never().is_none());
+    assert!(matches!(
+        starting.await.unwrap(),
+        Err(StartChildError::Failed(it)) if it.reason.is_clean()
+    ));
+    settle().await;
+    before.notify_one();
+    settle().await;
+    behind.notify_one();
+    let bounced = bounce.await.unwrap();
+    assert_eq!(bounced.incarnation, 2);
+    let node = supervisor.node().child("a").unwrap();
+    assert_eq!(node.current().unwrap().number(), 2);
+    let list = supervisor.which_children().await.unwrap();
+    assert_eq!(list[0].status, ChildStatus::Alive { incarnation: 2 });
+
+    // It is still its supervisor's.
+    let run = node.current().unwrap();
+    run.kill();
+    run.ended().await;
+    settle().await;
+    before.notify_one();
+    settle().await;
+    behind.notify_one();
+    settle().await;
+    assert_eq!(node.current().unwrap().number(), 3);
+    supervisor.stop(ExitReason::Shutdown).await;
+    assert!(!node.is_occupied());
 }
 
 /// Takes 20 s to stop.
@@ -765,6 +828,190 @@ async fn dyn_15_a_start_waits_for_a_stop_at_its_place_as_long_as_that_may_take()
         match took == 20 * SECOND {
             true => assert!(matches!(reason, Some(ExitReason::Shutdown)), "{reason:?}"),
             false => assert!(matches!(reason, Some(ExitReason::Killed)), "{reason:?}"),
+        }
+    }
+}
+
+/// A source of chance that a seed makes repeatable.
+#[derive(Clone)]
+struct Chance(Arc<AtomicU64>);
+
+impl Chance {
+    fn new(seed: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(
+            seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+        )))
+    }
+
+    /// Returns a number below `limit`.
+    fn below(&self, limit: u64) -> u64 {
+        let next = |mut it: u64| {
+            it ^= it << 13;
+            it ^= it >> 7;
+            it ^= it << 17;
+            it
+        };
+        let last = self.0.fetch_update(SeqCst, SeqCst, |it| Some(next(it)));
+        next(last.unwrap()) % limit
+    }
+
+    /// Waits for a turn or two, for a millisecond, or not at all.
+    async fn dawdle(&self) {
+        let turns = self.below(4);
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+        if turns == 3 {
+            sleep(MILLISECOND).await;
+        }
+    }
+}
+
+/// What a supervisor goes through whose two children are started, killed, crashed, terminated, resumed and bounced
+/// while they start and stop.
+struct Turmoil {
+    supervisor: DynamicSupervisor<()>,
+    /// What was done, to read when it goes wrong.
+    done: Vec<&'static str>,
+}
+
+impl Turmoil {
+    async fn go_through(seed: u64, concurrent: bool, restart: Restart) -> Self {
+        let chance = Chance::new(seed);
+        let dice = chance.clone();
+        let template =
+            ChildTemplate::from_fn("w", ChildKind::Worker, move |context, _: Arc<()>| {
+                let dice = dice.clone();
+                async move {
+                    dice.dawdle().await;
+                    if dice.below(10) == 0 {
+                        return Err(StartError::new(ExitReason::failed("no paper")));
+                    }
+                    let child = context.spawn(Puppet, ()).await?;
+                    dice.dawdle().await;
+                    Ok(Started::from(child))
+                }
+            });
+        let template = match restart {
+            Restart::Temporary => template.temporary(),
+            other => template
+                .restart(other)
+                .backoff(Backoff::constant(2 * MILLISECOND)),
+        };
+        let builder = DynamicSupervisor::builder(template)
+            .intensity(RestartIntensity::new(1_000_000, SECOND))
+            .concurrent_starts(concurrent);
+        let supervisor = start(builder).await;
+        let mut done = Vec::new();
+        let mut calls = JoinSet::new();
+        for _ in 0..12 {
+            let id = ["a", "b"][usize::from(chance.below(2) == 0)];
+            let it = supervisor.clone();
+            let run = it.node().child(id).and_then(|place| place.current());
+            // What comes of the calls is not of interest here.
+            match chance.below(8) {
+                0 | 1 => {
+                    done.push("start");
+                    calls.spawn(async move { drop(it.start_child_named(id, ()).await) });
+                }
+                2 => {
+                    done.push("terminate");
+                    calls.spawn(async move { drop(it.terminate_child_named(id).await) });
+                }
+                3 => {
+                    done.push("resume");
+                    calls.spawn(async move { drop(it.supervisor().resume_child(id).await) });
+                }
+                4 | 5 => {
+                    done.push("bounce");
+                    calls.spawn(async move { drop(it.supervisor().bounce_child(id).await) });
+                }
+                6 => {
+                    done.push("kill");
+                    run.inspect(|run| run.kill());
+                }
+                _ => {
+                    done.push("crash");
+                    let actor = run.and_then(|run| run.actor_ref());
+                    drop(actor.map(|actor| actor.send_message(Order::Fail("broken"))));
+                }
+            }
+            done.push(id);
+            chance.dawdle().await;
+        }
+        calls.join_all().await;
+        Self { supervisor, done }
+    }
+
+    /// Says what is wrong, once everybody has had the time to come back.
+    async fn fault(&self) -> Option<String> {
+        let list = self.supervisor.which_children().await.unwrap();
+        for child in &list {
+            let current = child.node.current().map(|run| run.number());
+            let as_listed = match child.status {
+                ChildStatus::Alive { incarnation } => Some(incarnation),
+                _ => None,
+            };
+            if as_listed.is_none() || current != as_listed {
+                return Some(format!("{child:?} has run {current:?}"));
+            }
+        }
+        let places = self.supervisor.node().children();
+        let mut places = places.iter();
+        let stray = places.find(|place| !list.iter().any(|it| Arc::ptr_eq(&it.node, place)));
+        stray.map(|place| format!("{place:?} is nobody's"))
+    }
+
+    async fn end(self) {
+        self.supervisor.stop(ExitReason::Shutdown).await;
+        for place in self.supervisor.node().children() {
+            assert!(!place.is_occupied(), "{place:?}: {:?}", self.done);
+        }
+    }
+}
+
+const ALL_SORTS: [(bool, Restart); 6] = [
+    (false, Restart::Permanent),
+    (false, Restart::Transient),
+    (false, Restart::Temporary),
+    (true, Restart::Permanent),
+    (true, Restart::Transient),
+    (true, Restart::Temporary),
+];
+
+#[tokio::test(start_paused = true)]
+async fn dyn_19_nobody_is_lost_or_listed_wrongly_in_any_turmoil() {
+    for seed in 0..300 {
+        for (concurrent, restart) in ALL_SORTS {
+            let turmoil = Turmoil::go_through(seed, concurrent, restart).await;
+            sleep(SECOND).await;
+            let fault = turmoil.fault().await;
+            assert_eq!(
+                fault, None,
+                "{seed} {concurrent} {restart:?} {:?}",
+                turmoil.done
+            );
+            turmoil.end().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn dyn_19_nobody_is_lost_or_listed_wrongly_in_any_turmoil_on_many_threads() {
+    for seed in 0..150 {
+        for concurrent in [false, true] {
+            let turmoil = Turmoil::go_through(seed, concurrent, Restart::Permanent).await;
+            let began = Instant::now();
+            while let Some(fault) = turmoil.fault().await {
+                let waited = began.elapsed();
+                assert!(
+                    waited < 10 * SECOND,
+                    "{seed} {concurrent}: {fault} {:?}",
+                    turmoil.done
+                );
+                tokio::task::yield_now().await;
+            }
+            turmoil.end().await;
         }
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct State {
     watchdogs: Watchdogs,
     /// Starts beside the queue.
     pub(super) starting: HashMap<ChildKey, Pending>,
+    /// How many of those there were.
+    pub(super) tickets: u64,
     /// Stops beside the queue.
     stopping: JoinSet<()>,
     /// How many of those have not been heard of: their actors count as children.
@@ -83,6 +85,7 @@ impl Actor for DynamicActor {
             children: Children::default(),
             watchdogs: Watchdogs::default(),
             starting: HashMap::new(),
+            tickets: 0,
             stopping: JoinSet::new(),
             leaving: 0,
             left_behind,

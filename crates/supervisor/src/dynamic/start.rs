@@ -62,8 +62,10 @@ impl Why {
 
 /// A start beside the queue.
 pub(super) struct Pending {
+    /// Tells it from an earlier one of the same child, whose message may still be in the queue.
+    ticket: u64,
     why: Option<Why>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Launch>,
     /// The end of what was started, when it is heard of before the start.
     pub(super) ended: Option<(Arc<Incarnation>, SystemTime)>,
 }
@@ -112,15 +114,20 @@ impl State {
             return;
         }
         let queue = self.parent.queue.clone();
+        self.tickets += 1;
+        let ticket = self.tickets;
         let task = tokio::spawn(
             async move {
-                let message = DynamicMsg::Launched(key, start.await);
-                // Fails when the supervisor has ended: what was started is asked to stop with the message.
+                let launch = start.await;
+                let message = DynamicMsg::Launched(key, ticket);
+                // Fails when the supervisor has ended: what was started is asked to stop with the result.
                 drop(queue.send_message(SupervisorMsg::Dynamic(message)));
+                launch
             }
             .in_current_span(),
         );
         let pending = Pending {
+            ticket,
             why: Some(why),
             task,
             ended: None,
@@ -173,12 +180,18 @@ impl State {
     }
 
     /// Takes over what a start beside the queue has come to.
-    pub(super) fn launched_beside(&mut self, key: ChildKey, launch: Launch) {
-        // Without an entry it was given up: whatever was started is asked to stop with the launch.
+    pub(super) async fn launched_beside(&mut self, key: ChildKey, ticket: u64) {
+        let is_present = |pending: &Pending| pending.ticket == ticket;
+        if !self.starting.get(&key).is_some_and(is_present) {
+            // It was given up when it was through already, and perhaps another one has begun.
+            return;
+        }
         let Some(mut pending) = self.starting.remove(&key) else {
             return;
         };
-        if let Some(why) = pending.why.take() {
+        // At its last step.
+        let launch = (&mut pending.task).await.ok();
+        if let (Some(why), Some(launch)) = (pending.why.take(), launch) {
             self.launched(key, why, launch);
         }
         if let Some((run, at)) = pending.ended.take() {
@@ -192,10 +205,11 @@ impl State {
     pub(super) async fn give_up_start(&mut self, key: ChildKey) -> Option<Why> {
         let mut pending = self.starting.remove(&key)?;
         pending.task.abort();
-        // Either way it has ended.
-        drop((&mut pending.task).await);
+        let launch = (&mut pending.task).await.ok();
         let child = self.children.get_mut(key)?;
-        if let Some(run) = child.node.current() {
+        if let Some(launch) = launch {
+            self.parent.settle(child, launch);
+        } else if let Some(run) = child.node.current() {
             child.run = Run::Alive(run);
         }
         pending.why.take()

@@ -38,7 +38,7 @@ impl State {
                 let ours = self.find(&node, &run).is_some() || run.exit_reason().is_some();
                 drop(reply.send(ours.then(|| self.settings.template.spec().clone())));
             }
-            DynamicMsg::Launched(key, launch) => self.launched_beside(key, launch),
+            DynamicMsg::Launched(key, ticket) => self.launched_beside(key, ticket).await,
             DynamicMsg::Stopped(id) => {
                 self.leaving -= 1;
                 while self.stopping.try_join_next().is_some() {}
