@@ -192,10 +192,7 @@ impl Parent {
                 if run.exit_reason().is_none() {
                     node.set_state(ChildState::Stopping);
                 }
-                match shutdown {
-                    Shutdown::BrutalKill => run.kill(),
-                    Shutdown::Within(_) | Shutdown::Infinity => run.stop(ExitReason::Shutdown),
-                }
+                ask_to_stop(run, shutdown);
             }
             None => node.set_state(ChildState::Stopped),
         }
@@ -326,6 +323,14 @@ async fn let_others_run() {
         Poll::Pending
     })
     .await;
+}
+
+/// Asks a child to stop, or kills it, as its spec says.
+pub(crate) fn ask_to_stop(run: &Incarnation, shutdown: Shutdown) {
+    match shutdown {
+        Shutdown::BrutalKill => run.kill(),
+        Shutdown::Within(_) | Shutdown::Infinity => run.stop(ExitReason::Shutdown),
+    }
 }
 
 async fn after_kill(scope: &Scope, node: &Node, run: &Arc<Incarnation>) -> ExitReason {

@@ -783,6 +783,46 @@ async fn dyn_19_a_bounce_that_meets_a_start_that_is_through_loses_nobody() {
     assert!(!node.is_occupied());
 }
 
+#[tokio::test(start_paused = true)]
+async fn dyn_18_an_actor_whose_start_is_given_up_is_stopped_as_any_other() {
+    for end_of_all in [false, true] {
+        let (before, behind) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        before.notify_one();
+        let scope = Scope::new("t");
+        let supervisor = generous(gated(&before, &behind))
+            .concurrent_starts(true)
+            .build()
+            .unwrap()
+            .start_in(&scope)
+            .await
+            .unwrap();
+        let starting = tokio::spawn({
+            let supervisor = supervisor.clone();
+            async move { supervisor.start_child_named("a", ()).await }
+        });
+        settle().await;
+        let run = supervisor.node().child("a").unwrap().current().unwrap();
+        if end_of_all {
+            supervisor.stop(ExitReason::Shutdown).await;
+        } else {
+            supervisor.terminate_child_named("a").await.unwrap();
+        }
+        assert!(starting.await.unwrap().is_err());
+        assert!(matches!(run.exit_reason(), Some(ExitReason::Shutdown)));
+        let events = scope.events().recent();
+        let is_error = |kind: &EventKind| {
+            matches!(
+                kind,
+                EventKind::Report { .. } | EventKind::ShutdownErrors { .. }
+            )
+        };
+        assert!(
+            !events.iter().any(|event| is_error(&event.kind)),
+            "{events:?}"
+        );
+    }
+}
+
 /// Takes 20 s to stop.
 struct SlowStop;
 

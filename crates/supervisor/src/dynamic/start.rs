@@ -1,16 +1,18 @@
 //! How a dynamic supervisor starts a child: in its queue, or beside it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use perennial_lifecycle::{ChildKey, ChildState, ExitReason, Incarnation, ReportContext};
 use ractor::RpcReplyPort;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
 use super::actor::State;
 use super::handle::DynamicChild;
-use crate::child::{Launch, Start};
+use crate::child::{Launch, Start, ask_to_stop};
 use crate::children::Run;
 use crate::handle::StartedChild;
 use crate::message::{DynamicMsg, SupervisorMsg};
@@ -65,7 +67,9 @@ pub(super) struct Pending {
     /// Tells it from an earlier one of the same child, whose message may still be in the queue.
     ticket: u64,
     why: Option<Why>,
-    task: JoinHandle<Launch>,
+    /// Without a result when it was given up before it was through.
+    task: JoinHandle<Option<Launch>>,
+    give_up: Arc<Notify>,
     /// The end of what was started, when it is heard of before the start.
     pub(super) ended: Option<(Arc<Incarnation>, SystemTime)>,
 }
@@ -113,16 +117,34 @@ impl State {
             self.launched(key, why, launch);
             return;
         }
+        let Some(child) = self.children.get(key) else {
+            return;
+        };
+        let (node, shutdown) = (Arc::clone(&child.node), child.spec.shutdown_type());
         let queue = self.parent.queue.clone();
+        let give_up = Arc::new(Notify::new());
+        let given_up = Arc::clone(&give_up);
         self.tickets += 1;
         let ticket = self.tickets;
         let task = tokio::spawn(
             async move {
-                let launch = start.await;
+                let mut start = pin!(start);
+                let launch = tokio::select! {
+                    biased;
+                    launch = &mut start => launch,
+                    () = given_up.notified() => {
+                        // Before the start is dropped, which would ask what it has brought up to stop as if its
+                        // supervisor were lost.
+                        if let Some(run) = node.current() {
+                            ask_to_stop(&run, shutdown);
+                        }
+                        return None;
+                    }
+                };
                 let message = DynamicMsg::Launched(key, ticket);
                 // Fails when the supervisor has ended: what was started is asked to stop with the result.
                 drop(queue.send_message(SupervisorMsg::Dynamic(message)));
-                launch
+                Some(launch)
             }
             .in_current_span(),
         );
@@ -130,6 +152,7 @@ impl State {
             ticket,
             why: Some(why),
             task,
+            give_up,
             ended: None,
         };
         self.starting.insert(key, pending);
@@ -190,7 +213,7 @@ impl State {
             return;
         };
         // At its last step.
-        let launch = (&mut pending.task).await.ok();
+        let launch = (&mut pending.task).await.ok().flatten();
         if let (Some(why), Some(launch)) = (pending.why.take(), launch) {
             self.launched(key, why, launch);
         }
@@ -204,8 +227,8 @@ impl State {
     /// Gives up a start beside the queue; what it has started already is then the child's run.
     pub(super) async fn give_up_start(&mut self, key: ChildKey) -> Option<Why> {
         let mut pending = self.starting.remove(&key)?;
-        pending.task.abort();
-        let launch = (&mut pending.task).await.ok();
+        pending.give_up.notify_one();
+        let launch = (&mut pending.task).await.ok().flatten();
         let child = self.children.get_mut(key)?;
         if let Some(launch) = launch {
             self.parent.settle(child, launch);
