@@ -155,7 +155,7 @@ fn refuse(message: DynamicMsg) {
             drop(reply.send(Err(TerminateChildError::NotFound { id })));
         }
         DynamicMsg::ChildSpec(_, reply) => drop(reply.send(None)),
-        DynamicMsg::Launched(..) | DynamicMsg::Stopped(_) => {}
+        DynamicMsg::Launched(..) | DynamicMsg::Retry(..) | DynamicMsg::Stopped(_) => {}
     }
 }
 

@@ -56,6 +56,11 @@ impl ChildEntry {
         self.run = Run::Alive(run);
     }
 
+    /// Says whether it has ever come up.
+    pub(crate) fn was_up(&self) -> bool {
+        self.last != 0
+    }
+
     /// Says whether this is the last run of it that has come up.
     pub(crate) fn is_last(&self, run: &Incarnation) -> bool {
         self.last == short(run.number())

@@ -180,6 +180,9 @@ impl Supervisor {
 
     /// Stops a child in order and starts it again, at no cost to the restart intensity.
     ///
+    /// One that then fails to start is left stopped, and forgotten if it is temporary. A dynamic supervisor, which keeps
+    /// no child that is stopped, goes on trying as after any restart that failed, unless the child is temporary.
+    ///
     /// # Errors
     ///
     /// [`RestartChildError`] when there is no such child, or when it fails to start.

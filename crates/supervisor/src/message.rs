@@ -64,6 +64,8 @@ pub(crate) enum DynamicMsg {
     ChildSpec(Run, RpcReplyPort<Option<ChildSpec>>),
     /// The start beside the queue with this ticket is through.
     Launched(ChildKey, u64),
+    /// This attempt at a restart failed, and is to be followed by another.
+    Retry(ChildKey, u64),
     /// A stop beside the queue is through.
     Stopped(Arc<str>),
 }

@@ -103,14 +103,13 @@ impl Actor for DynamicActor {
         // An answer that nobody waits for any more is dropped: the caller gave up.
         match message {
             SupervisorMsg::Ended { key, run, at } => state.child_ended(key, run, at).await?,
-            SupervisorMsg::Retry(key, _) => state.retry(key).await?,
             SupervisorMsg::Due(key, ticket) => state.due(key, ticket).await,
             SupervisorMsg::Stuck(key, run) => state.replace_stuck(key, run).await?,
             SupervisorMsg::Stop(reason) => {
                 state.stop_all().await;
                 return Err(Exit(reason).into());
             }
-            SupervisorMsg::Dynamic(message) => state.dynamic(message).await,
+            SupervisorMsg::Dynamic(message) => state.dynamic(message).await?,
             SupervisorMsg::WhichChildren(reply) => drop(reply.send(state.which_children())),
             SupervisorMsg::CountChildren(reply) => drop(reply.send(state.count_children())),
             SupervisorMsg::ChildSpec(id, reply) => {
@@ -132,6 +131,8 @@ impl Actor for DynamicActor {
             SupervisorMsg::DeleteChild(_, reply) => {
                 drop(reply.send(Err(DeleteChildError::Dynamic { path: path() })));
             }
+            // Only a static supervisor sends itself one.
+            SupervisorMsg::Retry(..) => {}
         }
         Ok(())
     }
@@ -226,12 +227,14 @@ impl State {
         }
     }
 
-    async fn retry(&mut self, key: ChildKey) -> Result<(), Exit> {
+    pub(super) async fn retry(&mut self, key: ChildKey, number: u64) -> Result<(), Exit> {
         match self.children.get(key) {
-            Some(child) if matches!(child.run, Run::Restarting) => {
+            Some(child)
+                if matches!(child.run, Run::Restarting) && child.node.incarnations() == number =>
+            {
                 self.restart(key, Duration::ZERO).await
             }
-            // Terminated meanwhile.
+            // Terminated meanwhile, or bounced, which may have failed as well and has its own message then.
             _ => Ok(()),
         }
     }

@@ -12,7 +12,7 @@ use tracing::Instrument as _;
 
 use super::actor::State;
 use super::handle::DynamicChild;
-use crate::child::{Launch, Start, ask_to_stop};
+use crate::child::{Launch, Start, ask_to_stop, comes_back};
 use crate::children::Run;
 use crate::handle::StartedChild;
 use crate::message::{DynamicMsg, SupervisorMsg};
@@ -163,7 +163,7 @@ impl State {
             return;
         };
         let id = Arc::clone(child.spec.id());
-        let scope = &self.parent.scope;
+        let (scope, queue) = (&self.parent.scope, &self.parent.queue);
         match self.parent.settle(child, launch) {
             Start::Running(number, info) => {
                 match &why {
@@ -185,14 +185,20 @@ impl State {
                 why.answer(Err(StartChildError::Ignored { id }));
             }
             Start::Failed(reason) => {
-                if matches!(why, Why::Restart | Why::Resume(_)) {
+                let again = match why {
+                    Why::Restart | Why::Resume(_) => true,
+                    // It was up, so it is the restart type that decides.
+                    Why::Bounce(_) => child.was_up() && comes_back(child.restart, &reason),
+                    Why::Call(_) => false,
+                };
+                if again {
                     child.run = Run::Restarting;
                     child.node.set_state(ChildState::Restarting);
                     let node = &child.node;
                     self.parent.report(ReportContext::StartError, node, &reason);
                     // Behind what waits already. Fails only when this supervisor is ending.
-                    let retry = SupervisorMsg::Retry(key, false);
-                    drop(self.parent.queue.send_message(retry));
+                    let retry = DynamicMsg::Retry(key, child.node.incarnations());
+                    drop(queue.send_message(SupervisorMsg::Dynamic(retry)));
                 } else {
                     self.forget(key);
                 }

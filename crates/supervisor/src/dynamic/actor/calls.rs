@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use perennial_lifecycle::{ChildKey, ChildKind, Incarnation, Node};
+use perennial_lifecycle::{ChildKey, ChildKind, Exit, Incarnation, Node};
 use ractor::RpcReplyPort;
 
 use super::super::start::Why;
@@ -15,7 +15,7 @@ use crate::message::{DynamicMsg, SupervisorMsg};
 use crate::{RestartChildError, ResumeChildError, StartChildError, TerminateChildError};
 
 impl State {
-    pub(super) async fn dynamic(&mut self, message: DynamicMsg) {
+    pub(super) async fn dynamic(&mut self, message: DynamicMsg) -> Result<(), Exit> {
         match message {
             DynamicMsg::Start {
                 id,
@@ -44,7 +44,9 @@ impl State {
                 while self.stopping.try_join_next().is_some() {}
                 self.vacate(&id);
             }
+            DynamicMsg::Retry(key, number) => self.retry(key, number).await?,
         }
+        Ok(())
     }
 
     /// Finds the child that `run` is, or was the last run of.
