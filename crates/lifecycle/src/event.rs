@@ -22,7 +22,9 @@ pub struct Event {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum EventKind {
-    /// A child is up.
+    /// A supervisor has taken over a child that is up: its start function is through.
+    ///
+    /// The end of one that ended before that, or in its `post_start`, may be told first.
     Started {
         /// The run that began.
         incarnation: u64,
@@ -46,7 +48,7 @@ pub enum EventKind {
         /// Why.
         reason: ExitReason,
     },
-    /// A supervisor brought a child back.
+    /// A supervisor brought a child back. As with a start, the end of a short life may be told first.
     Restarted {
         /// The run that began.
         incarnation: u64,
