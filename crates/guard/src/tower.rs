@@ -4,8 +4,8 @@
 //! [`GuardError`] that says who refused. See [`GuardLayer`].
 
 use std::fmt;
+use std::future::poll_fn;
 use std::hash::Hash;
-use std::mem;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,6 +26,11 @@ use crate::{Guard, GuardError, call};
 /// allocation, that of its future.
 ///
 /// The guard refuses when a request comes, not in `poll_ready`: only then are the request and its key known.
+///
+/// The inner service is made ready within the protected operation, by a clone of its own for each request. So what its
+/// `poll_ready` reports, as a client does that cannot connect, is a failure of the operation, and the wait for it ends
+/// with the deadline. A guarded service itself is always ready: what is to hold back requests, such as a bulkhead, belongs
+/// to the guard, or before it.
 ///
 /// # Examples
 ///
@@ -187,16 +192,12 @@ where
     type Error = GuardError<S::Error>;
     type Future = Pin<Box<dyn Future<Output = Result<S::Response, Self::Error>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner
-            .poll_ready(context)
-            .map_err(GuardError::Operation)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        // The one that was polled ready goes with the request; its clone may not be ready.
-        let next = self.inner.clone();
-        let mut inner = mem::replace(&mut self.inner, next);
+        let mut inner = self.inner.clone();
         let GuardLayer {
             guard,
             by,
@@ -206,7 +207,10 @@ where
         Box::pin(async move {
             let key = by.key(&request);
             let operation = |item| async move {
-                let answer = inner.call(request).await;
+                let answer = match poll_fn(|context| inner.poll_ready(context)).await {
+                    Ok(()) => inner.call(request).await,
+                    Err(error) => Err(error),
+                };
                 // A worker is lent for the whole request.
                 drop(item);
                 answer

@@ -1,12 +1,15 @@
 //! The guard as a layer.
 
 use std::io;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use perennial_breaker::Outcome;
 use perennial_guard::tower::GuardLayer;
 use perennial_guard::{Guard, GuardError, OperationOutcome};
 use perennial_pool::PoolConfig;
 use perennial_rate_limit::{Quota, RateGate};
+use tokio::time::Instant;
 use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 
 use crate::support::{breaker, pool};
@@ -48,28 +51,92 @@ async fn clones_of_a_guarded_service_share_quota_breaker_and_pool() {
     assert_eq!((status.begun(), status.refused()), (2, 2));
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_error_in_poll_ready_is_the_inner_services_own() {
-    #[derive(Clone)]
-    struct Broken;
-    impl tower::Service<()> for Broken {
-        type Response = ();
-        type Error = io::Error;
-        type Future = std::future::Pending<Result<(), io::Error>>;
-        fn poll_ready(
-            &mut self,
-            _: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Result<(), io::Error>> {
-            std::task::Poll::Ready(Err(io::Error::other("not today")))
-        }
-        fn call(&mut self, (): ()) -> Self::Future {
-            std::future::pending()
-        }
+/// A service whose `poll_ready` is as it is told.
+#[derive(Clone)]
+struct Readiness(fn() -> Poll<io::Result<()>>);
+
+impl tower::Service<()> for Readiness {
+    type Response = ();
+    type Error = io::Error;
+    type Future = std::future::Ready<io::Result<()>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0()
     }
-    let layer = GuardLayer::new(Guard::builder("svc").build().unwrap());
-    let mut service = layer.layer(Broken);
-    let error = service.ready().await.map(|_| ()).unwrap_err();
+
+    fn call(&mut self, (): ()) -> Self::Future {
+        panic!("it was not ready");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn grd_18_an_error_in_poll_ready_is_a_failure_that_opens_the_circuit() {
+    let breaker = breaker();
+    let guard = Guard::builder("svc").breaker(breaker.clone());
+    let layer = GuardLayer::new(guard.build().unwrap());
+    let fails = || Poll::Ready(Err(io::Error::other("not today")));
+    let mut service = layer.layer(Readiness(fails));
+    let error = service.ready().await.unwrap().call(()).await.unwrap_err();
+    assert!(matches!(error, GuardError::Operation(_)), "{error}");
     assert_eq!(error.to_string(), "not today");
+    assert_eq!(breaker.status().failures, 1);
+    let open = service.ready().await.unwrap().call(()).await.unwrap_err();
+    assert!(matches!(open, GuardError::CircuitOpen(_)), "{open}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn grd_18_a_service_that_is_never_ready_meets_the_deadline() {
+    let second = Duration::from_secs(1);
+    let guard = Guard::builder("svc").breaker(breaker()).deadline(second);
+    let layer = GuardLayer::new(guard.build().unwrap());
+    let mut service = layer.layer(Readiness(|| Poll::Pending));
+    let began = Instant::now();
+    let error = service.ready().await.unwrap().call(()).await.unwrap_err();
+    assert!(
+        matches!(error, GuardError::DeadlineExceeded { .. }),
+        "{error}"
+    );
+    assert_eq!(began.elapsed(), second);
+    let open = service.ready().await.unwrap().call(()).await.unwrap_err();
+    assert!(matches!(open, GuardError::CircuitOpen(_)), "{open}");
+}
+
+/// May be called only once it was polled ready, as the contract says; its clone has to be polled by itself.
+#[derive(Default)]
+struct Strict {
+    is_ready: bool,
+}
+
+impl Clone for Strict {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl tower::Service<()> for Strict {
+    type Response = ();
+    type Error = io::Error;
+    type Future = std::future::Ready<io::Result<()>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.is_ready = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, (): ()) -> Self::Future {
+        assert!(std::mem::take(&mut self.is_ready), "it was not ready");
+        std::future::ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn grd_18_each_request_has_a_service_that_was_polled_ready() {
+    let guard = Guard::builder("svc").build().unwrap();
+    let mut service = GuardLayer::new(guard).layer(Strict::default());
+    let first = service.ready().await.unwrap().call(());
+    let second = service.ready().await.unwrap().clone().oneshot(());
+    second.await.unwrap();
+    first.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
