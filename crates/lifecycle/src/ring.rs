@@ -9,9 +9,9 @@ use crate::{ActorPath, Event, EventKind};
 /// How many events are looked at before the lock is given back: whoever emits does not wait for longer.
 const BATCH: usize = 64;
 
-/// How many events are dropped at once: a restart makes three, with one error between them, and allocators keep about
-/// so many freed blocks at hand.
-const FORGOTTEN: usize = 16;
+/// How many events are put by, and as many dropped, at once: a restart makes three, with one error between them, and
+/// allocators keep about so many freed blocks at hand.
+const FRESH: usize = 16;
 
 /// The last events of a tree, and who waits for the next one.
 ///
@@ -24,8 +24,12 @@ struct Inner {
     next: u64,
     /// The time of the last event.
     at: SystemTime,
+    /// All but the fresh ones, and for a while as many as those exceed the capacity by.
     last: VecDeque<Event>,
-    /// Those that are no longer remembered and not yet dropped.
+    /// The newest. All that is remembered takes more memory than processors keep at hand: to write into it one event
+    /// at a time is to wait for it each time.
+    fresh: Vec<Event>,
+    /// Room for those that are dropped, empty in between.
     forgotten: Vec<Event>,
     capacity: usize,
     closed: bool,
@@ -65,6 +69,7 @@ impl Ring {
             next: 0,
             at: SystemTime::UNIX_EPOCH,
             last: VecDeque::new(),
+            fresh: Vec::with_capacity(FRESH),
             forgotten: Vec::new(),
             capacity: capacity.max(1),
             closed: false,
@@ -81,13 +86,14 @@ impl Ring {
         // Under the lock, so that no event is older than the one before it.
         let at = at.unwrap_or_else(recent_wall).max(inner.at);
         inner.at = at;
-        let forgotten = inner.make_room();
-        inner.last.push_back(Event {
+        inner.fresh.push(Event {
             seq,
             at,
             path,
             kind,
         });
+        let is_full = inner.fresh.len() >= FRESH;
+        let forgotten = is_full.then(|| inner.put_by());
         let waiting = std::mem::take(&mut inner.waiting);
         drop(inner);
         // Foreign code: an error in an event has a destructor, and a waker may run anything.
@@ -191,7 +197,7 @@ impl Ring {
 
     fn copy(&self, limit: usize, mut batch: usize) -> Vec<Event> {
         let mut inner = self.lock();
-        let count = inner.last.len().min(limit);
+        let count = inner.remembered().min(limit);
         let end = inner.next;
         let mut at = end - as_seq(count);
         let mut copied = Vec::with_capacity(count);
@@ -220,24 +226,41 @@ impl Ring {
 }
 
 impl Inner {
-    /// Makes room for one event, and returns those that are to be dropped: many at once, see [`Ring::forget`].
-    fn make_room(&mut self) -> Option<Vec<Event>> {
-        if self.last.len() < self.capacity {
-            return None;
+    /// Puts the fresh events to the others, and returns those that are to be dropped for them: see [`Ring::forget`].
+    #[cold]
+    fn put_by(&mut self) -> Vec<Event> {
+        let mut forgotten = std::mem::take(&mut self.forgotten);
+        for event in self.fresh.drain(..) {
+            if self.last.len() >= self.capacity {
+                forgotten.extend(self.last.pop_front());
+            }
+            self.last.push_back(event);
         }
-        self.forgotten.extend(self.last.pop_front());
-        (self.forgotten.len() >= FORGOTTEN).then(|| std::mem::take(&mut self.forgotten))
+        forgotten
+    }
+
+    /// How many are remembered.
+    fn remembered(&self) -> usize {
+        self.held().min(self.capacity)
+    }
+
+    /// How many are here, with those that are no longer remembered.
+    fn held(&self) -> usize {
+        self.last.len() + self.fresh.len()
     }
 
     /// The `seq` of the oldest event that is remembered.
     fn oldest(&self) -> u64 {
-        self.next - as_seq(self.last.len())
+        self.next - as_seq(self.remembered())
     }
 
     /// The events from `seq` on, which is not older than the oldest.
     fn starting_at(&self, seq: u64) -> impl Iterator<Item = &Event> {
-        let skip = usize::try_from(seq - self.oldest()).unwrap_or(usize::MAX);
-        self.last.range(skip.min(self.last.len())..)
+        let first = self.next - as_seq(self.held());
+        let skip = usize::try_from(seq - first).unwrap_or(usize::MAX);
+        let early = skip.min(self.last.len());
+        let late = (skip - early).min(self.fresh.len());
+        self.last.range(early..).chain(&self.fresh[late..])
     }
 
     /// Enters a waker and returns the one that it replaces.
