@@ -83,16 +83,21 @@ pub type StartFn =
 /// Cheap to clone: the supervisor's settings and what it knows of the child share one copy.
 #[derive(Clone)]
 #[must_use]
-pub struct ChildSpec(Arc<Inner>);
+pub struct ChildSpec(Arc<Inner<StartFn>>);
+
+/// All in one place: a supervisor of many children would look for the start function far from the settings.
+struct Inner<F: ?Sized> {
+    settings: Settings,
+    start: F,
+}
 
 #[derive(Clone)]
-struct Inner {
+struct Settings {
     id: Arc<str>,
     restart: Restart,
     significant: bool,
     shutdown: Shutdown,
     kind: ChildKind,
-    start: Arc<StartFn>,
     /// What few children have, so that the others do not carry it.
     more: Option<Box<More>>,
 }
@@ -152,7 +157,7 @@ impl ChildSpec {
         + Sync
         + 'static,
     ) -> Self {
-        Self(Arc::new(Inner {
+        let settings = Settings {
             id: id.into(),
             restart: Restart::Permanent,
             significant: false,
@@ -162,12 +167,21 @@ impl ChildSpec {
             },
             kind,
             more: None,
-            start: Arc::new(start),
-        }))
+        };
+        Self(Arc::new(Inner { settings, start }))
     }
 
-    fn edit(&mut self) -> &mut Inner {
-        Arc::make_mut(&mut self.0)
+    fn edit(&mut self) -> &mut Settings {
+        if Arc::get_mut(&mut self.0).is_none() {
+            // A start function cannot be copied; the copy goes on calling that of the original.
+            let original = self.clone();
+            self.0 = Arc::new(Inner {
+                settings: original.0.settings.clone(),
+                start: move |context: StartContext| (original.0.start)(context),
+            });
+        }
+        let inner = Arc::get_mut(&mut self.0).expect("nobody else has it");
+        &mut inner.settings
     }
 
     /// Restarts the child after every exit. This is the default.
@@ -241,7 +255,7 @@ impl ChildSpec {
     /// Enters the child under `name` unless it has a name already.
     pub fn name_if_none(mut self, name: impl FnOnce(&str) -> ActorName) -> Self {
         if self.actor_name().is_none() {
-            let name = name(&self.0.id);
+            let name = name(&self.0.settings.id);
             self = self.name(name);
         }
         self
@@ -279,73 +293,73 @@ impl ChildSpec {
     /// Returns the id, unique among the children of one supervisor.
     #[must_use]
     pub fn id(&self) -> &Arc<str> {
-        &self.0.id
+        &self.0.settings.id
     }
 
     /// Returns when the child is restarted.
     #[must_use]
     pub fn restart_type(&self) -> Restart {
-        self.0.restart
+        self.0.settings.restart
     }
 
     /// Returns how the child is stopped.
     #[must_use]
     pub fn shutdown_type(&self) -> Shutdown {
-        self.0.shutdown
+        self.0.settings.shutdown
     }
 
     /// Returns whether the child is a supervisor.
     #[must_use]
     pub fn kind(&self) -> ChildKind {
-        self.0.kind
+        self.0.settings.kind
     }
 
     /// Says whether the child is significant.
     #[must_use]
     pub fn is_significant(&self) -> bool {
-        self.0.significant
+        self.0.settings.significant
     }
 
     /// Returns the name in the directory.
     #[must_use]
     pub fn actor_name(&self) -> Option<&Arc<ActorName>> {
-        self.0.more.as_ref()?.name.as_ref()
+        self.0.settings.more.as_ref()?.name.as_ref()
     }
 
     /// Returns the groups in the directory.
     #[must_use]
     pub fn groups(&self) -> Option<&Arc<[ActorName]>> {
-        self.0.more.as_ref()?.groups.as_ref()
+        self.0.settings.more.as_ref()?.groups.as_ref()
     }
 
     /// Returns the settings of its mailbox, where it has its own.
     #[must_use]
     pub fn mailbox_setting(&self) -> Option<&Arc<Mailbox>> {
-        self.0.more.as_ref()?.mailbox.as_ref()
+        self.0.settings.more.as_ref()?.mailbox.as_ref()
     }
 
     /// Returns what it waits before each restart.
     #[must_use]
     pub fn backoff_setting(&self) -> Option<Backoff> {
-        self.0.more.as_ref()?.care.backoff
+        self.0.settings.more.as_ref()?.care.backoff
     }
 
     /// Returns its own restart budget.
     #[must_use]
     pub fn budget_setting(&self) -> Option<RestartIntensity> {
-        self.0.more.as_ref()?.care.budget
+        self.0.settings.more.as_ref()?.care.budget
     }
 
     /// Returns how it is parked when it ends too often.
     #[must_use]
     pub fn quarantine_setting(&self) -> Option<Quarantine> {
-        self.0.more.as_ref()?.care.quarantine
+        self.0.settings.more.as_ref()?.care.quarantine
     }
 
     /// Returns who watches its handlers.
     #[must_use]
     pub fn watchdog_setting(&self) -> Option<Watchdog> {
-        self.0.more.as_ref()?.care.watchdog
+        self.0.settings.more.as_ref()?.care.watchdog
     }
 
     /// Takes over the groups of another spec.
@@ -359,7 +373,7 @@ impl ChildSpec {
     /// Takes over what the supervisor is to do beyond OTP's rules from another spec: a template's. So with the settings of
     /// its mailbox, unless it has its own.
     pub fn cared_for_as(mut self, other: &Self) -> Self {
-        if let Some(more) = &other.0.more {
+        if let Some(more) = &other.0.settings.more {
             let own = self.edit().more.get_or_insert_default();
             own.care = more.care;
             if own.mailbox.is_none() {
@@ -370,8 +384,7 @@ impl ChildSpec {
     }
 
     /// Returns the start function.
-    #[must_use]
-    pub fn start_fn(&self) -> &Arc<StartFn> {
+    pub fn start_fn(&self) -> &StartFn {
         &self.0.start
     }
 
@@ -381,23 +394,23 @@ impl ChildSpec {
     ///
     /// [`ChildSpecError`] names the child and the field.
     pub fn validate(&self) -> Result<(), ChildSpecError> {
-        if self.0.id.is_empty() || self.0.id.contains('/') {
+        if self.0.settings.id.is_empty() || self.0.settings.id.contains('/') {
             return Err(ChildSpecError::Id {
-                id: self.0.id.to_string(),
+                id: self.0.settings.id.to_string(),
             });
         }
-        if self.0.significant && self.0.restart == Restart::Permanent {
+        if self.0.settings.significant && self.0.settings.restart == Restart::Permanent {
             return Err(ChildSpecError::SignificantPermanent {
-                id: self.0.id.to_string(),
+                id: self.0.settings.id.to_string(),
             });
         }
-        let more = self.0.more.as_ref();
+        let more = self.0.settings.more.as_ref();
         let Some(more) = more else {
             return Ok(());
         };
         if let Some(fault) = more.mailbox.as_ref().and_then(|it| it.check().err()) {
             return Err(ChildSpecError::Setting {
-                id: self.0.id.to_string(),
+                id: self.0.settings.id.to_string(),
                 field: "mailbox",
                 wrong: fault.0,
             });
@@ -408,7 +421,7 @@ impl ChildSpec {
 
 impl Care {
     fn validate(&self, spec: &ChildSpec) -> Result<(), ChildSpecError> {
-        let id = &*spec.0.id;
+        let id = &*spec.0.settings.id;
         let setting = |field, wrong| {
             Err(ChildSpecError::Setting {
                 id: id.to_owned(),
@@ -416,7 +429,7 @@ impl Care {
                 wrong,
             })
         };
-        if spec.0.restart == Restart::Temporary {
+        if spec.0.settings.restart == Restart::Temporary {
             let useless = [
                 ("backoff", self.backoff.is_some()),
                 ("budget", self.budget.is_some()),
@@ -443,15 +456,15 @@ impl Care {
 impl fmt::Debug for ChildSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChildSpec")
-            .field("id", &self.0.id)
-            .field("restart", &self.0.restart)
-            .field("significant", &self.0.significant)
-            .field("shutdown", &self.0.shutdown)
-            .field("kind", &self.0.kind)
+            .field("id", &self.0.settings.id)
+            .field("restart", &self.0.settings.restart)
+            .field("significant", &self.0.settings.significant)
+            .field("shutdown", &self.0.settings.shutdown)
+            .field("kind", &self.0.settings.kind)
             .field("name", &self.actor_name())
             .field("groups", &self.groups())
             .field("mailbox", &self.mailbox_setting())
-            .field("care", &self.0.more.as_ref().map(|more| more.care))
+            .field("care", &self.0.settings.more.as_ref().map(|more| more.care))
             .finish_non_exhaustive()
     }
 }
@@ -482,4 +495,46 @@ pub enum ChildSpecError {
         /// What is wrong with it.
         wrong: &'static str,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::{ChildKey, Incarnation, ParentLink, Scope};
+
+    struct NoParent(Scope);
+
+    impl ParentLink for NoParent {
+        fn scope(&self) -> &Scope {
+            &self.0
+        }
+
+        fn child_ended(&self, _: ChildKey, _: Arc<Incarnation>, _: SystemTime) {}
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_is_changed_leaves_the_original_alone_and_starts_the_same() {
+        let starts = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&starts);
+        let spec = ChildSpec::from_fn("a", ChildKind::Worker, move |_| {
+            counter.fetch_add(1, Relaxed);
+            async { Ok(Started::Ignored) }
+        });
+        let copy = spec.clone().transient().significant(true);
+        let settings = |it: &ChildSpec| (it.restart_type(), it.is_significant());
+        assert_eq!(settings(&spec), (Restart::Permanent, false));
+        assert_eq!(settings(&copy), (Restart::Transient, true));
+
+        let scope = Scope::new("t");
+        for spec in [spec, copy] {
+            let link = Arc::new(NoParent(scope.clone()));
+            let node = scope.root().child_or_insert(spec.id());
+            let started = spec.start_fn()(StartContext::new(node, link, 0, None)).await;
+            assert!(matches!(started, Ok(Started::Ignored)));
+        }
+        assert_eq!(starts.load(Relaxed), 2);
+    }
 }

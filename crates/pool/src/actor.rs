@@ -53,7 +53,6 @@ impl Drop for Life {
 /// Describes the supervisor of a pool.
 pub(crate) fn pool_spec<W: Worker>(worker: &Arc<W>, cells: &Arc<Cells>) -> ChildSpec {
     let supervisor = supervisor(worker, cells).into_child(Arc::clone(&cells.name));
-    let start = Arc::clone(supervisor.start_fn());
     let tether = Arc::new(Tether {
         cells: Arc::clone(cells),
         epoch: AtomicU64::new(0),
@@ -62,14 +61,14 @@ pub(crate) fn pool_spec<W: Worker>(worker: &Arc<W>, cells: &Arc<Cells>) -> Child
         Arc::clone(&cells.name),
         ChildKind::Supervisor,
         move |context| {
-            let (start, tether) = (Arc::clone(&start), Arc::clone(&tether));
+            let (supervisor, tether) = (supervisor.clone(), Arc::clone(&tether));
             async move {
                 let node = Arc::clone(context.node());
                 let cells = &tether.cells;
                 let epoch = cells.settle_at(context.scope(), &node);
                 tether.epoch.store(epoch, Release);
                 // Dropped when a worker does not start: then it is asked to stop again.
-                let started = start(context).await?;
+                let started = supervisor.start_fn()(context).await?;
                 cells.warm_up().await?;
                 if let Some(supervisor) = DynamicSupervisor::at(&node) {
                     let keeper = supervisor.start_child_named("keeper", Child::Keeper);

@@ -97,7 +97,7 @@ impl Parent {
         child: &ChildEntry,
     ) -> impl Future<Output = Launch> + Send + use<> {
         let spec = (!child.is_plain).then_some(&child.spec);
-        self.start_by(key, spec, &*child.start, &child.node)
+        self.start_by(key, spec, child.spec.start_fn(), &child.node)
     }
 
     /// Like [`start`](Self::start); without a spec what has no name, no group and no mailbox of its own.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ChildKey, ChildSpec, ExitReason, Incarnation, Node, Restart, StartFn, StuckHandler,
+    ChildKey, ChildSpec, ExitReason, Incarnation, Node, Restart, StuckHandler,
 };
 
 use crate::pause::{Pause, Why};
@@ -15,11 +15,10 @@ pub(crate) struct ChildEntry {
     pub(crate) spec: ChildSpec,
     pub(crate) node: Arc<Node>,
     pub(crate) run: Run,
-    /// Of its spec: what a restart asks for is here, since among many children the spec is another step to memory that was
-    /// not used for long.
-    pub(crate) start: Arc<StartFn>,
     /// The last digits of the number of its last run that came up; 0 before the first.
     last: u32,
+    /// Of its spec: what decides about a restart is here, since among many children the spec is another step to memory
+    /// that was not used for long.
     pub(crate) restart: Restart,
     /// It has no name, no group and no mailbox of its own.
     pub(crate) is_plain: bool,
@@ -31,7 +30,6 @@ impl ChildEntry {
     pub(crate) fn new(spec: ChildSpec, node: Arc<Node>) -> Self {
         Self {
             recovery: Recovery::of(&spec, node.path()),
-            start: Arc::clone(spec.start_fn()),
             restart: spec.restart_type(),
             is_plain: spec.actor_name().is_none()
                 && spec.groups().is_none()

@@ -100,7 +100,7 @@ impl State {
         let start = async move {
             stop.await;
             parent
-                .start_by(key, Some(&spec), &**spec.start_fn(), &node)
+                .start_by(key, Some(&spec), spec.start_fn(), &node)
                 .await
         };
         self.carry_out(start, key, why).await;
