@@ -8,7 +8,8 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, Message, Supervisio
 
 use crate::call::call;
 use crate::{
-    ChildKey, EventKind, ExitReason, Incarnation, MessageType, ParentLink, StartError, panic, span,
+    ChildKey, EventKind, ExitReason, Incarnation, Mailbox, MessageType, Node, ParentLink,
+    StartError, newborn, panic, span,
 };
 
 /// How an actor is asked to stop.
@@ -60,7 +61,17 @@ pub(crate) struct Supervised<A>(pub(crate) A);
 
 pub(crate) struct SupervisedArguments<T> {
     pub(crate) inner: T,
-    pub(crate) life: Life,
+    pub(crate) seed: Seed,
+}
+
+/// What a run is made from, once ractor's handle of the actor is known.
+pub(crate) struct Seed {
+    pub(crate) link: Arc<dyn ParentLink>,
+    pub(crate) key: ChildKey,
+    pub(crate) number: u64,
+    pub(crate) nature: &'static Nature,
+    pub(crate) node: Arc<Node>,
+    pub(crate) mailbox: Option<Arc<Mailbox>>,
 }
 
 /// The actor's state, and the guard that reports its end.
@@ -74,8 +85,8 @@ pub(crate) struct SupervisedState<S> {
 
 /// Reports the end when it is dropped, which happens on every way out: stop, error, panic, kill, abort.
 pub(crate) struct Life {
-    pub(crate) link: Arc<dyn ParentLink>,
-    pub(crate) key: ChildKey,
+    link: Arc<dyn ParentLink>,
+    key: ChildKey,
     /// Lent to the thread that polls a handler, so that what the handler sends is known to be its own; here at all other
     /// times.
     pub(crate) run: Option<Arc<Incarnation>>,
@@ -83,9 +94,9 @@ pub(crate) struct Life {
     ///
     /// A clean one that the actor chose by itself takes effect once `post_stop` is through.
     pub(crate) outcome: Option<Box<ExitReason>>,
-    pub(crate) concluded: bool,
+    concluded: bool,
     /// It has come up. Before that there is no end to report: whoever starts it hears that it did not.
-    pub(crate) born: bool,
+    born: bool,
 }
 
 /// What ractor is told of an end that is not clean; all else it would only box and throw away.
@@ -129,6 +140,27 @@ impl Drop for Life {
 }
 
 impl Life {
+    fn begin(seed: Seed, cell: ActorCell) -> Self {
+        let Seed {
+            link,
+            key,
+            number,
+            nature,
+            node,
+            mailbox,
+        } = seed;
+        let traffic = Arc::clone(link.scope().traffic());
+        let run = Incarnation::new(number, cell, nature, node, traffic, mailbox);
+        Self {
+            link,
+            key,
+            run: Some(Arc::new(run)),
+            outcome: None,
+            concluded: false,
+            born: false,
+        }
+    }
+
     /// Returns the run. Not while a handler is being polled: nobody but the handler has this then.
     #[inline]
     pub(crate) fn run(&self) -> &Arc<Incarnation> {
@@ -198,6 +230,7 @@ impl Life {
     }
 
     fn conclude(&mut self, reason: ExitReason) {
+        self.run().node().expect_end();
         self.outcome = Some(Box::new(reason));
         self.concluded = true;
     }
@@ -257,9 +290,9 @@ impl<A: Actor> Actor for Supervised<A> {
     async fn pre_start(
         &self,
         myself: ActorRef<A::Msg>,
-        SupervisedArguments { inner, mut life }: Self::Arguments,
+        SupervisedArguments { inner, seed }: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        life.run().set_cell(myself.get_cell());
+        let mut life = Life::begin(seed, myself.get_cell());
         let started = call(
             &mut life,
             || self.0.pre_start(myself, inner),
@@ -275,6 +308,7 @@ impl<A: Actor> Actor for Supervised<A> {
         run.resume();
         run.node().enter(Arc::clone(run));
         run.shut_if_late();
+        newborn::present(Arc::clone(run));
         Ok(SupervisedState { inner, life })
     }
 

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::SeqCst,
 };
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use once_cell::race::OnceBox;
@@ -33,8 +33,7 @@ use crate::{
 /// Everything here is read from shared cells: a stuck actor answers as fast as an idle one.
 pub struct Incarnation {
     number: u64,
-    /// Set first thing in `pre_start`, before anybody else can see this value.
-    cell: OnceLock<ActorCell>,
+    cell: ActorCell,
     nature: &'static Nature,
     node: Arc<Node>,
     traffic: Arc<Traffic>,
@@ -90,6 +89,7 @@ impl More {
 impl Incarnation {
     pub(crate) fn new(
         number: u64,
+        cell: ActorCell,
         nature: &'static Nature,
         node: Arc<Node>,
         traffic: Arc<Traffic>,
@@ -103,7 +103,7 @@ impl Incarnation {
         }
         Self {
             number,
-            cell: OnceLock::new(),
+            cell,
             nature,
             node,
             traffic,
@@ -128,18 +128,9 @@ impl Incarnation {
     }
 
     /// Returns ractor's own handle.
-    ///
-    /// # Panics
-    ///
-    /// Never: an incarnation is handed out only once its actor exists.
     #[must_use]
     pub fn cell(&self) -> &ActorCell {
-        self.cell.get().expect("set before the incarnation is seen")
-    }
-
-    pub(crate) fn set_cell(&self, cell: ActorCell) {
-        // Set once: every start makes a new incarnation.
-        drop(self.cell.set(cell));
+        &self.cell
     }
 
     /// Returns the type of message that the actor takes.

@@ -63,6 +63,7 @@ mod mail;
 mod mailbox;
 mod monitor;
 mod name;
+mod newborn;
 mod node;
 mod panic;
 mod path;

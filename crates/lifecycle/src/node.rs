@@ -99,16 +99,16 @@ pub struct Node {
     duty: AtomicU8,
     /// How many ends the history holds.
     ends: AtomicU8,
-    /// Made by the first message, or the first who waits for a change.
+    /// Made by the first message.
+    ledger: OnceLock<Arc<Ledger>>,
     rare: OnceBox<Rare>,
     detail: Mutex<Detail>,
 }
 
-/// What a place does without that gets no message, and that is not behind the lock.
+/// What most places do without, and that is not behind the lock.
 struct Rare {
+    /// Made by the first who waits for a change.
     changed: Bell,
-    /// Made by the first message.
-    ledger: OnceLock<Arc<Ledger>>,
     /// Made by the first letter, so that a restart of an actor that gets none need not look for them.
     post: OnceBox<Post>,
 }
@@ -174,6 +174,7 @@ impl Node {
             awaited: AtomicBool::new(false),
             duty: AtomicU8::new(post::ON),
             ends: AtomicU8::new(0),
+            ledger: OnceLock::new(),
             rare: OnceBox::new(),
             detail: Mutex::default(),
         })
@@ -439,6 +440,18 @@ impl Node {
         current
     }
 
+    /// Looks at what is written here when a run ends: whoever knows that one is about to end has it brought from memory
+    /// all at once, where each atomic operation would wait for the one before.
+    pub(crate) fn expect_end(self: &Arc<Self>) {
+        let looked_at = (
+            Arc::strong_count(self),
+            self.detail.is_poisoned(),
+            self.ends.load(Relaxed),
+            self.path.handles(),
+        );
+        std::hint::black_box(looked_at);
+    }
+
     /// Notes one end more. Only under the lock of the detail.
     fn note<T>(&self, push: impl FnOnce(&mut u8) -> T) -> T {
         let mut count = self.ends.load(Relaxed);
@@ -461,7 +474,6 @@ impl Node {
         self.rare.get_or_init(|| {
             Box::new(Rare {
                 changed: Bell::new(),
-                ledger: OnceLock::new(),
                 post: OnceBox::new(),
             })
         })

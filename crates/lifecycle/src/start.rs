@@ -10,7 +10,8 @@ use futures_util::future::Either;
 use ractor::{Actor, SpawnErr};
 use tokio::time::timeout;
 
-use crate::adapter::{Life, Nature, Supervised, SupervisedArguments};
+use crate::adapter::{Nature, Seed, Supervised, SupervisedArguments};
+use crate::newborn::Birth;
 use crate::{
     ActorName, ActorPath, ExitReason, Incarnation, Mailbox, MessageType, Node, Scope, Shutdown,
     StopDoor, StopPort, panic,
@@ -183,25 +184,21 @@ impl StartContext {
             let error = StartError::new(ExitReason::failed(error));
             return Either::Left(ready(Err(error)));
         }
-        let traffic = Arc::clone(link.scope().traffic());
-        let incarnation =
-            Incarnation::new(number, Nature::of::<A::Msg, D>(), node, traffic, mailbox);
-        let incarnation = Arc::new(incarnation);
         let arguments = SupervisedArguments {
             inner: arguments,
-            life: Life {
+            seed: Seed {
                 link,
                 key,
-                run: Some(Arc::clone(&incarnation)),
-                outcome: None,
-                concluded: false,
-                born: false,
+                number,
+                nature: Nature::of::<A::Msg, D>(),
+                node,
+                mailbox,
             },
         };
-        let spawned = Actor::spawn(None, Supervised(actor), arguments);
-        Either::Right(spawned.map(|spawned| match spawned {
+        let spawned = Birth::of(Actor::spawn(None, Supervised(actor), arguments));
+        Either::Right(spawned.map(|(spawned, run)| match spawned {
             // The task is detached: its end is reported by the state's drop guard.
-            Ok((_actor, _task)) => Ok(Child::new(incarnation)),
+            Ok((_actor, _task)) => Ok(Child(run)),
             Err(SpawnErr::StartupFailed(error)) => Err(match error.downcast::<StartError>() {
                 Ok(error) => *error,
                 Err(error) => StartError::new(ExitReason::from_processing_error(error)),
@@ -258,10 +255,6 @@ impl fmt::Debug for StartContext {
 pub struct Child(Option<Arc<Incarnation>>);
 
 impl Child {
-    fn new(incarnation: Arc<Incarnation>) -> Self {
-        Self(Some(incarnation))
-    }
-
     /// Takes responsibility for stopping the child.
     #[must_use]
     pub fn adopt(mut self) -> Option<Arc<Incarnation>> {

@@ -237,8 +237,8 @@ impl Node {
 
     #[inline]
     pub(crate) fn ledger(&self, traffic: &Arc<Traffic>) -> &Arc<Ledger> {
-        let ledger = &self.rare().ledger;
-        ledger.get_or_init(|| Arc::new(Ledger::new(Arc::clone(traffic))))
+        self.ledger
+            .get_or_init(|| Arc::new(Ledger::new(Arc::clone(traffic))))
     }
 
     fn post(&self) -> &Post {
@@ -250,7 +250,7 @@ impl Node {
     }
 
     fn known_ledger(&self) -> Option<&Arc<Ledger>> {
-        self.rare.get()?.ledger.get()
+        self.ledger.get()
     }
 
     /// Returns the place's letterbox for messages of this type; what waits in one of another type becomes dead letters.
