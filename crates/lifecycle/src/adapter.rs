@@ -87,6 +87,9 @@ pub(crate) struct SupervisedState<S> {
 pub(crate) struct Life {
     link: Arc<dyn ParentLink>,
     key: ChildKey,
+    /// As in the run, and found without it: of an actor that was not heard of for long, both come from memory at the same
+    /// time.
+    node: Arc<Node>,
     /// Lent to the thread that polls a handler, so that what the handler sends is known to be its own; here at all other
     /// times.
     pub(crate) run: Option<Arc<Incarnation>>,
@@ -111,7 +114,7 @@ impl Drop for Life {
         };
         let reason = self.outcome.take().filter(|_| self.concluded);
         let reason = reason.unwrap_or_else(|| Box::new(ExitReason::Killed));
-        let node = run.node();
+        let node = &self.node;
         run.settle();
         let scope = self.link.scope();
         let incarnation = run.number();
@@ -150,10 +153,11 @@ impl Life {
             mailbox,
         } = seed;
         let traffic = Arc::clone(link.scope().traffic());
-        let run = Incarnation::new(number, cell, nature, node, traffic, mailbox);
+        let run = Incarnation::new(number, cell, nature, Arc::clone(&node), traffic, mailbox);
         Self {
             link,
             key,
+            node,
             run: Some(Arc::new(run)),
             outcome: None,
             concluded: false,
@@ -230,7 +234,7 @@ impl Life {
     }
 
     fn conclude(&mut self, reason: ExitReason) {
-        self.run().node().expect_end();
+        self.node.expect_end();
         self.outcome = Some(Box::new(reason));
         self.concluded = true;
     }
@@ -330,7 +334,13 @@ impl<A: Actor> Actor for Supervised<A> {
         mut message: A::Msg,
         state: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
+        let Life { node, .. } = &state.life;
         let run = state.life.run();
+        node.expect_message();
+        if run.taken() == 0 {
+            // It may have been idle for long, and end with its first message.
+            node.expect_end();
+        }
         let is_inspected = run.is_inspected() || span::is_on();
         if is_inspected || !run.begin_message(&mut message) {
             let special = self.specially(myself, message, state, is_inspected);

@@ -440,6 +440,15 @@ impl Node {
         current
     }
 
+    /// Looks at the books that the next message is entered in, so that they are brought from memory while something else
+    /// is.
+    #[inline]
+    pub(crate) fn expect_message(&self) {
+        if let Some(ledger) = self.ledger.get() {
+            ledger.look();
+        }
+    }
+
     /// Looks at what is written here when a run ends: whoever knows that one is about to end has it brought from memory
     /// all at once, where each atomic operation would wait for the one before.
     pub(crate) fn expect_end(self: &Arc<Self>) {

@@ -259,6 +259,8 @@ impl State {
         }
         child.run = Run::Stopped;
         let restart = child.restart;
+        // A restart will need it: so it is on its way from memory.
+        std::hint::black_box((child.is_plain, child.spec.kind()));
         if is_reported(restart, reason) {
             self.parent.report_end(&child.node, reason, at);
         }
