@@ -5,7 +5,8 @@ use std::any::{Any, TypeId};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{
-    AtomicBool, AtomicU8, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::SeqCst,
+    AtomicBool, AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+    Ordering::SeqCst,
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -46,6 +47,8 @@ pub struct Incarnation {
     told: AtomicBool,
     /// Its supervisor stops it and waits for the end itself.
     disowned: AtomicBool,
+    /// For which reason it was asked to stop: the number of a plain one, or [`OTHER`]; 0 while nobody has asked.
+    asked: AtomicU8,
     /// What is to be minded at the end of a message; 0 for nearly all runs.
     marks: AtomicU8,
     /// It is paused or traced.
@@ -56,8 +59,12 @@ pub struct Incarnation {
     in_hand: AtomicU64,
 }
 
+/// The reason is in [`More`].
+const OTHER: u8 = u8::MAX;
+
 /// What an actor does not have that idles from its start to its end.
 struct More {
+    /// For which reason it was asked to stop, where that is not a plain one.
     asked: OnceBox<ExitReason>,
     ended: Bell,
     lobby: Lobby,
@@ -113,6 +120,7 @@ impl Incarnation {
             awaited: AtomicBool::new(false),
             told: AtomicBool::new(false),
             disowned: AtomicBool::new(false),
+            asked: AtomicU8::new(0),
             marks: AtomicU8::new(0),
             is_inspected: AtomicBool::new(false),
             intake: Intake::default(),
@@ -206,7 +214,22 @@ impl Incarnation {
     /// Returns the reason for which it was asked to stop, once it was.
     #[must_use]
     pub fn asked(&self) -> Option<&ExitReason> {
-        self.more.get()?.asked.get()
+        match self.asked.load(Acquire) {
+            OTHER => self.more.get()?.asked.get(),
+            plain => ExitReason::of_plain(plain),
+        }
+    }
+
+    /// Notes that it is asked to stop; `false` when it was before.
+    fn ask(&self, reason: &ExitReason) -> bool {
+        let number = match reason.plain() {
+            Some(plain) => plain,
+            // Before it is said to be there. If a plain one comes first all the same, nobody looks at it.
+            None if self.more().asked.set(Box::new(reason.clone())).is_ok() => OTHER,
+            None => return false,
+        };
+        let asked = self.asked.compare_exchange(0, number, AcqRel, Relaxed);
+        asked.is_ok()
     }
 
     /// Says whether it has ended, or was asked to stop or killed and will end.
@@ -219,12 +242,18 @@ impl Incarnation {
     ///
     /// The message in hand is finished and `post_stop` runs. Returns at once.
     pub fn stop(&self, reason: ExitReason) {
-        if self.more().asked.set(Box::new(reason.clone())).is_ok() {
+        if self.ask(&reason) {
             (self.nature.knock)(self.cell(), reason);
             if let Some(inspection) = self.inspection() {
                 inspection.ring();
             }
         }
+    }
+
+    /// Looks at what a stop will need, here and at its place, so that it is brought from memory all at once.
+    pub fn expect_stop(&self) {
+        self.node.look();
+        std::hint::black_box((self.taken(), self.has_ended(), self.cell.get_status()));
     }
 
     /// Kills the actor: the handler in hand is dropped at its next await, no `post_stop` runs.
@@ -271,14 +300,21 @@ impl Incarnation {
     /// Cancel safe: waiting changes nothing.
     pub async fn ended(&self) -> ExitReason {
         loop {
+            // Who comes late needs no bell.
+            if let Some(reason) = self.told() {
+                return reason.clone();
+            }
             let notified = self.more().ended.next(&self.awaited);
-            if self.told.load(SeqCst)
-                && let Some(reason) = self.exit.get()
-            {
+            if let Some(reason) = self.told() {
                 return reason.clone();
             }
             notified.await;
         }
+    }
+
+    /// Returns why it ended, once whoever waits for that has been told.
+    fn told(&self) -> Option<&ExitReason> {
+        self.told.load(SeqCst).then(|| self.exit.get()).flatten()
     }
 
     /// Waits for the answer to a message that this run was sent; `None` when the port was dropped without one,
@@ -416,7 +452,7 @@ impl Incarnation {
         // One writer: the actor's own task. Plain stores suffice, and are cheaper than read-modify-write.
         let taken = self.taken.load(Relaxed) + 1;
         let clock = self.traffic.clock();
-        let now = if is_timed(taken) {
+        let now = if Self::is_timed(taken) {
             exactly(clock)
         } else {
             clock.recent()
@@ -493,7 +529,7 @@ impl Incarnation {
         let ledger = self.ledger();
         let letterbox = self.known_letterbox();
         if is_handled {
-            if is_timed(self.taken.load(Relaxed)) {
+            if Self::is_timed(self.taken.load(Relaxed)) {
                 self.note_time(ledger, since);
             }
             Ledger::count(&ledger.handled);
@@ -570,6 +606,12 @@ impl Incarnation {
         lost
     }
 
+    /// Says whether the handler of a message is timed: of the first, and of one in sixteen.
+    #[inline]
+    fn is_timed(taken: u64) -> bool {
+        taken % 16 == 1
+    }
+
     /// Says that the supervisor waits for the end itself, and needs no notice of it.
     pub fn disown(&self) {
         self.disowned.store(true, Relaxed);
@@ -618,12 +660,6 @@ impl Incarnation {
 #[cold]
 fn exactly(clock: &Clock) -> Moment {
     clock.now()
-}
-
-/// Says whether the handler of a message is timed: of the first, and of one in sixteen.
-#[inline]
-fn is_timed(taken: u64) -> bool {
-    taken % 16 == 1
 }
 
 impl fmt::Debug for Incarnation {

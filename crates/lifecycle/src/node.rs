@@ -452,13 +452,17 @@ impl Node {
     /// Looks at what is written here when a run ends: whoever knows that one is about to end has it brought from memory
     /// all at once, where each atomic operation would wait for the one before.
     pub(crate) fn expect_end(self: &Arc<Self>) {
-        let looked_at = (
+        self.look();
+        std::hint::black_box(self.path.handles());
+    }
+
+    /// Reads something of each part of this.
+    pub(crate) fn look(self: &Arc<Self>) {
+        std::hint::black_box((
             Arc::strong_count(self),
             self.detail.is_poisoned(),
             self.ends.load(Relaxed),
-            self.path.handles(),
-        );
-        std::hint::black_box(looked_at);
+        ));
     }
 
     /// Notes one end more. Only under the lock of the detail.

@@ -35,7 +35,25 @@ pub enum ExitReason {
     },
 }
 
+/// The reasons that say all by themselves.
+static PLAIN: [ExitReason; 3] = [ExitReason::Normal, ExitReason::Shutdown, ExitReason::Killed];
+
 impl ExitReason {
+    /// Returns the number of a reason that says all by itself, from 1 to 3.
+    pub(crate) fn plain(&self) -> Option<u8> {
+        match self {
+            Self::Normal => Some(1),
+            Self::Shutdown => Some(2),
+            Self::Killed => Some(3),
+            Self::ShutdownWith(_) | Self::Failed(_) | Self::Panicked { .. } => None,
+        }
+    }
+
+    /// Returns the reason of such a number.
+    pub(crate) fn of_plain(number: u8) -> Option<&'static Self> {
+        PLAIN.get(usize::from(number).checked_sub(1)?)
+    }
+
     /// Makes a `Failed` from any error or text.
     pub fn failed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Failed(Cause::new(error))
@@ -183,6 +201,16 @@ mod tests {
             reason.chain(),
             ["failed: outer", &std::fmt::Error.to_string()]
         );
+    }
+
+    #[test]
+    fn a_plain_reason_is_found_by_its_number() {
+        for reason in &PLAIN {
+            let found = ExitReason::of_plain(reason.plain().unwrap()).unwrap();
+            assert_eq!(found.class(), reason.class());
+        }
+        assert!(ExitReason::failed("x").plain().is_none());
+        assert!(ExitReason::of_plain(0).is_none() && ExitReason::of_plain(4).is_none());
     }
 
     #[test]

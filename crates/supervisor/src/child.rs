@@ -177,8 +177,11 @@ impl Parent {
         &self,
         child: &mut ChildEntry,
     ) -> impl Future<Output = Option<ExitReason>> + Send + use<> {
+        if let Run::Alive(run) = &child.run {
+            run.expect_stop();
+        }
         let shutdown = child.spec.shutdown_type();
-        let restart = child.spec.restart_type();
+        let restart = child.restart;
         let node = Arc::clone(&child.node);
         let scope = self.scope.clone();
         let run = match std::mem::replace(&mut child.run, Run::Stopped) {

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use super::post::FEW;
 use crate::{ActorPath, Node};
 
 /// Found by id; put in start order only when somebody asks for all. One word for each place, since most of what
@@ -17,6 +18,16 @@ pub(super) struct Places {
 
 struct Place(Arc<Node>);
 
+impl Drop for Places {
+    fn drop(&mut self) {
+        let mut all: Vec<_> = self.by_id.drain().collect();
+        while !all.is_empty() {
+            let some = all.split_off(all.len().saturating_sub(FEW));
+            some.iter().for_each(|place| place.0.expect_end());
+        }
+    }
+}
+
 impl Places {
     pub(super) fn get(&self, id: &str) -> Option<&Arc<Node>> {
         self.by_id.get(id).map(|place| &place.0)
@@ -27,6 +38,16 @@ impl Places {
         let mut all: Vec<_> = self.iter().map(|node| (node.rank(), node)).collect();
         all.sort_unstable_by_key(|(rank, _)| *rank);
         all.into_iter().map(|(_, node)| Arc::clone(node)).collect()
+    }
+
+    pub(super) fn in_any_order(&self) -> Vec<Arc<Node>> {
+        let all: Vec<_> = self.iter().collect();
+        let mut copied = Vec::with_capacity(all.len());
+        for some in all.chunks(FEW) {
+            some.iter().for_each(|it| it.look());
+            copied.extend(some.iter().map(|it| Arc::clone(it)));
+        }
+        copied
     }
 
     pub(super) fn find_or_add(&mut self, parent: &ActorPath, id: &str) -> Arc<Node> {
@@ -162,7 +183,7 @@ impl Node {
     pub(super) fn children_in_any_order(&self) -> Vec<Arc<Self>> {
         let detail = self.detail();
         let more = detail.more.as_ref();
-        more.map_or_else(Vec::new, |it| it.children.iter().cloned().collect())
+        more.map_or_else(Vec::new, |it| it.children.in_any_order())
     }
 
     /// Makes room for children that are known to come.

@@ -22,6 +22,10 @@ const DISMISSED: u8 = 2;
 /// Nobody will be started here any more, as far as is known.
 const RETIRED: u8 = 3;
 
+/// So many places are looked at together before something is done with each: then they are brought from memory at the
+/// same time.
+pub(super) const FEW: usize = 32;
+
 /// What outlasts the runs of a place that letters were sent to, or whose run was left behind.
 #[derive(Default)]
 pub(super) struct Post(Mutex<Shelf>);
@@ -86,9 +90,13 @@ impl Node {
     pub fn retire(&self) {
         self.retire_here();
         let mut open = self.children_in_any_order();
-        while let Some(node) = open.pop() {
-            node.retire_here();
-            open.append(&mut node.children_in_any_order());
+        while !open.is_empty() {
+            let some = open.split_off(open.len().saturating_sub(FEW));
+            some.iter().for_each(Self::look);
+            for node in some {
+                node.retire_here();
+                open.append(&mut node.children_in_any_order());
+            }
         }
     }
 
