@@ -452,7 +452,7 @@ impl Incarnation {
         // One writer: the actor's own task. Plain stores suffice, and are cheaper than read-modify-write.
         let taken = self.taken.load(Relaxed) + 1;
         let clock = self.traffic.clock();
-        let now = if Self::is_timed(taken) {
+        let now = if self.is_timed(taken) {
             exactly(clock)
         } else {
             clock.recent()
@@ -529,7 +529,7 @@ impl Incarnation {
         let ledger = self.ledger();
         let letterbox = self.known_letterbox();
         if is_handled {
-            if Self::is_timed(self.taken.load(Relaxed)) {
+            if self.is_timed(self.taken.load(Relaxed)) {
                 self.note_time(ledger, since);
             }
             Ledger::count(&ledger.handled);
@@ -606,10 +606,11 @@ impl Incarnation {
         lost
     }
 
-    /// Says whether the handler of a message is timed: of the first, and of one in sixteen.
+    /// Says whether the handler of a message is timed: of the first, and of one in sixteen. After a restart it begins
+    /// with the second, so that an actor that fails again and again at its first is back sooner.
     #[inline]
-    fn is_timed(taken: u64) -> bool {
-        taken % 16 == 1
+    fn is_timed(&self, taken: u64) -> bool {
+        taken % 16 == if self.number > 1 { 2 } else { 1 }
     }
 
     /// Says that the supervisor waits for the end itself, and needs no notice of it.

@@ -219,7 +219,7 @@ pub struct Figures {
     pub dead: u64,
     /// How often a message was handed to the actor again after a crash.
     pub redelivered: u64,
-    /// How long handlers took: the first, and one in sixteen.
+    /// How long handlers took: the first (after a restart the second), and one in sixteen.
     pub times: HandlerTimes,
     accepted: u64,
 }
