@@ -17,7 +17,8 @@ use crate::{
     StopDoor, StopPort, panic,
 };
 
-/// How long a start waits for an orphan at its place after killing it; without a spec also after asking it to stop.
+/// How long a start waits for an orphan at its place after killing it; and after asking it to stop, where its spec gives no
+/// time for that.
 const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 
 /// A supervisor's own key for one of its children.
@@ -215,7 +216,8 @@ impl StartContext {
         orphan.stop(ExitReason::Killed);
         let spec = self.node.spec();
         let grace = match spec.map_or(Shutdown::Within(ORPHAN_GRACE), |(_, _, it)| it) {
-            Shutdown::BrutalKill => Duration::ZERO,
+            // It has lost its parent, which is no kill: a supervisor stops its children first.
+            Shutdown::BrutalKill => ORPHAN_GRACE,
             Shutdown::Within(limit) => limit,
             // Longer than anybody waits.
             Shutdown::Infinity => Duration::MAX,
