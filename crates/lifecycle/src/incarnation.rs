@@ -509,12 +509,13 @@ impl Incarnation {
             self.put_down(since, is_handled, None);
             return;
         }
-        let custody = self.custody();
+        // Nobody is left behind who was not killed; so one that has just failed asks for no memory here.
+        let custody = self.is_killed().then(|| self.custody());
         if self.is_detached() {
             // It counts as failed once the run has settled, whatever came of it: a successor may be here.
             return;
         }
-        self.put_down(since, is_handled, Some(custody));
+        self.put_down(since, is_handled, custody);
         self.tell_rest();
     }
 

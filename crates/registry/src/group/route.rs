@@ -19,8 +19,8 @@ pub enum Route {
     ///
     /// When a member leaves, its keys go to the others in equal parts, and all other keys stay; when it is back, at the
     /// same place in the tree, it gets its own again. While it is full its messages wait or are refused, as its mailbox
-    /// says, and go to nobody else: so one key has one order as long as its member lives. It looks at every member (rendezvous hashing, D. Thaler and
-    /// C. Ravishankar, "Using name-based mappings to increase hit rates", 1998).
+    /// says, and go to nobody else: so one key has one order as long as its member lives. It looks at every member
+    /// (rendezvous hashing, D. Thaler and C. Ravishankar, "Using name-based mappings to increase hit rates", 1998).
     Key(u64),
 }
 
