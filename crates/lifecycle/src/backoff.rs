@@ -3,9 +3,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ConstantBuilder, ExponentialBuilder};
 
 use crate::ChildSpecError;
-
-/// Far enough away: what is added to a moment, and multiplied with a share, must not come out beyond the clock.
-const LONGEST: Duration = Duration::from_secs(86_400 * 365 * 30);
+use crate::deadline::FAR;
 
 /// How long a child that ended is left alone before it is started again.
 ///
@@ -162,9 +160,7 @@ impl Backoff {
     /// None is longer than 30 years.
     pub fn delays(&self) -> Box<dyn Iterator<Item = Duration> + Send + Sync> {
         let first = self.first;
-        let cap = self
-            .longest()
-            .map_or(LONGEST, |longest| longest.min(LONGEST));
+        let cap = self.longest().map_or(FAR, |longest| longest.min(FAR));
         match self.growth {
             Growth::Constant => {
                 let builder = ConstantBuilder::default().with_delay(cap);

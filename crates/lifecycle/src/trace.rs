@@ -10,10 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
 use crate::adapter::{Supervised, SupervisedState};
-use crate::{ExitReason, Incarnation, Moment, Node, RunObserver};
-
-/// Longer than anybody traces.
-const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+use crate::{ExitReason, Incarnation, Moment, Node, RunObserver, after};
 
 /// One message that was traced.
 #[derive(Clone, Debug)]
@@ -83,7 +80,7 @@ impl Node {
         let (sender, entries) = mpsc::channel(room);
         let tracer = Arc::new(Tracer {
             left: AtomicU32::new(messages),
-            until: Instant::now() + within.min(FOREVER),
+            until: after(within),
             entries: sender,
         });
         let observer = Arc::new(Follower(Arc::clone(&tracer)));

@@ -11,10 +11,11 @@ use std::{
     time::Duration,
 };
 
+use perennial_lifecycle::after;
 use ractor::{ActorRef, Message};
 use tokio::{
     task::{JoinError, JoinHandle, JoinSet},
-    time::{Instant, timeout_at},
+    time::timeout_at,
 };
 
 /// A boxed future, as the traits of this crate return it.
@@ -105,9 +106,6 @@ impl Drop for EndOnDrop {
     }
 }
 
-/// Far enough away for those who set no end.
-const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
-
 /// One job of a batch.
 pub(crate) struct Job<T> {
     pub(crate) work: Boxed<'static, T>,
@@ -121,7 +119,7 @@ pub(crate) async fn run_all<T: Send + 'static>(
     jobs: Vec<Job<T>>,
     within: Duration,
 ) -> Vec<Ended<T>> {
-    let deadline = Instant::now() + within.min(FAR);
+    let deadline = after(within);
     let mut ended: Vec<Option<Ended<T>>> = jobs.iter().map(|_| None).collect();
     let mut runs = Vec::with_capacity(jobs.len());
     let mut ids = Vec::with_capacity(jobs.len());

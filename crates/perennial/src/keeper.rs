@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ActorPath, ChildKind, ChildState, Ended, ExitReason, Incarnation, Node, Scope, Shutdown,
+    ActorPath, ChildKind, ChildState, Ended, ExitReason, Incarnation, Node, Scope, Shutdown, after,
 };
 use perennial_supervisor::{Supervisor, SupervisorSpec};
 use tokio::sync::watch;
@@ -36,12 +36,6 @@ pub(crate) struct Keeper {
     pub(crate) root: Supervisor,
     pub(crate) shutdown_deadline: Duration,
     pub(crate) drain_deadline: Duration,
-}
-
-/// Returns the moment that is so far away, which is never beyond what the clock can show.
-pub(crate) fn after(time: Duration) -> Instant {
-    const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
-    Instant::now() + time.min(FAR)
 }
 
 impl Keeper {

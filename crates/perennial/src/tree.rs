@@ -6,7 +6,7 @@ use perennial_breaker::{Breaker, Breakers};
 use perennial_config::{ConfigChange, ConfigServer};
 use perennial_debug::Debugger;
 use perennial_guard::{Environment, GuardBuilder, NoPool};
-use perennial_lifecycle::{ExitReason, Monitor, Scope};
+use perennial_lifecycle::{ExitReason, Monitor, Scope, after};
 use perennial_monitor::{HealthAggregator, MemoryManager, PerformanceMonitor};
 use perennial_pool::{Pool, PoolName, PoolStatus, Pools, Worker};
 use perennial_rate_limit::{Quota, RateGate};
@@ -19,7 +19,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::keeper::{TreeEnd, after};
+use crate::keeper::TreeEnd;
 use crate::wiring::NameGate;
 use crate::{ShutdownReport, TreeBuilder, UpdateProtectedError};
 

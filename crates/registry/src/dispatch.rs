@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ActorName, Caller, ExitReason, Incarnation, Moment, Room, Terms, Traffic, Waiting, early,
+    ActorName, Caller, ExitReason, Incarnation, Moment, Room, Terms, Traffic, Waiting, after, early,
 };
 use ractor::{Message, RpcReplyPort};
 use tokio::sync::oneshot;
@@ -16,7 +16,7 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tracing::Instrument as _;
 
-use crate::policy::{WhenDown, after};
+use crate::policy::WhenDown;
 use crate::{CallError, CastError, Refusal, event};
 
 /// How long a call waits to hear whether its callee, which has dropped the reply port, fails: the message is dropped a

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use perennial_lifecycle::after;
 use tokio::time::Instant;
 
 /// What a message does whose actor is down: being restarted, put off by a backoff, or stopped.
@@ -38,12 +39,4 @@ impl WhenDown {
             Self::WaitAtMost(time) => Some(deadline.min(after(time))),
         }
     }
-}
-
-/// Far enough away: the longest time that is kept apart from none at all.
-pub(crate) const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
-
-/// Returns the moment that is so far away, which is never beyond what the clock can show.
-pub(crate) fn after(time: Duration) -> Instant {
-    Instant::now() + time.min(FAR)
 }
