@@ -1,0 +1,113 @@
+//! Messages that an operator sends, or sends again.
+
+use perennial_debug::CommandError;
+use perennial_lifecycle::{DeadReason, Mailbox};
+
+use crate::support::{CLERK, Job, Shop};
+
+#[tokio::test(start_paused = true)]
+async fn declared_debug_messages_are_listed_and_sent() {
+    let shop = Shop::open().await;
+    shop.debugger.declare(&CLERK, "flush", || Job::Flush);
+    shop.debugger.declare(&CLERK, "fail", || Job::Fail);
+    // A later one stands.
+    shop.debugger.declare(&CLERK, "flush", || Job::Write(7));
+    shop.debugger
+        .declare_at("shop/scribe", "flush", || Job::Flush);
+    let listed = |path: &str| shop.debugger.declared(path).join(" ");
+    assert_eq!(listed("shop/clerk"), "flush fail");
+    assert_eq!(listed("shop/scribe"), "flush");
+    assert_eq!(listed("shop"), "");
+    let snapshot = shop.snapshot().await;
+    let clerk = snapshot.find("shop/clerk").unwrap();
+    assert_eq!(clerk.debug_messages.join(" "), "flush fail");
+
+    let debugger = &shop.debugger;
+    debugger.send_declared("shop/clerk", "flush").await.unwrap();
+    debugger
+        .send_declared("shop/scribe", "flush")
+        .await
+        .unwrap();
+    assert_eq!(shop.clerk.notes(1).await, [7]);
+    assert_eq!(shop.scribe.notes(1).await, [1_000]);
+
+    let refused = debugger.send_declared("shop/clerk", "flsuh").await;
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "no debug message `flsuh` is declared for `shop/clerk`; did you mean `flush`?"
+    );
+    let refused = debugger.send_declared("shop/debug", "flush").await;
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "no debug message `flush` is declared for `shop/debug`"
+    );
+    let refused = debugger.send_declared("shop/clark", "flush").await;
+    assert!(matches!(refused, Err(CommandError::NotFound { .. })));
+    assert_eq!(
+        shop.log()[..2],
+        ["send flush to shop/clerk", "send flush to shop/scribe"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_debug_message_that_cannot_be_sent_is_refused() {
+    let shop = Shop::open_with(Mailbox::bounded(1)).await;
+    let debugger = &shop.debugger;
+    debugger.declare_at("shop/clerk", "number", || 7_u32);
+    let refused = debugger.send_declared("shop/clerk", "number").await;
+    let refused = refused.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "`shop/clerk` takes messages::support::Job, and the debug message is none"
+    );
+    assert!(!refused.is_retryable());
+
+    debugger.declare(&CLERK, "flush", || Job::Flush);
+    shop.debugger.pause("shop/clerk").await.unwrap();
+    shop.send("shop/clerk", Job::Write(1));
+    let refused = debugger.send_declared("shop/clerk", "flush").await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.to_string(), "the mailbox of `shop/clerk` is full");
+    assert!(refused.is_retryable());
+
+    shop.debugger.stop("shop/clerk").await.unwrap();
+    let refused = debugger.send_declared("shop/clerk", "flush").await;
+    assert!(matches!(refused, Err(CommandError::NotRunning { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_letters_are_listed_followed_and_replayed() {
+    let shop = Shop::open_with(Mailbox::bounded(2).drop_newest()).await;
+    let mut news = shop.debugger.follow_dead_letters();
+    shop.debugger.pause("shop/scribe").await.unwrap();
+    for number in 0..4 {
+        shop.send("shop/scribe", Job::Write(number));
+    }
+    let letter = news.next().await.unwrap().unwrap();
+    assert_eq!((letter.id, letter.reason), (0, DeadReason::Overflow));
+    assert_eq!(shop.debugger.dead_letters().len(), 2);
+    shop.debugger.resume_messages("shop/scribe").await.unwrap();
+    assert_eq!(shop.scribe.notes(2).await, [0, 1]);
+
+    shop.debugger.replay(1).await.unwrap();
+    assert_eq!(shop.scribe.notes(3).await, [0, 1, 3]);
+    let refused = shop.debugger.replay(1).await.unwrap_err();
+    assert_eq!(refused.to_string(), "cannot replay dead letter 1");
+    assert!(!refused.is_retryable());
+    shop.debugger.stop("shop/scribe").await.unwrap();
+    let refused = shop.debugger.replay(0).await.unwrap_err();
+    assert!(refused.is_retryable());
+    let unknown = "no dead letter has this id, or it has been forgotten or taken";
+    assert_eq!(
+        shop.log()[2..],
+        [
+            "replay 1 to shop/scribe".to_owned(),
+            "replay 1 to shop".to_owned(),
+            format!("replay 1 to shop failed: cannot replay dead letter 1: {unknown}"),
+            "stop shop/scribe".to_owned(),
+            "replay 0 to shop/scribe".to_owned(),
+            "replay 0 to shop/scribe failed: cannot replay dead letter 0: its actor is not running"
+                .to_owned(),
+        ]
+    );
+}
