@@ -11,9 +11,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{Notify, oneshot};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
-
 pub(crate) const CLERK: Name<Job> = Name::new("clerk");
-
 pub(crate) const SCRIBE: Name<Job> = Name::new("scribe");
 
 pub(crate) enum Job {

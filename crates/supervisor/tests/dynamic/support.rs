@@ -12,7 +12,6 @@ use perennial_testkit::{Order, Puppet};
 use tokio::time::sleep;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
-
 pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
 
 pub(crate) fn puppets() -> ChildTemplate<()> {

@@ -10,7 +10,6 @@ use perennial_testkit::{Order, Puppet};
 use tokio::time::Instant;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
-
 pub(crate) const MS: Duration = Duration::from_millis(1);
 
 pub(crate) fn puppet(id: &str) -> ChildSpec {

@@ -1,0 +1,107 @@
+//! What is kept, and what others have stored.
+
+use std::time::Duration;
+
+use perennial_supervisor::Supervisor;
+use perennial_workers::{DatabaseWorker, Statement};
+use serde_json::json;
+
+use super::support::{LEVEL, LIMIT, Tree, database, memory, schema};
+use crate::ConfigServer;
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = || DatabaseWorker::sqlite(dir.path().join("test.db"));
+    let tree = Tree::start(database(worker())).await;
+    tree.config.update(LIMIT, 20, "alice").await.unwrap();
+    tree.config.update(LIMIT, 30, "alice").await.unwrap();
+    drop(tree);
+
+    let tree = Tree::start(database(worker())).await;
+    assert_eq!(
+        (tree.config.get(LIMIT).unwrap(), tree.config.version()),
+        (30, 2)
+    );
+    assert_eq!(
+        tree.config.update(LEVEL, 1, "bob").await.unwrap().version,
+        3
+    );
+}
+
+#[tokio::test]
+async fn a_stored_value_that_is_no_longer_valid_stays_stored_and_the_default_holds() {
+    let pool = memory();
+    let tree = Tree::start(pool.clone()).await;
+    tree.config.update(LIMIT, 20, "alice").await.unwrap();
+    tree.config.update(LEVEL, 5, "alice").await.unwrap();
+    {
+        let db = pool.checkout().await.unwrap();
+        db.execute("UPDATE perennial_config SET value = '\"many\"' WHERE path = 'billing.limit'")
+            .await
+            .unwrap();
+        let foreign =
+            Statement::new("INSERT INTO perennial_config VALUES ('old.one', '1', 1, 'alice', 0)");
+        db.execute(foreign).await.unwrap();
+    }
+    let mut changes = tree.config.subscribe("").unwrap();
+    tree.kill().await;
+    assert_eq!(tree.config.get(LIMIT).unwrap(), 10);
+    assert_eq!(tree.config.get(LEVEL).unwrap(), 5);
+    let change = changes.changed().await.unwrap();
+    assert_eq!((&*change.path, change.new), ("billing.limit", json!(10)));
+    assert_eq!(tree.stored().await["billing.limit"], "\"many\"");
+    assert!(
+        tree.notes()
+            .iter()
+            .any(|note| note.contains("stored value is refused")),
+        "{:?}",
+        tree.notes()
+    );
+
+    assert_eq!(
+        tree.config.update(LIMIT, 40, "bob").await.unwrap().version,
+        3
+    );
+    assert_eq!(tree.stored().await["billing.limit"], "40");
+}
+
+#[tokio::test]
+async fn what_others_have_stored_is_published_with_the_next_change() {
+    let pool = memory();
+    let tree = Tree::start(pool.clone()).await;
+    tree.config.update(LIMIT, 20, "alice").await.unwrap();
+    {
+        // Another process on the same database.
+        let db = pool.checkout().await.unwrap();
+        db.batch(
+            "INSERT INTO perennial_config VALUES ('log.level', '9', 2, 'other', 0);
+             INSERT INTO perennial_config_log VALUES (2, 'log.level', '3', '9', 'other', 0);",
+        )
+        .await
+        .unwrap();
+    }
+    let mut changes = tree.config.subscribe("").unwrap();
+    let change = tree.config.update(LIMIT, 30, "alice").await.unwrap();
+    assert_eq!((change.version, tree.config.get(LEVEL).unwrap()), (3, 9));
+    assert_eq!(&*changes.changed().await.unwrap().user, "other");
+    assert_eq!(changes.changed().await.unwrap(), change);
+}
+
+#[tokio::test]
+async fn the_start_fails_without_a_database() {
+    let pool = memory();
+    let config = ConfigServer::builder(schema(), pool)
+        .timeout(Duration::from_millis(1))
+        .build();
+    // Its pool is not started: nobody lends a worker.
+    let tree = Supervisor::builder()
+        .child(config.child_spec())
+        .build()
+        .unwrap();
+    let failed = tree.start("test").await.unwrap_err();
+    assert!(
+        failed.to_string().contains("no connection to the database"),
+        "{failed}"
+    );
+}
