@@ -27,7 +27,7 @@ const MANY: u64 = 3;
 /// | 4 | [`Stuck`](TroubleKind::Stuck) | critical | a message in hand for 5 s, with no call that waits | time |
 /// | 5 | [`Full`](TroubleKind::Full) | critical | no room in its mailbox | messages |
 /// | 6 | [`Restarting`](TroubleKind::Restarting) | warning | it is being started again, or waits for that | time until it is |
-/// | 7 | [`ManyRestarts`](TroubleKind::ManyRestarts) | warning | 3 bad ends within 10 min | bad ends |
+/// | 7 | [`ManyRestarts`](TroubleKind::ManyRestarts) | warning | 3 bad ends within 10 min, and nobody had it stopped since | bad ends |
 /// | 8 | [`Poison`](TroubleKind::Poison) | warning | messages were set aside within 5 min after crashes | messages |
 /// | 9 | [`Waiting`](TroubleKind::Waiting) | warning | a chain of calls waits for 5 s | time |
 /// | 10 | [`NearlyFull`](TroubleKind::NearlyFull) | warning | its mailbox is four fifths full | share |
@@ -239,6 +239,10 @@ impl Found {
                 let reason = format!("a message has waited for {} at least", text(time));
                 self.add(TroubleKind::OldMessage, &node.path, time, reason);
             }
+        }
+        if node.state == ChildState::Stopped && !node.ended_badly() {
+            // Somebody had it stopped, or it is done.
+            return;
         }
         let exits = node.earlier_exits.iter().chain(node.last_exit.as_deref());
         let lately = exits.filter(|it| !it.clean && it.at_ms + millis(LATELY) >= now_ms);

@@ -156,6 +156,12 @@ async fn dbg_12_an_actor_that_an_operator_stopped_after_a_crash_is_no_trouble() 
     }
     advance(SECOND).await;
     assert_eq!(troubled().await.matches("restart in").count(), 2);
+    for run in 2..=4 {
+        debugger.kill("shop/broken").await.unwrap();
+        let broken = scope.root().child("broken").unwrap();
+        assert_eq!(broken.running().await.number(), run);
+    }
+    assert_eq!(troubled().await.matches("3 bad ends").count(), 1);
     // The one itself, the other with its supervisor.
     for path in ["shop/late", "shop/shelf", "shop/broken"] {
         debugger.stop(path).await.unwrap();
