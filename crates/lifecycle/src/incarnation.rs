@@ -391,7 +391,7 @@ impl Incarnation {
     }
 
     #[inline]
-    fn known_letterbox(&self) -> Option<&Arc<dyn AnyLetterbox>> {
+    pub(crate) fn known_letterbox(&self) -> Option<&Arc<dyn AnyLetterbox>> {
         self.more.get()?.letterbox.get()
     }
 

@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU8, Ordering::AcqRel, Ordering::Acquire};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 use std::time::Duration;
 
 use ractor::Message;
 use tracing::Span;
 
+use crate::mailbox::homes::Home;
 use crate::mailbox::letterbox::Letterbox;
 use crate::{ActorPath, Moment, current, span};
 
@@ -54,33 +57,49 @@ use crate::{ActorPath, Moment, current, span};
 ///
 /// A handler that puts the envelope away for later has handled it, as far as the books are concerned.
 pub struct Mail<M: Message> {
+    /// `None` on the way to fetch the one that is first in the letterbox.
     pub(crate) letter: Option<Letter<M>>,
-    pub(crate) home: Option<Arc<Letterbox<M>>>,
-    pub(crate) stage: Stage,
 }
 
-/// How far a message has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// On its way, with its message.
-    Sent,
-    /// On its way to fetch the message that is first in the letterbox.
-    Claim,
-    /// In hand; with its number.
-    InHand(u32),
-}
-
-/// A message and what is written on its envelope.
+/// A message and what is written on its envelope: little, since each word is moved a dozen times on the way. What few
+/// messages have is in their [`Caller`].
 pub(crate) struct Letter<M> {
     pub(crate) message: M,
-    pub(crate) sent: Moment,
-    pub(crate) deadline: Moment,
-    /// Of what was sent by an actor, and of calls. One word, since each word is moved a dozen times on the way.
+    /// Of what was sent by an actor, of calls, of what has a deadline, and of what was in hand at a crash.
     pub(crate) origin: Option<Caller>,
-    pub(crate) crashes: u32,
+    pub(crate) sent: Moment,
+    pub(crate) home: Home,
+    /// The number that it has in hand, and had when it was last; 0 on its first way.
+    pub(crate) number: u32,
 }
 
 impl<M> Letter<M> {
+    /// Says whether it was not in hand yet.
+    #[inline]
+    pub(crate) fn is_on_its_way(&self) -> bool {
+        self.number == 0
+    }
+
+    /// Returns when it need not be handled any more.
+    pub(crate) fn deadline(&self) -> Moment {
+        self.origin.as_ref().map_or(Moment::NEVER, Caller::deadline)
+    }
+
+    /// Returns at how many crashes in a row it was in hand.
+    pub(crate) fn crashes(&self) -> u32 {
+        let origin = self.origin.as_ref();
+        origin.map_or(0, |it| it.0.crashes.load(Relaxed))
+    }
+
+    /// Notes that it was in hand at one more, and returns at how many it was.
+    pub(crate) fn note_crash(&mut self) -> u32 {
+        let origin = self.origin.get_or_insert_with(|| Caller::of(false, None));
+        // Whoever has the letter has its count.
+        let crashes = origin.0.crashes.load(Relaxed).saturating_add(1);
+        origin.0.crashes.store(crashes, Relaxed);
+        crashes
+    }
+
     /// Returns who waits for an answer.
     pub(crate) fn caller(&self) -> Option<&Caller> {
         self.origin.as_ref().filter(|it| it.0.is_call)
@@ -93,7 +112,7 @@ impl<M> Letter<M> {
     /// Notes that the mailbox has dropped it, for whoever waits for an answer.
     pub(crate) fn note_dropped(&self) {
         if let Some(caller) = self.caller() {
-            caller.0.flags.fetch_or(DROPPED, AcqRel);
+            caller.0.was_dropped.store(true, Release);
         }
     }
 
@@ -104,18 +123,8 @@ impl<M> Letter<M> {
 }
 
 impl<M: Message> Mail<M> {
-    pub(crate) fn claim(home: Arc<Letterbox<M>>) -> Self {
-        Self {
-            letter: None,
-            home: Some(home),
-            stage: Stage::Claim,
-        }
-    }
-
-    /// Says whether it was sent through this letterbox.
-    pub(crate) fn is_of(&self, letterbox: &Weak<Letterbox<M>>) -> bool {
-        let home = self.home.as_ref().map(Arc::as_ptr);
-        home == Some(letterbox.as_ptr())
+    pub(crate) fn claim() -> Self {
+        Self { letter: None }
     }
 
     fn letter(&self) -> &Letter<M> {
@@ -134,9 +143,16 @@ impl<M: Message> Mail<M> {
     /// Returns how long is left until the message's deadline; `None` when it has none.
     #[must_use]
     pub fn time_left(&self) -> Option<Duration> {
-        let deadline = self.letter().deadline;
-        let home = self.home.as_ref()?;
-        (deadline != Moment::NEVER).then(|| home.clock().until(deadline))
+        let letter = self.letter();
+        let deadline = letter.deadline();
+        if deadline == Moment::NEVER || letter.home == Home::NOWHERE {
+            return None;
+        }
+        let left = letter
+            .home
+            .look(|it: &Letterbox<M>| it.clock().until(deadline));
+        // Nobody waits for it any more where its tree is gone.
+        Some(left.unwrap_or(Duration::ZERO))
     }
 
     /// Says whether this is a call whose caller no longer waits for the answer.
@@ -154,7 +170,7 @@ impl<M: Message> Mail<M> {
     /// Returns at how many crashes in a row it was in hand.
     #[must_use]
     pub fn crashes(&self) -> u32 {
-        self.letter().crashes
+        self.letter().crashes()
     }
 
     /// Returns which actor of the tree sent it; `None` for one from outside.
@@ -163,11 +179,12 @@ impl<M: Message> Mail<M> {
         self.letter().sender()
     }
 
-    /// Returns how long ago it was sent; zero for an actor's own.
+    /// Returns how long ago it was sent; zero for an actor's own, and for one whose tree is gone.
     #[must_use]
     pub fn age(&self) -> Duration {
-        let home = self.home.as_ref();
-        home.map_or(Duration::ZERO, |it| it.clock().since(self.letter().sent))
+        let Letter { sent, home, .. } = *self.letter();
+        let age = home.look(|it: &Letterbox<M>| it.clock().since(sent));
+        age.unwrap_or_default()
     }
 }
 
@@ -176,13 +193,11 @@ impl<M: Message> From<M> for Mail<M> {
         Self {
             letter: Some(Letter {
                 message,
-                sent: Moment::default(),
-                deadline: Moment::NEVER,
                 origin: None,
-                crashes: 0,
+                sent: Moment::default(),
+                home: Home::NOWHERE,
+                number: 0,
             }),
-            home: None,
-            stage: Stage::Sent,
         }
     }
 }
@@ -203,23 +218,34 @@ impl<M: Message> DerefMut for Mail<M> {
 }
 
 impl<M: Message> Drop for Mail<M> {
+    #[inline]
     fn drop(&mut self) {
-        let (Some(home), Some(letter)) = (self.home.take(), self.letter.take()) else {
-            return;
-        };
-        match self.stage {
-            Stage::Sent => home.keep(letter),
-            Stage::InHand(number) => home.put_down(number, letter),
-            Stage::Claim => {}
+        if let Some(letter) = self.letter.take() {
+            put_away(letter);
         }
     }
+}
+
+/// Has a letter kept that was not taken out of its envelope.
+#[inline(never)]
+fn put_away<M: Message>(letter: Letter<M>) {
+    let home = letter.home;
+    let previous = if home == Home::NOWHERE {
+        Some(letter)
+    } else if letter.is_on_its_way() {
+        home.look(|it: &Letterbox<M>| it.keep(letter));
+        None
+    } else {
+        home.look(|it: &Letterbox<M>| it.put_down(letter)).flatten()
+    };
+    // What is the host's is dropped last.
+    drop(previous);
 }
 
 impl<M: Message> fmt::Debug for Mail<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mail")
             .field("message", &std::any::type_name::<M>())
-            .field("stage", &self.stage)
             .finish_non_exhaustive()
     }
 }
@@ -230,64 +256,88 @@ pub struct Caller(Arc<Slip>);
 
 #[derive(Debug)]
 struct Slip {
-    flags: AtomicU8,
     is_call: bool,
+    /// The caller waits no longer.
+    is_gone: AtomicBool,
+    is_taken: AtomicBool,
+    was_dropped: AtomicBool,
+    crashes: AtomicU32,
+    deadline: AtomicU64,
     sender: Option<ActorPath>,
     /// In which it was sent, while anybody traces messages.
     span: Option<Span>,
 }
 
-const GONE: u8 = 1;
-const TAKEN: u8 = 2;
-const DROPPED: u8 = 4;
-
 impl Caller {
     /// Notes a call by the actor whose handler is being run on this thread, or by nobody of the tree.
     #[must_use]
     pub fn new() -> Self {
-        let sender = current::with(|run| run.map(|run| run.node().path().clone()));
-        Self::of(true, sender)
+        Self::of(true, current::path())
     }
 
     /// Notes who sends a message that nobody waits for; nothing for one from outside.
+    #[inline]
     pub(crate) fn sender() -> Option<Self> {
-        let sender = current::with(|run| run.map(|run| run.node().path().clone()));
+        let sender = current::path();
         (sender.is_some() || span::is_on()).then(|| Self::of(false, sender))
+    }
+
+    /// Notes who sends a message that nobody waits for and that has a deadline.
+    pub(crate) fn until(deadline: Moment) -> Self {
+        Self::of(false, current::path()).with_deadline(deadline)
+    }
+
+    /// Sets when the message need not be handled any more.
+    pub(crate) fn with_deadline(self, deadline: Moment) -> Self {
+        self.0.deadline.store(deadline.as_nanos(), Relaxed);
+        self
     }
 
     fn of(is_call: bool, sender: Option<ActorPath>) -> Self {
         Self(Arc::new(Slip {
-            flags: AtomicU8::new(0),
             is_call,
+            is_gone: AtomicBool::new(false),
+            is_taken: AtomicBool::new(false),
+            was_dropped: AtomicBool::new(false),
+            crashes: AtomicU32::new(0),
+            deadline: AtomicU64::new(Moment::NEVER.as_nanos()),
             sender,
             span: span::of_sender(),
         }))
     }
 
+    pub(crate) fn is_call(&self) -> bool {
+        self.0.is_call
+    }
+
+    pub(crate) fn deadline(&self) -> Moment {
+        Moment::from_nanos(self.0.deadline.load(Relaxed))
+    }
+
     /// The caller waits no longer: its message need not be handled any more.
     pub fn leave(&self) {
-        self.0.flags.fetch_or(GONE, AcqRel);
+        self.0.is_gone.store(true, Release);
     }
 
     pub(crate) fn is_gone(&self) -> bool {
-        self.0.flags.load(Acquire) & GONE != 0
+        self.0.is_gone.load(Acquire)
     }
 
     /// Its message is in hand, and goes down with the run that has it.
     pub(crate) fn take(&self) {
-        self.0.flags.fetch_or(TAKEN, AcqRel);
+        self.0.is_taken.store(true, Release);
     }
 
     /// Says whether the message has been taken in hand.
     #[must_use]
     pub fn is_taken(&self) -> bool {
-        self.0.flags.load(Acquire) & TAKEN != 0
+        self.0.is_taken.load(Acquire)
     }
 
     /// Says whether the mailbox has dropped the message, for want of room or for a later one with the same key.
     #[must_use]
     pub fn was_dropped(&self) -> bool {
-        self.0.flags.load(Acquire) & DROPPED != 0
+        self.0.was_dropped.load(Acquire)
     }
 }
 

@@ -13,7 +13,8 @@ use tracing::Span;
 
 use crate::dead::{Kept, Obituary, Replay};
 use crate::incarnation::Custody;
-use crate::mail::{Caller, Letter, Stage};
+use crate::mail::Letter;
+use crate::mailbox::homes::Home;
 use crate::mailbox::intake::{Intake, Lobby, NoEntry};
 use crate::mailbox::ledger::Ledger;
 use crate::mailbox::{AtRestart, Overflow};
@@ -27,8 +28,8 @@ use crate::{ActorPath, Clock, DeadReason, Mail, Mailbox, Moment, Node};
 /// fetches the first that is here. Where the settings may drop or replace what waits, all messages wait here and only
 /// claims travel.
 pub(crate) struct Letterbox<M: Message> {
-    /// For what is sent from here: claims.
-    me: Weak<Self>,
+    /// Under which those that are on their way find back.
+    home: Home,
     pub(crate) intake: Intake,
     pub(crate) lobby: Lobby,
     ledger: Arc<Ledger>,
@@ -38,8 +39,8 @@ pub(crate) struct Letterbox<M: Message> {
     /// Those of the run that was sent the first letter; they stay with the place.
     settings: Mailbox,
     store: Mutex<Store<M>>,
-    /// What the handler in hand has dropped without taking it out, by its number. It was handled, or comes back.
-    down: Mutex<Option<(u32, Letter<M>)>>,
+    /// What the handler in hand has dropped without taking it out. It was handled, or comes back.
+    down: Mutex<Option<Letter<M>>>,
     is_down: AtomicBool,
     /// The number of the message in hand, 0 for none. Only the actor's own task writes here.
     in_hand: AtomicU32,
@@ -96,6 +97,7 @@ pub(crate) trait AnyLetterbox: Any + Send + Sync {
     fn close(&self, reason: DeadReason);
     /// Returns when the first of those was sent that wait here, and not in the actor's port.
     fn kept_since(&self) -> Option<Moment>;
+    fn home(&self) -> Home;
     fn intake(&self) -> &Intake;
     fn settings(&self) -> &Mailbox;
     fn mail(&self) -> TypeId;
@@ -115,8 +117,9 @@ impl<M: Message> Letterbox<M> {
             Overflow::Coalesce(_, keyed) => keyed.index().downcast::<Box<dyn Index<M>>>().ok(),
             _ => None,
         };
-        Arc::new_cyclic(|me| Self {
-            me: Weak::clone(me),
+        let home = Home::new();
+        let new = Arc::new(Self {
+            home,
             intake: Intake::default(),
             lobby: Lobby::default(),
             ledger,
@@ -136,11 +139,9 @@ impl<M: Message> Letterbox<M> {
             in_hand: AtomicU32::new(0),
             numbers: AtomicU32::new(0),
             deadline: AtomicU64::new(Moment::NEVER.as_nanos()),
-        })
-    }
-
-    fn home(&self) -> Arc<Self> {
-        self.me.upgrade().expect("whoever asks holds it")
+        });
+        home.found(&(Arc::clone(&new) as Arc<dyn AnyLetterbox>));
+        new
     }
 
     pub(crate) fn clock(&self) -> &Clock {
@@ -148,6 +149,7 @@ impl<M: Message> Letterbox<M> {
     }
 
     /// Hands a letter over that the intake has let in.
+    #[inline]
     pub(crate) fn hand_over(
         &self,
         cell: &ActorCell,
@@ -156,12 +158,8 @@ impl<M: Message> Letterbox<M> {
         if self.stores() {
             return self.store(cell, letter, true);
         }
-        let mail = Mail {
-            letter: Some(letter),
-            home: Some(self.home()),
-            stage: Stage::Sent,
-        };
-        cell.send_message(mail).map_err(|error| {
+        let letter = Some(letter);
+        cell.send_message(Mail { letter }).map_err(|error| {
             let message = unsent(error);
             self.come_back();
             (NoEntry::Closed, message)
@@ -260,7 +258,7 @@ impl<M: Message> Letterbox<M> {
             return Ok(());
         }
         store.letters.push_back(letter);
-        if cell.send_message(Mail::claim(self.home())).is_ok() {
+        if cell.send_message(Mail::<M>::claim()).is_ok() {
             return Ok(());
         }
         let letter = store.letters.pop_back();
@@ -283,22 +281,20 @@ impl<M: Message> Letterbox<M> {
         // For one that was stuck in its port until now: somebody else may run here. The run whose port drops it takes
         // no more.
         if let Some(present) = &store.present {
-            drop(present.send_message(Mail::claim(self.home())));
+            drop(present.send_message(Mail::<M>::claim()));
         }
     }
 
-    /// Puts the letter down that was in hand: its handler has dropped it without taking it out.
-    pub(crate) fn put_down(&self, number: u32, letter: Letter<M>) {
+    /// Puts the letter down that was in hand: its handler has dropped it without taking it out. Returns what nobody needs.
+    pub(crate) fn put_down(&self, letter: Letter<M>) -> Option<Letter<M>> {
         let mut down = self.lock_down();
-        if self.in_hand.load(Relaxed) != number {
+        if self.in_hand.load(Relaxed) != letter.number {
             // It was put away for later and is counted as handled, or its handler was left behind.
-            drop(down);
-            return;
+            return Some(letter);
         }
-        let previous = down.replace((number, letter));
+        let previous = down.replace(letter);
         self.is_down.store(true, Relaxed);
-        drop(down);
-        drop(previous);
+        previous
     }
 
     /// The actor takes a letter.
@@ -323,9 +319,9 @@ impl<M: Message> Letterbox<M> {
             return None;
         }
         self.is_down.store(false, Relaxed);
-        let (number, letter) = self.lock_down().take()?;
+        let letter = self.lock_down().take()?;
         // Else it is one that the handler of a run has put down which was then left behind: it is in the books.
-        (number == self.in_hand.load(Relaxed)).then_some(letter)
+        (letter.number == self.in_hand.load(Relaxed)).then_some(letter)
     }
 
     /// Makes a dead letter of it.
@@ -339,12 +335,8 @@ impl<M: Message> Letterbox<M> {
             letter.note_dropped();
         }
         let (is_call, sender) = (letter.caller().is_some(), letter.sender().cloned());
-        let Letter {
-            message,
-            sent,
-            crashes,
-            ..
-        } = letter;
+        let crashes = letter.crashes();
+        let Letter { message, sent, .. } = letter;
         let obituary = Obituary {
             target: self.path.clone(),
             message_type: std::any::type_name::<M>(),
@@ -369,7 +361,7 @@ impl<M: Message> Letterbox<M> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_down(&self) -> MutexGuard<'_, Option<(u32, Letter<M>)>> {
+    fn lock_down(&self) -> MutexGuard<'_, Option<Letter<M>>> {
         self.down.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -414,40 +406,43 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
         let Some(mail) = message.downcast_mut::<Mail<M>>() else {
             return Opened::Foreign;
         };
-        let is_claim = mail.stage == Stage::Claim;
-        if is_claim {
-            let mut store = self.lock();
-            mail.letter = store.pop();
-            if mail.letter.is_some() {
-                // Under the lock, so that whoever finds no room finds a letter that makes some.
+        match &mail.letter {
+            None => {
+                let mut store = self.lock();
+                mail.letter = store.pop();
+                if mail.letter.is_some() {
+                    // Under the lock, so that whoever finds no room finds a letter that makes some.
+                    self.count_taken();
+                }
+            }
+            Some(letter) if letter.is_on_its_way() && letter.home == self.home => {
                 self.count_taken();
             }
-        } else if mail.stage != Stage::Sent || !mail.is_of(&self.me) {
             // An actor's own, one that was handled and sent on in its envelope, or one sent by a `Name<Mail<M>>`.
-            return Opened::Foreign;
+            Some(_) => return Opened::Foreign,
         }
-        let Some(letter) = &mail.letter else {
+        let Some(letter) = &mut mail.letter else {
             // What it was for has been handled by the claim of another.
             return Opened::Nothing;
         };
-        if !is_claim {
-            self.count_taken();
-        }
-        let is_gone = letter.caller().is_some_and(Caller::is_gone);
-        if letter.deadline <= now || is_gone {
-            Ledger::count(&self.ledger.expired);
-            mail.home = None;
-            return Opened::Skip;
-        }
-        if let Some(caller) = letter.caller() {
-            caller.take();
+        let mut deadline = Moment::NEVER;
+        if let Some(origin) = &letter.origin {
+            deadline = origin.deadline();
+            if deadline <= now || origin.is_call() && origin.is_gone() {
+                Ledger::count(&self.ledger.expired);
+                letter.home = Home::NOWHERE;
+                return Opened::Skip;
+            }
+            if origin.is_call() {
+                origin.take();
+            }
         }
         // Never 0; that one comes again after four thousand million messages does no harm.
         let number = self.numbers.load(Relaxed).checked_add(1).unwrap_or(1);
         self.numbers.store(number, Relaxed);
         self.in_hand.store(number, Relaxed);
-        self.deadline.store(letter.deadline.as_nanos(), Relaxed);
-        mail.stage = Stage::InHand(number);
+        self.deadline.store(deadline.as_nanos(), Relaxed);
+        letter.number = number;
         Opened::Handle
     }
 
@@ -460,8 +455,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
         let mail = message.downcast_ref::<Mail<M>>()?;
         let letter = mail.letter.as_ref()?;
         // One that was skipped has no home any more, but a reason to be; an actor's own has neither.
-        let has_terms = letter.deadline != Moment::NEVER || letter.origin.is_some();
-        let was_sent = mail.home.is_some() || has_terms;
+        let was_sent = letter.home != Home::NOWHERE || letter.origin.is_some();
         was_sent.then(|| self.clock().since(letter.sent))
     }
 
@@ -476,7 +470,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
     fn crashed(&self, custody: Option<Custody<'_>>) {
         let letter = self.pick_up();
         self.in_hand.store(0, Relaxed);
-        let letter = match letter {
+        let mut letter = match letter {
             Some(letter) if letter.caller().is_none() => letter,
             taken_or_call => {
                 Ledger::count_shared(&self.ledger.failed);
@@ -485,9 +479,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
                 return;
             }
         };
-        let crashes = letter.crashes + 1;
-        let letter = Letter { crashes, ..letter };
-        let reason = if crashes >= self.settings.poison_after.get() {
+        let reason = if letter.note_crash() >= self.settings.poison_after.get() {
             DeadReason::Poison
         } else if self.settings.at_restart == AtRestart::Return {
             DeadReason::Returned
@@ -506,7 +498,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
         let mut store = self.lock();
         store.closed = None;
         for _ in 0..store.letters.len() {
-            drop(cell.send_message(Mail::claim(self.home())));
+            drop(cell.send_message(Mail::<M>::claim()));
         }
         store.present = Some(cell.clone());
     }
@@ -556,6 +548,10 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
         self.lock().letters.front().map(|it| it.sent)
     }
 
+    fn home(&self) -> Home {
+        self.home
+    }
+
     fn intake(&self) -> &Intake {
         &self.intake
     }
@@ -580,8 +576,22 @@ impl<M: Message> Drop for Letterbox<M> {
     fn drop(&mut self) {
         // The place is gone for good.
         self.close(DeadReason::Stopped);
-        self.ledger
-            .take_over(self.intake.close(|| Some(&self.lobby)));
+        let counted = self.intake.close(|| Some(&self.lobby));
+        // What is still on its way, as in a port that closed at that moment, does not find back.
+        let lost = self.ledger.take_over(counted);
+        if lost > 0 {
+            let obituary = Obituary {
+                target: self.path.clone(),
+                message_type: std::any::type_name::<M>(),
+                reason: DeadReason::Stopped,
+                sender: None,
+                age: None,
+                crashes: 0,
+                messages: lost,
+            };
+            self.traffic.dead_letters().add(obituary, None);
+        }
+        self.home.leave();
     }
 }
 
@@ -589,9 +599,9 @@ impl<M: Message> Drop for Letterbox<M> {
 fn unsent<M: Message>(error: ractor::MessagingErr<Mail<M>>) -> M {
     match error {
         ractor::MessagingErr::SendErr(mut mail) => {
+            let letter = mail.letter.take();
             // It never left, so it is not to be kept.
-            mail.home = None;
-            mail.into_inner()
+            letter.expect("it was sent with one").message
         }
         // The type was checked, and ractor has no other way to fail here.
         ractor::MessagingErr::ChannelClosed | ractor::MessagingErr::InvalidActorType => {

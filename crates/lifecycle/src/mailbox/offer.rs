@@ -11,7 +11,7 @@ use crate::mail::{Caller, Letter};
 use crate::mailbox::Overflow;
 use crate::mailbox::intake::{Intake, Lobby, NoEntry};
 use crate::mailbox::ledger::Ledger;
-use crate::mailbox::letterbox::Letterbox;
+use crate::mailbox::letterbox::{AnyLetterbox as _, Letterbox};
 use crate::{DeadReason, Incarnation, Mail, Moment, current, span};
 
 /// A message that was not delivered.
@@ -105,7 +105,7 @@ impl Incarnation {
                 let Some(before) = letterbox.enter_quickly() else {
                     return Err(message);
                 };
-                let letter = self.letter(message, terms());
+                let letter = self.letter(message, letterbox, terms());
                 let handed_over = letterbox.hand_over(self.cell(), letter);
                 handed_over.map_err(|(_, message)| message)?;
                 before
@@ -139,7 +139,7 @@ impl Incarnation {
         match self.way::<M>() {
             Way::Plain => self.offer_plain(message, terms),
             Way::Mail(letterbox) => {
-                let letter = self.letter(message, terms());
+                let letter = self.letter(message, letterbox, terms());
                 match letterbox.offer(self.cell(), letter) {
                     Ok(before) => {
                         self.track(before);
@@ -257,13 +257,18 @@ impl Incarnation {
         })
     }
 
-    fn letter<M>(&self, message: M, terms: Terms) -> Letter<M> {
+    #[inline]
+    fn letter<M: Message>(&self, message: M, letterbox: &Letterbox<M>, terms: Terms) -> Letter<M> {
         Letter {
             message,
+            origin: match (terms.caller, terms.deadline) {
+                (None, Moment::NEVER) => Caller::sender(),
+                (None, deadline) => Some(Caller::until(deadline)),
+                (Some(caller), deadline) => Some(caller.with_deadline(deadline)),
+            },
             sent: self.traffic().clock().recent(),
-            deadline: terms.deadline,
-            origin: terms.caller.or_else(Caller::sender),
-            crashes: 0,
+            home: letterbox.home(),
+            number: 0,
         }
     }
 
@@ -309,7 +314,7 @@ impl Room<'_> {
             }
             Way::Mail(letterbox) => {
                 self.is_used = true;
-                let letter = self.run.letter(message, terms());
+                let letter = self.run.letter(message, letterbox, terms());
                 letterbox
                     .hand_over(self.run.cell(), letter)
                     .map_err(|(_, message)| Undelivered::Ended(message))
