@@ -1,12 +1,13 @@
 use std::any::TypeId;
-use std::future::ready;
+use std::convert::identity;
+use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures_util::future::Either;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, Message, SupervisionEvent};
 
-use crate::call::call;
+use crate::call::{Call, Ended, call};
 use crate::{
     ChildKey, EventKind, ExitReason, Incarnation, Mailbox, MessageType, Node, ParentLink,
     StartError, newborn, panic, span,
@@ -55,6 +56,12 @@ impl Nature {
         }
     }
 }
+
+/// What ractor is told of one of the actor's functions.
+pub(crate) type Verdict = Result<(), ActorProcessingErr>;
+
+/// A message that is being handled; or one that `S` looks after.
+pub(crate) type Delivery<'a, F, Then, S> = Call<'a, F, Then, Either<S, Ready<Verdict>>>;
 
 /// Wraps what the framework starts: the same message type, measured, and with a typed end.
 pub(crate) struct Supervised<A>(pub(crate) A);
@@ -243,16 +250,22 @@ impl Life {
 impl<A: Actor> Supervised<A> {
     /// Has a message handled that was taken.
     #[inline]
-    pub(crate) fn deliver(
+    pub(crate) fn deliver<'a, S>(
         &self,
         myself: ActorRef<A::Msg>,
         message: A::Msg,
-        SupervisedState { inner, life }: &mut SupervisedState<A::State>,
-    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
+        SupervisedState { inner, life }: &'a mut SupervisedState<A::State>,
+    ) -> Delivery<
+        'a,
+        impl Future<Output = Verdict> + Send,
+        impl Fn(Ended<Verdict>, &mut Life) -> Verdict + Send,
+        S,
+    > {
         call(
             life,
             || self.0.handle(myself, message, inner),
             |result, life| life.end_message(result),
+            Either::Right,
         )
     }
 
@@ -268,6 +281,7 @@ impl<A: Actor> Supervised<A> {
                 ready(Ok(()))
             },
             |result, life| life.end_message(result),
+            identity,
         )
     }
 
@@ -305,6 +319,7 @@ impl<A: Actor> Actor for Supervised<A> {
                 Ok(Err(error)) => Err(StartError::new(ExitReason::from_processing_error(error))),
                 Err(payload) => Err(StartError::from_panic(&*payload)),
             },
+            identity,
         );
         let inner = started.await?;
         life.born = true;
@@ -325,6 +340,7 @@ impl<A: Actor> Actor for Supervised<A> {
             life,
             || self.0.post_start(myself, inner),
             |result, life| life.judge(result),
+            identity,
         )
     }
 
@@ -344,9 +360,11 @@ impl<A: Actor> Actor for Supervised<A> {
         let is_inspected = run.is_inspected() || span::is_on();
         if is_inspected || !run.begin_message(&mut message) {
             let special = self.specially(myself, message, state, is_inspected);
-            return Either::Right(Box::pin(special));
+            return Call::Boxed {
+                future: Box::pin(Either::Left(special)),
+            };
         }
-        Either::Left(self.deliver(myself, message, state))
+        self.deliver(myself, message, state)
     }
 
     fn handle_supervisor_evt(
@@ -359,6 +377,7 @@ impl<A: Actor> Actor for Supervised<A> {
             life,
             || self.0.handle_supervisor_evt(myself, event, inner),
             |result, life| life.judge(result),
+            identity,
         )
     }
 
@@ -374,6 +393,7 @@ impl<A: Actor> Actor for Supervised<A> {
                 life.stopped(result);
                 Ok(())
             },
+            identity,
         )
     }
 }

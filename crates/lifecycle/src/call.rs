@@ -1,7 +1,6 @@
 //! One call of an actor's function, with a panic of it caught.
 
-use std::any::Any;
-use std::future::Future;
+use std::future::{Future, Ready, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,49 +10,49 @@ use pin_project_lite::pin_project;
 use crate::adapter::Life;
 use crate::current;
 
+/// What a call came to: `Err` is a panic.
+pub(crate) type Ended<T> = std::thread::Result<T>;
+
 pin_project! {
     /// A future that gives what the call came to, a panic included, to a function.
     ///
     /// By hand, since an `async` block would store the inner future twice: every idle actor carries the largest of
-    /// these in its task.
+    /// these in its task, and ractor moves that of a message twice before it polls it.
     #[must_use = "futures do nothing unless polled"]
-    pub(crate) struct Call<'a, F, Then> {
-        #[pin]
-        inner: Inner<F>,
-        // Until it is through.
-        life: Option<&'a mut Life>,
-        then: Then,
+    #[project = Projection]
+    pub(crate) enum Call<'a, F, Then, B> {
+        Made {
+            #[pin]
+            future: F,
+            // Not optional, so that the enum needs no word for its tag.
+            life: &'a mut Life,
+            then: Then,
+        },
+        /// What is rare, and must not make the others larger.
+        Boxed { future: Pin<Box<B>> },
     }
 }
 
-pin_project! {
-    #[project = InnerProjection]
-    enum Inner<F> {
-        Made { #[pin] future: F },
-        Failed { payload: Option<Box<dyn Any + Send>> },
-    }
-}
-
-/// Makes the call; `make` may panic as well.
-pub(crate) fn call<'a, F, T, U, Then>(
+/// Makes the call; `make` may panic as well, and what that comes to is boxed.
+#[inline]
+pub(crate) fn call<'a, F, T, U, Then, B>(
     life: &'a mut Life,
     make: impl FnOnce() -> F,
     then: Then,
-) -> Call<'a, F, Then>
+    boxed: impl FnOnce(Ready<U>) -> B,
+) -> Call<'a, F, Then, B>
 where
     F: Future<Output = T>,
-    Then: Fn(std::thread::Result<T>, &'a mut Life) -> U,
+    Then: Fn(Ended<T>, &mut Life) -> U,
 {
-    let inner = match catch_unwind(AssertUnwindSafe(make)) {
-        Ok(future) => Inner::Made { future },
-        Err(payload) => Inner::Failed {
-            payload: Some(payload),
-        },
-    };
-    Call {
-        inner,
-        life: Some(life),
-        then,
+    match catch_unwind(AssertUnwindSafe(make)) {
+        Ok(future) => Call::Made { future, life, then },
+        Err(payload) => {
+            let failed = ready(then(Err(payload), life));
+            Call::Boxed {
+                future: Box::pin(boxed(failed)),
+            }
+        }
     }
 }
 
@@ -61,39 +60,32 @@ where
 ///
 /// The run is lent to the thread meanwhile, so that its handles need not be counted.
 #[inline]
-fn on_behalf_of<T>(life: &mut Life, work: impl FnOnce() -> T) -> std::thread::Result<T> {
+fn on_behalf_of<T>(life: &mut Life, work: impl FnOnce() -> T) -> Ended<T> {
     let outer = current::replace(life.run.take());
     let result = catch_unwind(AssertUnwindSafe(work));
     life.run = current::replace(outer);
     result
 }
 
-impl<'a, F, T, U, Then> Future for Call<'a, F, Then>
+impl<F, T, U, Then, B> Future for Call<'_, F, Then, B>
 where
     F: Future<Output = T>,
-    Then: Fn(std::thread::Result<T>, &'a mut Life) -> U,
+    Then: Fn(Ended<T>, &mut Life) -> U,
+    B: Future<Output = U>,
 {
     type Output = U;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<U> {
-        let this = self.project();
-        let Some(life) = this.life else {
-            return Poll::Pending;
-        };
-        let result = match this.inner.project() {
-            InnerProjection::Made { future } => match on_behalf_of(life, || future.poll(cx)) {
-                Ok(Poll::Pending) => return Poll::Pending,
-                Ok(Poll::Ready(result)) => Ok(result),
-                Err(payload) => Err(payload),
-            },
-            InnerProjection::Failed { payload } => match payload.take() {
-                Some(payload) => Err(payload),
-                None => return Poll::Pending,
-            },
-        };
-        match this.life.take() {
-            Some(life) => Poll::Ready((this.then)(result, life)),
-            None => Poll::Pending,
+        match self.project() {
+            Projection::Made { future, life, then } => {
+                let ended = match on_behalf_of(life, || future.poll(cx)) {
+                    Ok(Poll::Pending) => return Poll::Pending,
+                    Ok(Poll::Ready(result)) => Ok(result),
+                    Err(payload) => Err(payload),
+                };
+                Poll::Ready(then(ended, life))
+            }
+            Projection::Boxed { future } => future.as_mut().poll(cx),
         }
     }
 }

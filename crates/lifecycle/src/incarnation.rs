@@ -20,6 +20,7 @@ use self::inspect::Inspection;
 use crate::adapter::Nature;
 use crate::bell::Bell;
 use crate::dead::Obituary;
+use crate::mailbox::hand::Hand;
 use crate::mailbox::intake::{Counted, Intake, Lobby};
 use crate::mailbox::ledger::Ledger;
 use crate::mailbox::letterbox::{AnyLetterbox, Opened};
@@ -72,8 +73,21 @@ struct More {
     /// `None` for the settings of most.
     mailbox: Option<Arc<Mailbox>>,
     /// Of an actor that takes [`Mail`](crate::Mail).
-    letterbox: OnceBox<Arc<dyn AnyLetterbox>>,
+    letterbox: OnceBox<Known>,
     custody: Mutex<()>,
+}
+
+/// The letterbox, and what each message looks at, without the way over the letterbox's type.
+struct Known {
+    letterbox: Arc<dyn AnyLetterbox>,
+    hand: Arc<Hand>,
+}
+
+impl Known {
+    fn new(letterbox: Arc<dyn AnyLetterbox>) -> Box<Self> {
+        let hand = Arc::clone(letterbox.hand());
+        Box::new(Self { letterbox, hand })
+    }
 }
 
 /// See [`Incarnation::custody`].
@@ -382,8 +396,8 @@ impl Incarnation {
     /// Returns the deadline of the message in hand; [`Moment::NEVER`] when it has none, or none is known.
     #[must_use]
     pub fn deadline_in_hand(&self) -> Moment {
-        self.known_letterbox()
-            .map_or(Moment::NEVER, |it| it.deadline())
+        let known = self.known();
+        known.map_or(Moment::NEVER, |it| it.hand.deadline())
     }
 
     fn more(&self) -> &More {
@@ -391,8 +405,13 @@ impl Incarnation {
     }
 
     #[inline]
-    pub(crate) fn known_letterbox(&self) -> Option<&Arc<dyn AnyLetterbox>> {
+    fn known(&self) -> Option<&Known> {
         self.more.get()?.letterbox.get()
+    }
+
+    #[inline]
+    pub(crate) fn known_letterbox(&self) -> Option<&Arc<dyn AnyLetterbox>> {
+        Some(&self.known()?.letterbox)
     }
 
     /// Takes the sole right to say what becomes of the message in hand. Needed once the run was killed: it may be left
@@ -427,13 +446,12 @@ impl Incarnation {
     /// Returns where its letters go; made by the first that is sent.
     #[inline]
     pub(crate) fn letterbox<M: Message>(&self) -> &Arc<dyn AnyLetterbox> {
-        self.more().letterbox.get_or_init(|| {
+        let known = self.more().letterbox.get_or_init(|| {
             let present = Some(self.cell().clone());
-            Box::new(
-                self.node
-                    .letterbox::<M>(&self.traffic, self.mailbox(), present),
-            )
-        })
+            let node = &self.node;
+            Known::new(node.letterbox::<M>(&self.traffic, self.mailbox(), present))
+        });
+        &known.letterbox
     }
 
     /// Takes over the letters of earlier runs, which this one gets before all others.
@@ -443,7 +461,7 @@ impl Incarnation {
         };
         letterbox.resume(self.cell());
         // Nobody can have sent anything yet.
-        drop(self.more().letterbox.set(Box::new(letterbox)));
+        drop(self.more().letterbox.set(Known::new(letterbox)));
     }
 
     /// Takes a message in hand; `false` when it is to be skipped.
@@ -528,17 +546,20 @@ impl Incarnation {
             return;
         }
         let ledger = self.ledger();
-        let letterbox = self.known_letterbox();
+        let known = self.known();
         if is_handled {
             if self.is_timed(self.taken.load(Relaxed)) {
                 self.note_time(ledger, since);
             }
             Ledger::count(&ledger.handled);
-            if let Some(letterbox) = letterbox {
-                letterbox.handled(custody);
+            if let Some(known) = known {
+                match known.hand.is_down() {
+                    true => known.letterbox.handled(custody),
+                    false => known.hand.put_away(),
+                }
             }
-        } else if let Some(letterbox) = letterbox {
-            letterbox.crashed(custody);
+        } else if let Some(known) = known {
+            known.letterbox.crashed(custody);
         } else {
             Ledger::count_shared(&ledger.failed);
         }

@@ -134,6 +134,7 @@ impl<M: Message> Mail<M> {
     }
 
     /// Takes the message out. If the handler fails from here on, the message has failed with it, and is not handled again.
+    #[inline]
     #[must_use]
     pub fn into_inner(mut self) -> M {
         let letter = self.letter.take();

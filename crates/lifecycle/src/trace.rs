@@ -1,5 +1,6 @@
 //! The messages of one place as they are handled, for an operator.
 
+use std::future::Ready;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
@@ -9,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
-use crate::adapter::{Supervised, SupervisedState};
+use crate::adapter::{Supervised, SupervisedState, Verdict};
 use crate::{ExitReason, Incarnation, Moment, Node, RunObserver, after};
 
 /// One message that was traced.
@@ -211,7 +212,7 @@ impl<A: Actor> Supervised<A> {
         let verdict = match is_wanted {
             true => {
                 let span = run.span_of(&message);
-                let delivered = self.deliver(myself, message, state);
+                let delivered = self.deliver::<Ready<Verdict>>(myself, message, state);
                 delivered.instrument(span).await
             }
             false => Self::skip(message, state).await,

@@ -113,7 +113,7 @@ impl Intake {
     }
 
     /// One test for all that bars the way: who finds it open pays for one.
-    #[inline]
+    #[inline(always)]
     fn try_enter(&self, capacity: u64, limit: u64, full: u64, barred: u64) -> Result<u64, NoEntry> {
         let mut word = self.word.load(Relaxed);
         loop {

@@ -4,7 +4,6 @@ use std::any::{Any, TypeId};
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry, HashMap};
 use std::hash::Hash;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use tracing::Span;
 use crate::dead::{Kept, Obituary, Replay};
 use crate::incarnation::Custody;
 use crate::mail::Letter;
+use crate::mailbox::hand::Hand;
 use crate::mailbox::homes::Home;
 use crate::mailbox::intake::{Intake, Lobby, NoEntry};
 use crate::mailbox::ledger::Ledger;
@@ -41,12 +41,7 @@ pub(crate) struct Letterbox<M: Message> {
     store: Mutex<Store<M>>,
     /// What the handler in hand has dropped without taking it out. It was handled, or comes back.
     down: Mutex<Option<Letter<M>>>,
-    is_down: AtomicBool,
-    /// The number of the message in hand, 0 for none. Only the actor's own task writes here.
-    in_hand: AtomicU32,
-    /// How many numbers were given.
-    numbers: AtomicU32,
-    deadline: AtomicU64,
+    hand: Arc<Hand>,
 }
 
 struct Store<M> {
@@ -83,7 +78,7 @@ pub(crate) trait AnyLetterbox: Any + Send + Sync {
     fn span<'a>(&self, message: &'a dyn Any) -> Option<&'a Span>;
     /// Returns how long ago a message was sent, where that is written on it.
     fn age(&self, message: &dyn Any) -> Option<Duration>;
-    /// The message in hand was handled.
+    /// The message in hand was handled, and put down before.
     fn handled(&self, custody: Option<Custody<'_>>);
     /// The run ended with the message in hand.
     fn crashed(&self, custody: Option<Custody<'_>>);
@@ -101,8 +96,7 @@ pub(crate) trait AnyLetterbox: Any + Send + Sync {
     fn intake(&self) -> &Intake;
     fn settings(&self) -> &Mailbox;
     fn mail(&self) -> TypeId;
-    /// The deadline of the message in hand.
-    fn deadline(&self) -> Moment;
+    fn hand(&self) -> &Arc<Hand>;
 }
 
 impl<M: Message> Letterbox<M> {
@@ -135,10 +129,7 @@ impl<M: Message> Letterbox<M> {
                 closed: None,
             }),
             down: Mutex::new(None),
-            is_down: AtomicBool::new(false),
-            in_hand: AtomicU32::new(0),
-            numbers: AtomicU32::new(0),
-            deadline: AtomicU64::new(Moment::NEVER.as_nanos()),
+            hand: Arc::new(Hand::new()),
         });
         home.found(&(Arc::clone(&new) as Arc<dyn AnyLetterbox>));
         new
@@ -149,7 +140,6 @@ impl<M: Message> Letterbox<M> {
     }
 
     /// Hands a letter over that the intake has let in.
-    #[inline]
     pub(crate) fn hand_over(
         &self,
         cell: &ActorCell,
@@ -158,11 +148,17 @@ impl<M: Message> Letterbox<M> {
         if self.stores() {
             return self.store(cell, letter, true);
         }
+        self.post(cell, letter)
+            .map_err(|message| (NoEntry::Closed, message))
+    }
+
+    /// As [`hand_over`](Self::hand_over), through the actor's port.
+    #[inline(always)]
+    pub(crate) fn post(&self, cell: &ActorCell, letter: Letter<M>) -> Result<(), M> {
         let letter = Some(letter);
         cell.send_message(Mail { letter }).map_err(|error| {
-            let message = unsent(error);
             self.come_back();
-            (NoEntry::Closed, message)
+            unsent(error)
         })
     }
 
@@ -187,8 +183,8 @@ impl<M: Message> Letterbox<M> {
         }
     }
 
-    /// Lets a letter in that nothing stands in the way of, and returns how many wait before it.
-    #[inline]
+    /// Lets a letter into the actor's port that nothing stands in the way of, and returns how many wait before it.
+    #[inline(always)]
     pub(crate) fn enter_quickly(&self) -> Option<u64> {
         if self.stores() {
             return None;
@@ -288,12 +284,12 @@ impl<M: Message> Letterbox<M> {
     /// Puts the letter down that was in hand: its handler has dropped it without taking it out. Returns what nobody needs.
     pub(crate) fn put_down(&self, letter: Letter<M>) -> Option<Letter<M>> {
         let mut down = self.lock_down();
-        if self.in_hand.load(Relaxed) != letter.number {
+        if !self.hand.has(letter.number) {
             // It was put away for later and is counted as handled, or its handler was left behind.
             return Some(letter);
         }
         let previous = down.replace(letter);
-        self.is_down.store(true, Relaxed);
+        self.hand.put_down();
         previous
     }
 
@@ -315,13 +311,13 @@ impl<M: Message> Letterbox<M> {
     }
 
     fn pick_up(&self) -> Option<Letter<M>> {
-        if !self.is_down.load(Relaxed) {
+        if !self.hand.is_down() {
             return None;
         }
-        self.is_down.store(false, Relaxed);
+        self.hand.pick_up();
         let letter = self.lock_down().take()?;
         // Else it is one that the handler of a run has put down which was then left behind: it is in the books.
-        (letter.number == self.in_hand.load(Relaxed)).then_some(letter)
+        self.hand.has(letter.number).then_some(letter)
     }
 
     /// Makes a dead letter of it.
@@ -437,12 +433,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
                 origin.take();
             }
         }
-        // Never 0; that one comes again after four thousand million messages does no harm.
-        let number = self.numbers.load(Relaxed).checked_add(1).unwrap_or(1);
-        self.numbers.store(number, Relaxed);
-        self.in_hand.store(number, Relaxed);
-        self.deadline.store(deadline.as_nanos(), Relaxed);
-        letter.number = number;
+        letter.number = self.hand.take(deadline);
         Opened::Handle
     }
 
@@ -462,14 +453,14 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
     #[inline]
     fn handled(&self, custody: Option<Custody<'_>>) {
         let done = self.pick_up();
-        self.in_hand.store(0, Relaxed);
+        self.hand.put_away();
         drop(custody);
         drop(done);
     }
 
     fn crashed(&self, custody: Option<Custody<'_>>) {
         let letter = self.pick_up();
-        self.in_hand.store(0, Relaxed);
+        self.hand.put_away();
         let mut letter = match letter {
             Some(letter) if letter.caller().is_none() => letter,
             taken_or_call => {
@@ -521,7 +512,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
     fn part(&self, cell: &ActorCell) {
         // It does not begin another one: it was killed. What it puts down at this moment it does before, or not at all.
         let down = self.lock_down();
-        self.in_hand.store(0, Relaxed);
+        self.hand.put_away();
         drop(down);
         self.pause(cell);
     }
@@ -564,11 +555,8 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
         TypeId::of::<Mail<M>>()
     }
 
-    fn deadline(&self) -> Moment {
-        if self.in_hand.load(Relaxed) == 0 {
-            return Moment::NEVER;
-        }
-        Moment::from_nanos(self.deadline.load(Relaxed))
+    fn hand(&self) -> &Arc<Hand> {
+        &self.hand
     }
 }
 

@@ -106,8 +106,7 @@ impl Incarnation {
                     return Err(message);
                 };
                 let letter = self.letter(message, letterbox, terms());
-                let handed_over = letterbox.hand_over(self.cell(), letter);
-                handed_over.map_err(|(_, message)| message)?;
+                letterbox.post(self.cell(), letter)?;
                 before
             }
             _ => return Err(message),
@@ -257,7 +256,7 @@ impl Incarnation {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn letter<M: Message>(&self, message: M, letterbox: &Letterbox<M>, terms: Terms) -> Letter<M> {
         Letter {
             message,

@@ -1,0 +1,70 @@
+//! The message that an actor has in hand, as far as each one looks at it.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use crate::Moment;
+
+/// Which letter is in hand, whatever its type. Only the actor's own task writes here, but for what is said otherwise.
+#[derive(Debug)]
+pub(crate) struct Hand {
+    /// The number of the letter that was taken last: odd while it is in hand, and the next lower one once it is not.
+    ///
+    /// That one comes again after two thousand million does no harm.
+    number: AtomicU32,
+    /// Whoever drops the letter writes here.
+    is_down: AtomicBool,
+    deadline: AtomicU64,
+}
+
+impl Hand {
+    pub(crate) fn new() -> Self {
+        Self {
+            number: AtomicU32::new(0),
+            is_down: AtomicBool::new(false),
+            deadline: AtomicU64::new(Moment::NEVER.as_nanos()),
+        }
+    }
+
+    /// Takes a letter and returns its number, which is never 0.
+    #[inline]
+    pub(crate) fn take(&self, deadline: Moment) -> u32 {
+        let number = (self.number.load(Relaxed) | 1).wrapping_add(2);
+        self.number.store(number, Relaxed);
+        self.deadline.store(deadline.as_nanos(), Relaxed);
+        number
+    }
+
+    /// The letter is through. Whoever leaves a run behind says so, too.
+    #[inline]
+    pub(crate) fn put_away(&self) {
+        self.number.store(self.number.load(Relaxed) & !1, Relaxed);
+    }
+
+    /// Says whether the letter of this number is in hand.
+    pub(crate) fn has(&self, number: u32) -> bool {
+        self.number.load(Relaxed) == number
+    }
+
+    /// Returns the deadline of what is in hand; [`Moment::NEVER`] when it has none.
+    pub(crate) fn deadline(&self) -> Moment {
+        match self.number.load(Relaxed) & 1 {
+            0 => Moment::NEVER,
+            _ => Moment::from_nanos(self.deadline.load(Relaxed)),
+        }
+    }
+
+    /// Notes that the letter in hand was dropped without being taken out.
+    pub(crate) fn put_down(&self) {
+        self.is_down.store(true, Relaxed);
+    }
+
+    /// Says whether it was.
+    #[inline]
+    pub(crate) fn is_down(&self) -> bool {
+        self.is_down.load(Relaxed)
+    }
+
+    pub(crate) fn pick_up(&self) {
+        self.is_down.store(false, Relaxed);
+    }
+}
