@@ -160,6 +160,16 @@ async fn msg_22_the_figures_of_a_place_say_what_became_of_each_message() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn handlers_are_timed_less_often_once_much_is_known_of_them() {
+    let it = Fixture::behind(Door::Plain, Mailbox::default()).await;
+    it.write(1..2_048);
+    it.notes().await;
+    // One in sixteen of the first half, and one in sixty-four of the second.
+    assert_eq!(it.figures().times.count(), 64 + 16);
+    it.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn msg_22_the_age_of_the_oldest_is_never_that_of_one_that_is_gone() {
     let it = Fixture::behind(Door::Plain, Mailbox::default()).await;
     it.block().await;
