@@ -24,6 +24,17 @@ pub(crate) fn with<T>(look: impl FnOnce(Option<&Arc<Incarnation>>) -> T) -> T {
     result
 }
 
+/// Says whether a handler is being polled on this thread.
+#[inline(always)]
+pub(crate) fn is_any() -> bool {
+    CURRENT.with(|it| {
+        let run = it.take();
+        let is_any = run.is_some();
+        it.set(run);
+        is_any
+    })
+}
+
 /// Returns where the run lives whose handler is being polled on this thread.
 #[inline]
 pub(crate) fn path() -> Option<ActorPath> {

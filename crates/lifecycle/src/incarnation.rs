@@ -8,7 +8,7 @@ use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
     Ordering::SeqCst,
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use once_cell::race::OnceBox;
@@ -20,7 +20,7 @@ use self::inspect::Inspection;
 use crate::adapter::Nature;
 use crate::bell::Bell;
 use crate::dead::Obituary;
-use crate::mailbox::hand::Hand;
+use crate::mailbox::front::Front;
 use crate::mailbox::intake::{Counted, Intake, Lobby};
 use crate::mailbox::ledger::Ledger;
 use crate::mailbox::letterbox::{AnyLetterbox, Opened};
@@ -73,20 +73,20 @@ struct More {
     /// `None` for the settings of most.
     mailbox: Option<Arc<Mailbox>>,
     /// Of an actor that takes [`Mail`](crate::Mail).
-    letterbox: OnceBox<Known>,
+    letterbox: OnceLock<Known>,
     custody: Mutex<()>,
 }
 
 /// The letterbox, and what each message looks at, without the way over the letterbox's type.
 struct Known {
     letterbox: Arc<dyn AnyLetterbox>,
-    hand: Arc<Hand>,
+    front: Arc<Front>,
 }
 
 impl Known {
-    fn new(letterbox: Arc<dyn AnyLetterbox>) -> Box<Self> {
-        let hand = Arc::clone(letterbox.hand());
-        Box::new(Self { letterbox, hand })
+    fn new(letterbox: Arc<dyn AnyLetterbox>) -> Self {
+        let front = Arc::clone(letterbox.front());
+        Self { letterbox, front }
     }
 }
 
@@ -101,7 +101,7 @@ impl More {
             lobby: Lobby::default(),
             inspection: OnceBox::new(),
             mailbox,
-            letterbox: OnceBox::new(),
+            letterbox: OnceLock::new(),
             custody: Mutex::new(()),
         })
     }
@@ -397,7 +397,7 @@ impl Incarnation {
     #[must_use]
     pub fn deadline_in_hand(&self) -> Moment {
         let known = self.known();
-        known.map_or(Moment::NEVER, |it| it.hand.deadline())
+        known.map_or(Moment::NEVER, |it| it.front.hand.deadline())
     }
 
     fn more(&self) -> &More {
@@ -412,6 +412,12 @@ impl Incarnation {
     #[inline]
     pub(crate) fn known_letterbox(&self) -> Option<&Arc<dyn AnyLetterbox>> {
         Some(&self.known()?.letterbox)
+    }
+
+    /// Returns what lets letters in, once one was sent.
+    #[inline]
+    pub(crate) fn front(&self) -> Option<&Front> {
+        Some(&self.known()?.front)
     }
 
     /// Takes the sole right to say what becomes of the message in hand. Needed once the run was killed: it may be left
@@ -553,9 +559,9 @@ impl Incarnation {
             }
             Ledger::count(&ledger.handled);
             if let Some(known) = known {
-                match known.hand.is_down() {
+                match known.front.hand.is_down() {
                     true => known.letterbox.handled(custody),
-                    false => known.hand.put_away(),
+                    false => known.front.hand.put_away(),
                 }
             }
         } else if let Some(known) = known {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ractor::Message;
 use tracing::Span;
 
-use crate::mailbox::homes::Home;
+use crate::mailbox::homes::{Home, HomeCell};
 use crate::mailbox::letterbox::Letterbox;
 use crate::{ActorPath, Moment, current, span};
 
@@ -61,52 +61,122 @@ pub struct Mail<M: Message> {
     pub(crate) letter: Option<Letter<M>>,
 }
 
-/// A message and what is written on its envelope: little, since each word is moved a dozen times on the way. What few
-/// messages have is in their [`Caller`].
+/// A message and what is written on its envelope.
 pub(crate) struct Letter<M> {
     pub(crate) message: M,
-    /// Of what was sent by an actor, of calls, of what has a deadline, and of what was in hand at a crash.
-    pub(crate) origin: Option<Caller>,
-    pub(crate) sent: Moment,
-    pub(crate) home: Home,
-    /// The number that it has in hand, and had when it was last; 0 on its first way.
-    pub(crate) number: u32,
+    pub(crate) cover: Cover,
 }
 
-impl<M> Letter<M> {
+/// What is written on an envelope: two words, since each is moved a dozen times on the way.
+pub(crate) enum Cover {
+    /// Nothing but what each one has.
+    Plain {
+        home: Home,
+        number: u32,
+        sent: Moment,
+    },
+    /// Of what was sent by an actor, of calls, of what has a deadline, and of what was in hand at a crash.
+    Slip(Caller),
+}
+
+impl Cover {
+    #[inline(always)]
+    pub(crate) fn new(home: Home, sent: Moment, origin: Option<Caller>) -> Self {
+        match origin {
+            None => Self::Plain {
+                home,
+                number: 0,
+                sent,
+            },
+            Some(caller) => Self::Slip(caller.with_plain(home, 0, sent)),
+        }
+    }
+
+    /// Returns through which letterbox it was sent.
+    #[inline]
+    pub(crate) fn home(&self) -> Home {
+        match self {
+            Self::Plain { home, .. } => *home,
+            Self::Slip(caller) => caller.0.home.get(),
+        }
+    }
+
+    /// It is no longer to find back there.
+    pub(crate) fn leave_home(&mut self) {
+        match self {
+            Self::Plain { home, .. } => *home = Home::NOWHERE,
+            Self::Slip(caller) => caller.0.home.set(Home::NOWHERE),
+        }
+    }
+
+    /// Returns the number that it has in hand, and had when it was last; 0 on its first way.
+    #[inline]
+    pub(crate) fn number(&self) -> u32 {
+        match self {
+            Self::Plain { number, .. } => *number,
+            Self::Slip(caller) => caller.0.number.load(Relaxed),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn set_number(&mut self, new: u32) {
+        match self {
+            Self::Plain { number, .. } => *number = new,
+            Self::Slip(caller) => caller.0.number.store(new, Relaxed),
+        }
+    }
+
     /// Says whether it was not in hand yet.
     #[inline]
     pub(crate) fn is_on_its_way(&self) -> bool {
-        self.number == 0
+        self.number() == 0
+    }
+
+    pub(crate) fn sent(&self) -> Moment {
+        match self {
+            Self::Plain { sent, .. } => *sent,
+            Self::Slip(caller) => Moment::from_nanos(caller.0.sent.load(Relaxed)),
+        }
+    }
+
+    /// Returns what few have.
+    #[inline]
+    pub(crate) fn origin(&self) -> Option<&Caller> {
+        match self {
+            Self::Plain { .. } => None,
+            Self::Slip(caller) => Some(caller),
+        }
     }
 
     /// Returns when it need not be handled any more.
     pub(crate) fn deadline(&self) -> Moment {
-        self.origin.as_ref().map_or(Moment::NEVER, Caller::deadline)
+        self.origin().map_or(Moment::NEVER, Caller::deadline)
     }
 
     /// Returns at how many crashes in a row it was in hand.
     pub(crate) fn crashes(&self) -> u32 {
-        let origin = self.origin.as_ref();
-        origin.map_or(0, |it| it.0.crashes.load(Relaxed))
+        self.origin().map_or(0, |it| it.0.crashes.load(Relaxed))
     }
 
     /// Notes that it was in hand at one more, and returns at how many it was.
     pub(crate) fn note_crash(&mut self) -> u32 {
-        let origin = self.origin.get_or_insert_with(|| Caller::of(false, None));
+        if let Self::Plain { home, number, sent } = *self {
+            *self = Self::Slip(Caller::of(false, None).with_plain(home, number, sent));
+        }
+        let Self::Slip(caller) = self else { return 0 };
         // Whoever has the letter has its count.
-        let crashes = origin.0.crashes.load(Relaxed).saturating_add(1);
-        origin.0.crashes.store(crashes, Relaxed);
+        let crashes = caller.0.crashes.load(Relaxed).saturating_add(1);
+        caller.0.crashes.store(crashes, Relaxed);
         crashes
     }
 
     /// Returns who waits for an answer.
     pub(crate) fn caller(&self) -> Option<&Caller> {
-        self.origin.as_ref().filter(|it| it.0.is_call)
+        self.origin().filter(|it| it.0.is_call)
     }
 
     pub(crate) fn sender(&self) -> Option<&ActorPath> {
-        self.origin.as_ref()?.0.sender.as_ref()
+        self.origin()?.0.sender.as_ref()
     }
 
     /// Notes that the mailbox has dropped it, for whoever waits for an answer.
@@ -118,7 +188,7 @@ impl<M> Letter<M> {
 
     /// Returns the span that it was sent in.
     pub(crate) fn span(&self) -> Option<&Span> {
-        self.origin.as_ref()?.0.span.as_ref()
+        self.origin()?.0.span.as_ref()
     }
 }
 
@@ -133,6 +203,10 @@ impl<M: Message> Mail<M> {
             .expect("taken out only by `into_inner`, which consumes the envelope")
     }
 
+    fn cover(&self) -> &Cover {
+        &self.letter().cover
+    }
+
     /// Takes the message out. If the handler fails from here on, the message has failed with it, and is not handled again.
     #[inline]
     #[must_use]
@@ -144,14 +218,12 @@ impl<M: Message> Mail<M> {
     /// Returns how long is left until the message's deadline; `None` when it has none.
     #[must_use]
     pub fn time_left(&self) -> Option<Duration> {
-        let letter = self.letter();
-        let deadline = letter.deadline();
-        if deadline == Moment::NEVER || letter.home == Home::NOWHERE {
+        let cover = self.cover();
+        let (deadline, home) = (cover.deadline(), cover.home());
+        if deadline == Moment::NEVER || home == Home::NOWHERE {
             return None;
         }
-        let left = letter
-            .home
-            .look(|it: &Letterbox<M>| it.clock().until(deadline));
+        let left = home.look(|it: &Letterbox<M>| it.clock().until(deadline));
         // Nobody waits for it any more where its tree is gone.
         Some(left.unwrap_or(Duration::ZERO))
     }
@@ -159,32 +231,35 @@ impl<M: Message> Mail<M> {
     /// Says whether this is a call whose caller no longer waits for the answer.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
-        self.letter().caller().is_some_and(Caller::is_gone)
+        self.cover().caller().is_some_and(Caller::is_gone)
     }
 
     /// Says whether this is a call: somebody waits for an answer.
     #[must_use]
     pub fn is_call(&self) -> bool {
-        self.letter().caller().is_some()
+        self.cover().caller().is_some()
     }
 
     /// Returns at how many crashes in a row it was in hand.
     #[must_use]
     pub fn crashes(&self) -> u32 {
-        self.letter().crashes()
+        self.cover().crashes()
     }
 
     /// Returns which actor of the tree sent it; `None` for one from outside.
     #[must_use]
     pub fn sender(&self) -> Option<&ActorPath> {
-        self.letter().sender()
+        self.cover().sender()
     }
 
     /// Returns how long ago it was sent; zero for an actor's own, and for one whose tree is gone.
     #[must_use]
     pub fn age(&self) -> Duration {
-        let Letter { sent, home, .. } = *self.letter();
-        let age = home.look(|it: &Letterbox<M>| it.clock().since(sent));
+        let sent = self.cover().sent();
+        let age = self
+            .cover()
+            .home()
+            .look(|it: &Letterbox<M>| it.clock().since(sent));
         age.unwrap_or_default()
     }
 }
@@ -194,10 +269,7 @@ impl<M: Message> From<M> for Mail<M> {
         Self {
             letter: Some(Letter {
                 message,
-                origin: None,
-                sent: Moment::default(),
-                home: Home::NOWHERE,
-                number: 0,
+                cover: Cover::new(Home::NOWHERE, Moment::default(), None),
             }),
         }
     }
@@ -230,10 +302,10 @@ impl<M: Message> Drop for Mail<M> {
 /// Has a letter kept that was not taken out of its envelope.
 #[inline(never)]
 fn put_away<M: Message>(letter: Letter<M>) {
-    let home = letter.home;
+    let home = letter.cover.home();
     let previous = if home == Home::NOWHERE {
         Some(letter)
-    } else if letter.is_on_its_way() {
+    } else if letter.cover.is_on_its_way() {
         home.look(|it: &Letterbox<M>| it.keep(letter));
         None
     } else {
@@ -262,6 +334,9 @@ struct Slip {
     is_gone: AtomicBool,
     is_taken: AtomicBool,
     was_dropped: AtomicBool,
+    home: HomeCell,
+    number: AtomicU32,
+    sent: AtomicU64,
     crashes: AtomicU32,
     deadline: AtomicU64,
     sender: Option<ActorPath>,
@@ -277,10 +352,15 @@ impl Caller {
     }
 
     /// Notes who sends a message that nobody waits for; nothing for one from outside.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn sender() -> Option<Self> {
-        let sender = current::path();
-        (sender.is_some() || span::is_on()).then(|| Self::of(false, sender))
+        let is_known = current::is_any() || span::is_on();
+        is_known.then(Self::of_sender)
+    }
+
+    #[inline(never)]
+    fn of_sender() -> Self {
+        Self::of(false, current::path())
     }
 
     /// Notes who sends a message that nobody waits for and that has a deadline.
@@ -294,12 +374,23 @@ impl Caller {
         self
     }
 
+    /// Sets what a plain cover has.
+    fn with_plain(self, home: Home, number: u32, sent: Moment) -> Self {
+        self.0.home.set(home);
+        self.0.number.store(number, Relaxed);
+        self.0.sent.store(sent.as_nanos(), Relaxed);
+        self
+    }
+
     fn of(is_call: bool, sender: Option<ActorPath>) -> Self {
         Self(Arc::new(Slip {
             is_call,
             is_gone: AtomicBool::new(false),
             is_taken: AtomicBool::new(false),
             was_dropped: AtomicBool::new(false),
+            home: HomeCell::default(),
+            number: AtomicU32::new(0),
+            sent: AtomicU64::new(0),
             crashes: AtomicU32::new(0),
             deadline: AtomicU64::new(Moment::NEVER.as_nanos()),
             sender,

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use ractor::Message;
@@ -17,6 +18,29 @@ use crate::mailbox::letterbox::{AnyLetterbox, Letterbox};
 /// letterbox, or one that is asked for its age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Home(NonZeroU32);
+
+/// One that is written where several may look.
+#[derive(Debug)]
+pub(crate) struct HomeCell(AtomicU32);
+
+impl HomeCell {
+    #[inline]
+    pub(crate) fn get(&self) -> Home {
+        let home = NonZeroU32::new(self.0.load(Relaxed));
+        home.map_or(Home::NOWHERE, Home)
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, home: Home) {
+        self.0.store(home.0.get(), Relaxed);
+    }
+}
+
+impl Default for HomeCell {
+    fn default() -> Self {
+        Self(AtomicU32::new(0))
+    }
+}
 
 /// All letterboxes of the process.
 struct Homes {
@@ -72,7 +96,7 @@ impl Home {
         // Nearly always that of the actor whose handler is being run.
         let seen = current::with(|run| {
             let own = run?.known_letterbox()?;
-            (own.home() == self).then(|| at(&**own))
+            (own.front().home == self).then(|| at(&**own))
         });
         if let Some(seen) = seen {
             return seen;
@@ -88,7 +112,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::mail::Letter;
+    use crate::mail::{Cover, Letter};
     use crate::traffic::Traffic;
     use crate::{ActorPath, Caller, DeadReason, Mail, Mailbox, Moment, Node};
 
@@ -114,14 +138,11 @@ mod tests {
 
     /// One that has left for this letterbox.
     fn sent(letterbox: &Letterbox<u32>, origin: Option<Caller>) -> Mail<u32> {
-        assert_eq!(letterbox.enter_quickly(), Some(0));
+        assert_eq!(letterbox.front().enter_quickly(), Some(0));
         Mail {
             letter: Some(Letter {
                 message: 7,
-                origin,
-                sent: letterbox.clock().now(),
-                home: letterbox.home(),
-                number: 0,
+                cover: Cover::new(letterbox.front().home, letterbox.clock().now(), origin),
             }),
         }
     }

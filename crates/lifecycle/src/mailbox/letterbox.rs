@@ -13,9 +13,9 @@ use tracing::Span;
 use crate::dead::{Kept, Obituary, Replay};
 use crate::incarnation::Custody;
 use crate::mail::Letter;
-use crate::mailbox::hand::Hand;
+use crate::mailbox::front::Front;
 use crate::mailbox::homes::Home;
-use crate::mailbox::intake::{Intake, Lobby, NoEntry};
+use crate::mailbox::intake::{Intake, NoEntry};
 use crate::mailbox::ledger::Ledger;
 use crate::mailbox::{AtRestart, Overflow};
 use crate::traffic::Traffic;
@@ -28,10 +28,7 @@ use crate::{ActorPath, Clock, DeadReason, Mail, Mailbox, Moment, Node};
 /// fetches the first that is here. Where the settings may drop or replace what waits, all messages wait here and only
 /// claims travel.
 pub(crate) struct Letterbox<M: Message> {
-    /// Under which those that are on their way find back.
-    home: Home,
-    pub(crate) intake: Intake,
-    pub(crate) lobby: Lobby,
+    front: Arc<Front>,
     ledger: Arc<Ledger>,
     traffic: Arc<Traffic>,
     place: Weak<Node>,
@@ -41,7 +38,6 @@ pub(crate) struct Letterbox<M: Message> {
     store: Mutex<Store<M>>,
     /// What the handler in hand has dropped without taking it out. It was handled, or comes back.
     down: Mutex<Option<Letter<M>>>,
-    hand: Arc<Hand>,
 }
 
 struct Store<M> {
@@ -92,11 +88,10 @@ pub(crate) trait AnyLetterbox: Any + Send + Sync {
     fn close(&self, reason: DeadReason);
     /// Returns when the first of those was sent that wait here, and not in the actor's port.
     fn kept_since(&self) -> Option<Moment>;
-    fn home(&self) -> Home;
     fn intake(&self) -> &Intake;
     fn settings(&self) -> &Mailbox;
     fn mail(&self) -> TypeId;
-    fn hand(&self) -> &Arc<Hand>;
+    fn front(&self) -> &Arc<Front>;
 }
 
 impl<M: Message> Letterbox<M> {
@@ -111,11 +106,14 @@ impl<M: Message> Letterbox<M> {
             Overflow::Coalesce(_, keyed) => keyed.index().downcast::<Box<dyn Index<M>>>().ok(),
             _ => None,
         };
-        let home = Home::new();
+        let room = match settings.overflow {
+            Overflow::DropOldest(_) | Overflow::Coalesce(..) => 0,
+            _ => settings.capacity(),
+        };
+        let front = Arc::new(Front::new(room));
+        let home = front.home;
         let new = Arc::new(Self {
-            home,
-            intake: Intake::default(),
-            lobby: Lobby::default(),
+            front,
             ledger,
             traffic,
             place: Arc::downgrade(node),
@@ -129,7 +127,6 @@ impl<M: Message> Letterbox<M> {
                 closed: None,
             }),
             down: Mutex::new(None),
-            hand: Arc::new(Hand::new()),
         });
         home.found(&(Arc::clone(&new) as Arc<dyn AnyLetterbox>));
         new
@@ -148,17 +145,10 @@ impl<M: Message> Letterbox<M> {
         if self.stores() {
             return self.store(cell, letter, true);
         }
-        self.post(cell, letter)
-            .map_err(|message| (NoEntry::Closed, message))
-    }
-
-    /// As [`hand_over`](Self::hand_over), through the actor's port.
-    #[inline(always)]
-    pub(crate) fn post(&self, cell: &ActorCell, letter: Letter<M>) -> Result<(), M> {
         let letter = Some(letter);
         cell.send_message(Mail { letter }).map_err(|error| {
             self.come_back();
-            unsent(error)
+            (NoEntry::Closed, unsent(error))
         })
     }
 
@@ -169,11 +159,11 @@ impl<M: Message> Letterbox<M> {
         }
         let is_inside = || self.traffic.is_sender_inside();
         let capacity = self.settings.capacity();
-        match self.intake.enter_from(capacity, is_inside) {
+        match self.front.intake.enter_from(capacity, is_inside) {
             Ok(before) => self.hand_over(cell, letter).map(|()| before),
             Err(NoEntry::Full)
                 if matches!(self.settings.overflow, Overflow::DropNewest)
-                    && letter.caller().is_none() =>
+                    && letter.cover.caller().is_none() =>
             {
                 self.ledger.count_passed_by();
                 self.bury(letter, DeadReason::Overflow);
@@ -181,15 +171,6 @@ impl<M: Message> Letterbox<M> {
             }
             Err(no_entry) => Err((no_entry, letter.message)),
         }
-    }
-
-    /// Lets a letter into the actor's port that nothing stands in the way of, and returns how many wait before it.
-    #[inline(always)]
-    pub(crate) fn enter_quickly(&self) -> Option<u64> {
-        if self.stores() {
-            return None;
-        }
-        self.intake.enter(self.settings.capacity()).ok()
     }
 
     /// Says whether the tree was shut before whoever did so could find this one.
@@ -201,12 +182,13 @@ impl<M: Message> Letterbox<M> {
         self.settings.capacity()
     }
 
+    pub(crate) fn front(&self) -> &Front {
+        &self.front
+    }
+
     /// Says whether messages wait here and not in the actor's port.
     fn stores(&self) -> bool {
-        matches!(
-            self.settings.overflow,
-            Overflow::DropOldest(_) | Overflow::Coalesce(..)
-        )
+        self.front.stores()
     }
 
     /// Stores a letter and sends a claim for it, unless it takes the place of another that has one.
@@ -216,7 +198,7 @@ impl<M: Message> Letterbox<M> {
         letter: Letter<M>,
         is_let_in: bool,
     ) -> Result<(), (NoEntry, M)> {
-        if !is_let_in && self.intake.is_shut() && !self.traffic.is_sender_inside() {
+        if !is_let_in && self.front.intake.is_shut() && !self.traffic.is_sender_inside() {
             return Err((NoEntry::Shut, letter.message));
         }
         let mut store = self.lock();
@@ -229,13 +211,15 @@ impl<M: Message> Letterbox<M> {
             }
             Ledger::count_shared(&self.ledger.dead);
             drop(store);
-            replaced.note_dropped();
+            replaced.cover.note_dropped();
             drop(replaced);
             return Ok(());
         }
         let enter = || {
             let is_inside = || self.traffic.is_sender_inside();
-            self.intake.enter_from(self.settings.capacity(), is_inside)
+            self.front
+                .intake
+                .enter_from(self.settings.capacity(), is_inside)
         };
         if !is_let_in && let Err(no_entry) = enter() {
             let may_drop = matches!(self.settings.overflow, Overflow::DropOldest(_));
@@ -284,40 +268,41 @@ impl<M: Message> Letterbox<M> {
     /// Puts the letter down that was in hand: its handler has dropped it without taking it out. Returns what nobody needs.
     pub(crate) fn put_down(&self, letter: Letter<M>) -> Option<Letter<M>> {
         let mut down = self.lock_down();
-        if !self.hand.has(letter.number) {
+        if !self.front.hand.has(letter.cover.number()) {
             // It was put away for later and is counted as handled, or its handler was left behind.
             return Some(letter);
         }
         let previous = down.replace(letter);
-        self.hand.put_down();
+        self.front.hand.put_down();
         previous
     }
 
     /// The actor takes a letter.
     #[inline]
     fn count_taken(&self) {
-        self.intake.take(|| Some(&self.lobby));
+        self.front.intake.take(|| Some(&self.front.lobby));
     }
 
     /// A letter leaves that its actor has not taken: from here on it is in the books alone.
     fn let_go(&self) {
-        self.intake.take_back(|| Some(&self.lobby));
+        self.front.intake.take_back(|| Some(&self.front.lobby));
         self.ledger.count_passed_by();
     }
 
     /// A letter could not be handed over.
     pub(crate) fn come_back(&self) {
-        self.ledger.come_back(&self.intake, || Some(&self.lobby));
+        self.ledger
+            .come_back(&self.front.intake, || Some(&self.front.lobby));
     }
 
     fn pick_up(&self) -> Option<Letter<M>> {
-        if !self.hand.is_down() {
+        if !self.front.hand.is_down() {
             return None;
         }
-        self.hand.pick_up();
+        self.front.hand.pick_up();
         let letter = self.lock_down().take()?;
         // Else it is one that the handler of a run has put down which was then left behind: it is in the books.
-        self.hand.has(letter.number).then_some(letter)
+        self.front.hand.has(letter.cover.number()).then_some(letter)
     }
 
     /// Makes a dead letter of it.
@@ -328,18 +313,20 @@ impl<M: Message> Letterbox<M> {
         };
         Ledger::count_shared(counter);
         if reason == DeadReason::Overflow {
-            letter.note_dropped();
+            letter.cover.note_dropped();
         }
-        let (is_call, sender) = (letter.caller().is_some(), letter.sender().cloned());
-        let crashes = letter.crashes();
-        let Letter { message, sent, .. } = letter;
+        let (is_call, sender) = (
+            letter.cover.caller().is_some(),
+            letter.cover.sender().cloned(),
+        );
+        let Letter { message, cover } = letter;
         let obituary = Obituary {
             target: self.path.clone(),
             message_type: std::any::type_name::<M>(),
             reason,
             sender,
-            age: Some(self.clock().since(sent)),
-            crashes,
+            age: Some(self.clock().since(cover.sent())),
+            crashes: cover.crashes(),
             messages: 1,
         };
         let place = Weak::clone(&self.place);
@@ -411,7 +398,9 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
                     self.count_taken();
                 }
             }
-            Some(letter) if letter.is_on_its_way() && letter.home == self.home => {
+            Some(letter)
+                if letter.cover.is_on_its_way() && letter.cover.home() == self.front.home =>
+            {
                 self.count_taken();
             }
             // An actor's own, one that was handled and sent on in its envelope, or one sent by a `Name<Mail<M>>`.
@@ -422,47 +411,47 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
             return Opened::Nothing;
         };
         let mut deadline = Moment::NEVER;
-        if let Some(origin) = &letter.origin {
+        if let Some(origin) = letter.cover.origin() {
             deadline = origin.deadline();
             if deadline <= now || origin.is_call() && origin.is_gone() {
                 Ledger::count(&self.ledger.expired);
-                letter.home = Home::NOWHERE;
+                letter.cover.leave_home();
                 return Opened::Skip;
             }
             if origin.is_call() {
                 origin.take();
             }
         }
-        letter.number = self.hand.take(deadline);
+        letter.cover.set_number(self.front.hand.take(deadline));
         Opened::Handle
     }
 
     fn span<'a>(&self, message: &'a dyn Any) -> Option<&'a Span> {
         let mail = message.downcast_ref::<Mail<M>>()?;
-        mail.letter.as_ref()?.span()
+        mail.letter.as_ref()?.cover.span()
     }
 
     fn age(&self, message: &dyn Any) -> Option<Duration> {
         let mail = message.downcast_ref::<Mail<M>>()?;
-        let letter = mail.letter.as_ref()?;
+        let cover = &mail.letter.as_ref()?.cover;
         // One that was skipped has no home any more, but a reason to be; an actor's own has neither.
-        let was_sent = letter.home != Home::NOWHERE || letter.origin.is_some();
-        was_sent.then(|| self.clock().since(letter.sent))
+        let was_sent = cover.home() != Home::NOWHERE || cover.origin().is_some();
+        was_sent.then(|| self.clock().since(cover.sent()))
     }
 
     #[inline]
     fn handled(&self, custody: Option<Custody<'_>>) {
         let done = self.pick_up();
-        self.hand.put_away();
+        self.front.hand.put_away();
         drop(custody);
         drop(done);
     }
 
     fn crashed(&self, custody: Option<Custody<'_>>) {
         let letter = self.pick_up();
-        self.hand.put_away();
+        self.front.hand.put_away();
         let mut letter = match letter {
-            Some(letter) if letter.caller().is_none() => letter,
+            Some(letter) if letter.cover.caller().is_none() => letter,
             taken_or_call => {
                 Ledger::count_shared(&self.ledger.failed);
                 drop(custody);
@@ -470,14 +459,14 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
                 return;
             }
         };
-        let reason = if letter.note_crash() >= self.settings.poison_after.get() {
+        let reason = if letter.cover.note_crash() >= self.settings.poison_after.get() {
             DeadReason::Poison
         } else if self.settings.at_restart == AtRestart::Return {
             DeadReason::Returned
         } else {
             Ledger::count_shared(&self.ledger.redelivered);
             let mut store = self.lock();
-            self.intake.put_back();
+            self.front.intake.put_back();
             store.put_back(letter);
             return;
         };
@@ -512,7 +501,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
     fn part(&self, cell: &ActorCell) {
         // It does not begin another one: it was killed. What it puts down at this moment it does before, or not at all.
         let down = self.lock_down();
-        self.hand.put_away();
+        self.front.hand.put_away();
         drop(down);
         self.pause(cell);
     }
@@ -536,15 +525,11 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
     }
 
     fn kept_since(&self) -> Option<Moment> {
-        self.lock().letters.front().map(|it| it.sent)
-    }
-
-    fn home(&self) -> Home {
-        self.home
+        self.lock().letters.front().map(|it| it.cover.sent())
     }
 
     fn intake(&self) -> &Intake {
-        &self.intake
+        &self.front.intake
     }
 
     fn settings(&self) -> &Mailbox {
@@ -555,8 +540,8 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
         TypeId::of::<Mail<M>>()
     }
 
-    fn hand(&self) -> &Arc<Hand> {
-        &self.hand
+    fn front(&self) -> &Arc<Front> {
+        &self.front
     }
 }
 
@@ -564,7 +549,7 @@ impl<M: Message> Drop for Letterbox<M> {
     fn drop(&mut self) {
         // The place is gone for good.
         self.close(DeadReason::Stopped);
-        let counted = self.intake.close(|| Some(&self.lobby));
+        let counted = self.front.intake.close(|| Some(&self.front.lobby));
         // What is still on its way, as in a port that closed at that moment, does not find back.
         let lost = self.ledger.take_over(counted);
         if lost > 0 {
@@ -579,12 +564,12 @@ impl<M: Message> Drop for Letterbox<M> {
             };
             self.traffic.dead_letters().add(obituary, None);
         }
-        self.home.leave();
+        self.front.home.leave();
     }
 }
 
 /// Gives a message back that was not sent.
-fn unsent<M: Message>(error: ractor::MessagingErr<Mail<M>>) -> M {
+pub(crate) fn unsent<M: Message>(error: ractor::MessagingErr<Mail<M>>) -> M {
     match error {
         ractor::MessagingErr::SendErr(mut mail) => {
             let letter = mail.letter.take();

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use ractor::Message;
 
 use crate::dead::{Kept, Obituary, Replay};
-use crate::mail::{Caller, Letter};
+use crate::mail::{Caller, Cover, Letter};
 use crate::mailbox::Overflow;
+use crate::mailbox::homes::Home;
 use crate::mailbox::intake::{Intake, Lobby, NoEntry};
 use crate::mailbox::ledger::Ledger;
-use crate::mailbox::letterbox::{AnyLetterbox as _, Letterbox};
+use crate::mailbox::letterbox::{Letterbox, unsent};
 use crate::{DeadReason, Incarnation, Mail, Moment, current, span};
 
 /// A message that was not delivered.
@@ -92,24 +93,29 @@ impl Incarnation {
         message: M,
         terms: impl FnOnce() -> Terms,
     ) -> Result<(), M> {
-        let before = match self.way::<M>() {
-            Way::Plain => {
-                let Ok(before) = self.intake().enter(self.capacity()) else {
-                    return Err(message);
-                };
-                self.hand_over(message).map_err(Undelivered::into_inner)?;
-                before
-            }
+        let takes = self.takes_id();
+        let before = if takes == TypeId::of::<M>() {
+            let Ok(before) = self.intake().enter(self.capacity()) else {
+                return Err(message);
+            };
+            self.hand_over(message).map_err(Undelivered::into_inner)?;
+            before
+        } else {
             // Where messages are traced, the host's subscriber would be asked for the sender's span.
-            Way::Mail(letterbox) if !span::is_on() => {
-                let Some(before) = letterbox.enter_quickly() else {
-                    return Err(message);
-                };
-                let letter = self.letter(message, letterbox, terms());
-                letterbox.post(self.cell(), letter)?;
-                before
+            let is_quick = takes == TypeId::of::<Mail<M>>() && !span::is_on();
+            let Some(front) = self.front().filter(|_| is_quick) else {
+                return Err(message);
+            };
+            let Some(before) = front.enter_quickly() else {
+                return Err(message);
+            };
+            let letter = Some(self.letter(message, front.home, terms()));
+            if let Err(error) = self.cell().send_message(Mail { letter }) {
+                let ledger = self.ledger();
+                ledger.come_back(&front.intake, || Some(&front.lobby));
+                return Err(unsent(error));
             }
-            _ => return Err(message),
+            before
         };
         self.track(before);
         Ok(())
@@ -138,7 +144,7 @@ impl Incarnation {
         match self.way::<M>() {
             Way::Plain => self.offer_plain(message, terms),
             Way::Mail(letterbox) => {
-                let letter = self.letter(message, letterbox, terms());
+                let letter = self.letter(message, letterbox.front().home, terms());
                 match letterbox.offer(self.cell(), letter) {
                     Ok(before) => {
                         self.track(before);
@@ -202,7 +208,7 @@ impl Incarnation {
     pub async fn room<M: Message>(&self) -> Option<Room<'_>> {
         let (intake, lobby, capacity) = match self.way::<M>() {
             Way::Plain => (self.intake(), self.lobby(), self.capacity()),
-            Way::Mail(it) => (&it.intake, &it.lobby, it.capacity()),
+            Way::Mail(it) => (&it.front().intake, &it.front().lobby, it.capacity()),
             Way::None => return None,
         };
         tokio::select! {
@@ -257,18 +263,15 @@ impl Incarnation {
     }
 
     #[inline(always)]
-    fn letter<M: Message>(&self, message: M, letterbox: &Letterbox<M>, terms: Terms) -> Letter<M> {
-        Letter {
-            message,
-            origin: match (terms.caller, terms.deadline) {
-                (None, Moment::NEVER) => Caller::sender(),
-                (None, deadline) => Some(Caller::until(deadline)),
-                (Some(caller), deadline) => Some(caller.with_deadline(deadline)),
-            },
-            sent: self.traffic().clock().recent(),
-            home: letterbox.home(),
-            number: 0,
-        }
+    fn letter<M>(&self, message: M, home: Home, terms: Terms) -> Letter<M> {
+        let origin = match (terms.caller, terms.deadline) {
+            (None, Moment::NEVER) => Caller::sender(),
+            (None, deadline) => Some(Caller::until(deadline)),
+            (Some(caller), deadline) => Some(caller.with_deadline(deadline)),
+        };
+        let sent = self.traffic().clock().recent();
+        let cover = Cover::new(home, sent, origin);
+        Letter { message, cover }
     }
 
     #[inline(always)]
@@ -313,7 +316,7 @@ impl Room<'_> {
             }
             Way::Mail(letterbox) => {
                 self.is_used = true;
-                let letter = self.run.letter(message, letterbox, terms());
+                let letter = self.run.letter(message, letterbox.front().home, terms());
                 letterbox
                     .hand_over(self.run.cell(), letter)
                     .map_err(|(_, message)| Undelivered::Ended(message))

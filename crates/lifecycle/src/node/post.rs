@@ -283,7 +283,7 @@ impl Node {
         shelf.earlier.retain(|it| it.strong_count() > 0);
         shelf.earlier.extend(old.as_ref().map(Arc::downgrade));
         if new.has_to_be_shut() {
-            new.intake.shut();
+            new.intake().shut();
         }
         drop(shelf);
         if let Some(old) = old {

@@ -1,8 +1,44 @@
-//! The message that an actor has in hand, as far as each one looks at it.
+//! The part of a letterbox that each message looks at, whatever its type.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::Moment;
+use crate::mailbox::homes::Home;
+use crate::mailbox::intake::{Intake, Lobby};
+
+/// What lets letters in, and says which one is in hand.
+#[derive(Debug)]
+pub(crate) struct Front {
+    pub(crate) home: Home,
+    /// How many may wait in the actor's port: none, where letters wait in the letterbox.
+    room: u64,
+    pub(crate) intake: Intake,
+    pub(crate) lobby: Lobby,
+    pub(crate) hand: Hand,
+}
+
+impl Front {
+    pub(crate) fn new(room: u64) -> Self {
+        Self {
+            home: Home::new(),
+            room,
+            intake: Intake::default(),
+            lobby: Lobby::default(),
+            hand: Hand::new(),
+        }
+    }
+
+    /// Says whether letters wait in the letterbox and not in the actor's port.
+    pub(crate) fn stores(&self) -> bool {
+        self.room == 0
+    }
+
+    /// Lets a letter into the actor's port that nothing stands in the way of, and returns how many wait before it.
+    #[inline(always)]
+    pub(crate) fn enter_quickly(&self) -> Option<u64> {
+        self.intake.enter(self.room).ok()
+    }
+}
 
 /// Which letter is in hand, whatever its type. Only the actor's own task writes here, but for what is said otherwise.
 #[derive(Debug)]
@@ -17,7 +53,7 @@ pub(crate) struct Hand {
 }
 
 impl Hand {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             number: AtomicU32::new(0),
             is_down: AtomicBool::new(false),
