@@ -199,18 +199,18 @@ impl<P: ChoosePool, K: Hash + Eq + Send + Sync + 'static> GuardBuilder<P, K> {
         }
         let known = match &self.environment {
             Some(environment) => environment.service(&service),
-            None => Arc::new(Service::new(Arc::clone(&service), None, None)),
+            None => Arc::new(Service::new(Arc::clone(&service), None)),
         };
         let parts = self.environment.as_ref().map(Environment::parts);
         let breaker = match self.breaker {
             BreakerChoice::This(breaker) => Some(breaker),
             BreakerChoice::Without => None,
-            BreakerChoice::ByService => match &known.breaker {
-                Some(breaker) => Some(breaker.clone()),
+            BreakerChoice::ByService => match parts.and_then(|parts| parts.breakers.as_ref()) {
                 // Running unprotected because of a misspelt name is what a breaker must not do.
-                None if parts.is_some_and(|parts| parts.breakers.is_some()) => {
-                    return Err(GuardConfigError::UnknownBreaker { service });
-                }
+                Some(breakers) => match breakers.get(&service) {
+                    Some(breaker) => Some(breaker),
+                    None => return Err(GuardConfigError::UnknownBreaker { service }),
+                },
                 None => None,
             },
         };

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use perennial_breaker::{Breaker, Breakers};
+use perennial_breaker::Breakers;
 use perennial_lifecycle::Stopwatch;
 use perennial_pool::Pools;
 use perennial_rate_limit::RateGate;
@@ -36,7 +36,6 @@ struct Inner {
 /// What is looked up once per service.
 pub(crate) struct Service {
     pub(crate) name: Arc<str>,
-    pub(crate) breaker: Option<Breaker>,
     recorder: Option<Arc<dyn Recorder>>,
     ledger: Ledger,
     meter: OnceLock<Meter>,
@@ -44,14 +43,9 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    pub(crate) fn new(
-        name: Arc<str>,
-        breaker: Option<Breaker>,
-        recorder: Option<Arc<dyn Recorder>>,
-    ) -> Self {
+    pub(crate) fn new(name: Arc<str>, recorder: Option<Arc<dyn Recorder>>) -> Self {
         Self {
             name,
-            breaker,
             recorder,
             ledger: Ledger::new(),
             meter: OnceLock::new(),
@@ -176,21 +170,16 @@ impl Environment {
     }
 
     /// Returns what is known of a service; made at its first use.
+    ///
+    /// Not its breaker, which may be removed and registered again: every guard asks the set for the present one.
     pub(crate) fn service(&self, name: &str) -> Arc<Service> {
         let mut services = self.services();
-        let breaker = || self.0.parts.breakers.as_ref()?.get(name);
         if let Some(service) = services.get(name) {
-            // A breaker that was registered after the first use must not stay unseen.
-            if service.breaker.is_some() || breaker().is_none() {
-                return Arc::clone(service);
-            }
+            return Arc::clone(service);
         }
         let name: Arc<str> = name.into();
-        let service = Arc::new(Service::new(
-            Arc::clone(&name),
-            breaker(),
-            self.0.parts.recorders.as_ref().map(|make| make(&name)),
-        ));
+        let recorder = self.0.parts.recorders.as_ref().map(|make| make(&name));
+        let service = Arc::new(Service::new(Arc::clone(&name), recorder));
         services.insert(name, Arc::clone(&service));
         service
     }

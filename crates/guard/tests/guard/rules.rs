@@ -298,6 +298,39 @@ async fn a_misspelt_service_or_pool_is_an_error_and_not_an_unprotected_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn grd_6_a_guard_goes_by_the_breaker_that_has_the_name_when_it_is_built() {
+    let breakers = Breakers::new();
+    let environment = Environment::builder().breakers(breakers.clone()).build();
+    breakers.register("svc", BreakerConfig::default()).unwrap();
+    environment.guard("svc").run(|()| ok()).await.unwrap();
+
+    breakers.remove("svc");
+    let error = environment.guard("svc").run(|()| ok()).await.unwrap_err();
+    assert!(matches!(
+        error,
+        GuardError::Config(GuardConfigError::UnknownBreaker { .. })
+    ));
+    let successor = breakers.register("svc", BreakerConfig::default()).unwrap();
+    successor.force_open();
+    let error = environment.guard("svc").run(|()| ok()).await.unwrap_err();
+    assert!(matches!(error, GuardError::CircuitOpen(_)), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn grd_7_guards_of_a_service_count_together_whenever_its_breaker_was_registered() {
+    let breakers = Breakers::new();
+    let environment = Environment::builder().breakers(breakers.clone()).build();
+    let early = environment.guard("svc").without_breaker().build().unwrap();
+    early.run(|()| ok()).await.unwrap();
+    breakers.register("svc", BreakerConfig::default()).unwrap();
+    environment.guard("svc").run(|()| ok()).await.unwrap();
+    early.run(|()| ok()).await.unwrap();
+
+    assert_eq!(environment.status(), [early.status()]);
+    assert_eq!(early.status().offered(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn grd_15_a_pool_of_plain_objects_lends_within_the_deadline_and_lists_where_the_guard_was_called()
  {
     let pool = ObjectPool::builder("numbers", [7]).build().unwrap();
