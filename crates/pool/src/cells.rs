@@ -28,12 +28,14 @@ use crate::queue::Queue;
 use crate::worker::Desk;
 use crate::{Holder, PoolConfig};
 
+/// None of what follows; each of them may come to each other.
 const OPEN: u8 = 0;
-/// Stopped by its supervisor; opens again when it is started again.
+/// Stopped by its supervisor; over when it is started again.
 const STOPPED: u8 = 1;
 /// Lends nothing until it is resumed.
 const DRAINED: u8 = 2;
-const CLOSED: u8 = 3;
+/// For good.
+const CLOSED: u8 = 4;
 
 /// The pause after the first failed start of a worker; it doubles with each that follows.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -167,6 +169,7 @@ impl Cells {
         self.waking.store(false, Release);
         lock(&self.failures).retry_at = None;
         self.books().settle();
+        self.note_return();
         epoch
     }
 
@@ -178,9 +181,9 @@ impl Cells {
     pub(crate) fn open(self: &Arc<Self>, epoch: u64) {
         let opened = self.during(epoch, || {
             self.ready.store(true, Release);
-            self.phase.compare_exchange(STOPPED, OPEN, AcqRel, Acquire)
+            self.phase.fetch_and(!STOPPED, AcqRel)
         });
-        if opened.is_some_and(|before| before != Err(CLOSED)) {
+        if opened.is_some_and(|before| before & !STOPPED == OPEN) {
             event::opened(&self.name);
         }
         self.mend();
@@ -232,16 +235,16 @@ impl Cells {
     fn stop(&self, epoch: u64) {
         let stopped = self.during(epoch, || {
             self.ready.store(false, Release);
-            self.phase.compare_exchange(OPEN, STOPPED, AcqRel, Acquire)
+            self.phase.fetch_or(STOPPED, AcqRel)
         });
-        if stopped.is_some_and(|stopped| stopped.is_ok()) {
+        if stopped.is_some_and(|before| before & (STOPPED | CLOSED) == 0) {
             event::closed(&self.name, false);
             self.news.notify_waiters();
         }
     }
 
     pub(crate) fn close(&self) {
-        if self.phase.swap(CLOSED, AcqRel) != CLOSED {
+        if self.phase.fetch_or(CLOSED, AcqRel) & CLOSED == 0 {
             event::closed(&self.name, true);
             self.news.notify_waiters();
         }
@@ -249,18 +252,17 @@ impl Cells {
 
     /// Lends nothing more, for now.
     pub(crate) fn drain(&self) {
-        let drained = self.phase.compare_exchange(OPEN, DRAINED, AcqRel, Acquire);
-        if drained.is_ok() {
+        if self.phase.fetch_or(DRAINED, AcqRel) & DRAINED == 0 {
             event::drained(&self.name);
             self.news.notify_waiters();
         }
     }
 
-    /// Waits until nothing is on loan, or the pool lends again.
+    /// Waits until nothing is on loan, or the pool is resumed.
     pub(crate) async fn returned(&self) {
         loop {
             let news = self.news();
-            if self.in_use() == 0 || self.phase.load(Acquire) == OPEN {
+            if self.in_use() == 0 || !self.is_drained() {
                 return;
             }
             news.await;
@@ -268,23 +270,32 @@ impl Cells {
     }
 
     pub(crate) fn resume(&self) {
-        let resumed = self.phase.compare_exchange(DRAINED, OPEN, AcqRel, Acquire);
-        if resumed.is_ok() {
-            event::opened(&self.name);
+        let before = self.phase.fetch_and(!DRAINED, AcqRel);
+        if before & DRAINED != 0 {
+            if before == DRAINED {
+                event::opened(&self.name);
+            }
             self.news.notify_waiters();
         }
     }
 
     pub(crate) fn is_drained(&self) -> bool {
-        self.phase.load(Acquire) == DRAINED
+        self.phase.load(Acquire) & DRAINED != 0
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        matches!(self.phase.load(Acquire), STOPPED | CLOSED)
+        self.phase.load(Acquire) & (STOPPED | CLOSED) != 0
     }
 
     pub(crate) fn is_open(&self) -> bool {
         self.phase.load(Acquire) == OPEN
+    }
+
+    /// Tells who drains the pool that something is on loan no more.
+    pub(super) fn note_return(&self) {
+        if self.is_drained() {
+            self.news.notify_waiters();
+        }
     }
 
     /// Waits until the pool lends nothing.

@@ -32,7 +32,10 @@ fn id(place: usize) -> String {
 impl Cells {
     /// Asked before a worker is started, restarts included.
     pub(crate) fn begin(self: &Arc<Self>, life: &Life) -> bool {
-        self.books().begin(life.place, life.number)
+        let wanted = self.books().begin(life.place, life.number);
+        // A death on loan is heard of here.
+        self.note_return();
+        wanted
     }
 
     /// A worker was started; `false` when it is not wanted any more.
@@ -105,6 +108,7 @@ impl Cells {
     /// The supervisor knows nothing of a life any more.
     pub(crate) fn gone(self: &Arc<Self>, place: usize, life: u64) {
         self.books().gone(place, life);
+        self.note_return();
         self.mend();
     }
 

@@ -189,9 +189,7 @@ impl Cells {
         drop(books);
         event::counted(self.meters(), idle, used);
         event::checked_in(self.meters(), now.since(lease.since));
-        if self.is_drained() {
-            self.news.notify_waiters();
-        }
+        self.note_return();
     }
 
     pub(crate) fn note_wait(self: &Arc<Self>, waited: Duration) {

@@ -61,11 +61,11 @@ impl Cells {
     /// Refuses because the pool lends nothing now.
     pub(crate) fn not_open(&self) -> CheckoutError {
         let pool = Arc::clone(&self.name);
-        let error = if self.is_drained() {
+        let error = if self.is_closed() {
+            CheckoutError::Closed { pool }
+        } else {
             let in_use = self.in_use();
             CheckoutError::Drained { pool, in_use }
-        } else {
-            CheckoutError::Closed { pool }
         };
         lock(&self.machine.0).note_refusal();
         event::refused(&error);

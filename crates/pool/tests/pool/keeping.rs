@@ -96,6 +96,57 @@ async fn a_drain_refuses_all_and_waits_for_what_is_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pool_13_a_drain_ends_with_the_last_loan_whatever_becomes_of_the_pool() {
+    let it = Fixture::start(config(1, 0)).await;
+    let drain = || {
+        let pool = it.pool.clone();
+        tokio::spawn(async move { pool.drain().await })
+    };
+    // The worker dies on loan, which ends the loan, and its holder keeps what is left of it.
+    let held = it.pool.checkout().await.unwrap();
+    let drained = drain();
+    let_others_run().await;
+    held.incarnation().kill();
+    drained.await.unwrap();
+    it.pool.resume();
+    drop(held);
+
+    // The pool is closed while it is drained, or before.
+    let held = it.pool.checkout().await.unwrap();
+    let before = drain();
+    let_others_run().await;
+    it.pool.close();
+    let after = drain();
+    let_others_run().await;
+    assert!(!before.is_finished() && !after.is_finished());
+    drop(held);
+    before.await.unwrap();
+    after.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn pool_13_a_drained_pool_that_is_stopped_is_closed_and_drained_when_it_is_back() {
+    let it = Fixture::start(config(1, 0)).await;
+    it.pool.drain().await;
+    it.root.terminate_child("db").await.unwrap();
+    assert!(it.pool.is_closed() && it.pool.is_drained());
+    let refused = it.pool.checkout().await.unwrap_err();
+    assert!(!refused.is_retryable(), "{refused}");
+    it.root.restart_child("db").await.unwrap();
+    assert!(!it.pool.is_closed() && it.pool.is_drained());
+    let refused = it.pool.checkout().await.unwrap_err();
+    assert!(refused.is_retryable(), "{refused}");
+
+    // To lend again is not to start again.
+    it.root.terminate_child("db").await.unwrap();
+    it.pool.resume();
+    let refused = it.pool.checkout().await.unwrap_err();
+    assert!(!refused.is_retryable(), "{refused}");
+    it.root.restart_child("db").await.unwrap();
+    assert!(it.pool.checkout().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_overflow_worker_with_a_ttl_stays_for_who_comes_within_it() {
     let it = Fixture::start(config(1, 1).overflow_ttl(MINUTE)).await;
     let first = it.pool.checkout().await.unwrap();
