@@ -221,7 +221,7 @@ impl State {
     fn forget(&mut self, key: ChildKey) {
         self.watchdogs.forget(key);
         if let Some(child) = self.children.remove(key) {
-            self.parent.node.remove_child(child.spec.id());
+            self.left_behind.vacate(&self.parent.node, child.spec.id());
         }
     }
 

@@ -1,4 +1,5 @@
-//! What a supervisor finds below its place that its predecessor has left there.
+//! What runs below a supervisor's place that is no child of it: left there by its predecessor, or by a child that it has
+//! forgotten.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use perennial_lifecycle::{ExitReason, Node};
 
 use crate::children::Children;
 
-/// Places outside the supervisor's specs whose actors have lost their supervisor.
+/// Places of nobody's child where somebody runs all the same, or below.
 ///
 /// They stay in the tree until they are empty, although nobody will be started there again: what runs there is seen until
 /// then, and nobody starts at such a place beside it.
@@ -26,6 +27,22 @@ impl LeftBehind {
         let stays = |id: &str| strangers.iter().any(|it| it.path().id() == id);
         parent.retain_children(|id| is_in_specs(id) || stays(id));
         Self(strangers)
+    }
+
+    /// Removes the place of a child that was forgotten; later, if somebody still runs there: a predecessor of the child that
+    /// did not come to its start, or what a supervisor has left below when it was killed.
+    pub(crate) fn vacate(&mut self, parent: &Node, id: &str) {
+        let Some(place) = parent.child(id) else {
+            return;
+        };
+        if !is_inhabited(&place) {
+            parent.remove_child(id);
+            return;
+        }
+        place.retire();
+        if !self.0.iter().any(|it| Arc::ptr_eq(it, &place)) {
+            self.0.push(place);
+        }
     }
 
     /// Removes the places that are empty by now, unless a child of the supervisor lives there.

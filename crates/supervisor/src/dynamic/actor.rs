@@ -99,6 +99,10 @@ impl Actor for DynamicActor {
         message: SupervisorMsg,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
+        if !matches!(message, SupervisorMsg::Ended { .. }) {
+            let (left_behind, parent) = (&mut state.left_behind, &state.parent);
+            left_behind.sweep(&parent.node, &state.children);
+        }
         let path = || state.parent.node.path().clone();
         // An answer that nobody waits for any more is dropped: the caller gave up.
         match message {
@@ -163,10 +167,10 @@ impl State {
         self.children.find(&self.parent.node, id)
     }
 
-    /// Removes a place, unless somebody lives there by now.
-    fn vacate(&self, id: &str) {
+    /// Removes a place, unless it is a child's by now.
+    fn vacate(&mut self, id: &str) {
         if self.find_child(id).is_none() {
-            self.parent.node.remove_child(id);
+            self.left_behind.vacate(&self.parent.node, id);
         }
     }
 

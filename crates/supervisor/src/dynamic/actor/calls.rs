@@ -85,7 +85,6 @@ impl State {
         let spec = self.settings.template.make(id, arguments);
         let spec = spec.ok_or(StartChildError::Arguments)?;
         spec.validate().map_err(crate::SupervisorSpecError::from)?;
-        self.left_behind.sweep(&self.parent.node, &self.children);
         let node = self.parent.node.child_at_end(spec.id());
         node.set_spec(spec.kind(), spec.restart_type(), spec.shutdown_type());
         let watchdog = spec.watchdog_setting();
