@@ -53,8 +53,8 @@ pub(super) struct State {
     pub(super) starting: HashMap<ChildKey, Pending>,
     /// How many of those there were.
     pub(super) tickets: u64,
-    /// Stops beside the queue.
-    stopping: JoinSet<()>,
+    /// Stops beside the queue; each says at which place.
+    stopping: JoinSet<Arc<str>>,
     /// How many of those have not been heard of: their actors count as children.
     leaving: usize,
     left_behind: LeftBehind,
@@ -320,7 +320,12 @@ impl State {
                 None => errors.push((reason, 1)),
             }
         }
-        while self.stopping.join_next().await.is_some() {}
+        // Nobody will hear of these any more.
+        while let Some(stopped) = self.stopping.join_next().await {
+            if let Ok(id) = stopped {
+                self.vacate(&id);
+            }
+        }
         let template = self.settings.template.spec().id();
         for (reason, count) in errors {
             let Parent { scope, node, .. } = &self.parent;

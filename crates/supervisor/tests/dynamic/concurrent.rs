@@ -42,6 +42,22 @@ async fn dyn_15_a_stop_beside_the_queue_holds_up_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn dyn_15_the_end_of_the_supervisor_waits_for_a_stop_beside_the_queue_and_leaves_no_place() {
+    let template = puppets().shutdown(Shutdown::Within(SECOND));
+    let supervisor = start(generous(template).concurrent_starts(true)).await;
+    let stuck = supervisor.start_child(()).await.unwrap();
+    order(&stuck, Order::Hang);
+    let ending = async {
+        settle().await;
+        supervisor.stop(ExitReason::Shutdown).await;
+        assert!(stuck.incarnation().has_ended());
+    };
+    let (terminated, ()) = tokio::join!(supervisor.terminate_child(&stuck), ending);
+    terminated.unwrap();
+    assert!(supervisor.node().children().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn dyn_16_a_child_that_ends_before_its_start_was_heard_of_is_noticed() {
     let early = Arc::new(AtomicBool::new(true));
     let template =

@@ -170,9 +170,10 @@ impl State {
         self.stopping.spawn(async move {
             stop.await;
             // Before the answer, so that the place is empty for whoever heard it.
-            let message = DynamicMsg::Stopped(id);
+            let message = DynamicMsg::Stopped(Arc::clone(&id));
             drop(queue.send_message(SupervisorMsg::Dynamic(message)));
             drop(reply.send(Ok(())));
+            id
         });
     }
 
