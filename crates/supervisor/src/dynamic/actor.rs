@@ -232,6 +232,10 @@ impl State {
     }
 
     pub(super) async fn retry(&mut self, key: ChildKey, number: u64) -> Result<(), Exit> {
+        // Bounced meanwhile, beside the queue.
+        if self.starting.contains_key(&key) {
+            return Ok(());
+        }
         match self.children.get(key) {
             Some(child)
                 if matches!(child.run, Run::Restarting) && child.node.incarnations() == number =>

@@ -95,6 +95,10 @@ impl State {
             return;
         };
         let stop = self.parent.stop_and_report(child);
+        if child.was_up() {
+            // Meanwhile it is listed.
+            child.run = Run::Restarting;
+        }
         let (spec, node) = (child.spec.clone(), Arc::clone(&child.node));
         let parent = self.parent.clone();
         let start = async move {

@@ -1,11 +1,11 @@
 //! Starts, stops and restarts beside the queue: DYN-14 to DYN-18, and DYN-20.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use perennial_lifecycle::{ChildKind, EventKind, ExitReason, Scope, Shutdown, Started};
+use perennial_lifecycle::{ChildKind, EventKind, ExitReason, Scope, Shutdown, StartError, Started};
 use perennial_supervisor::{
     ChildStatus, ChildTemplate, DynamicChild, DynamicSupervisor, StartChildError,
 };
@@ -386,4 +386,52 @@ async fn dyn_20_a_hundred_children_that_crash_at_once_are_back_together_while_ca
     let (answered, took) = tokio::join!(calls, all_back(&children));
     assert!(took >= SECOND, "{took:?}");
     assert!(answered >= SECOND, "{answered:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn dyn_19_a_child_is_listed_while_it_is_bounced() {
+    let template =
+        ChildTemplate::worker("w", |(): &()| (SlowStop, ())).shutdown(Shutdown::Infinity);
+    let supervisor = start(generous(template).concurrent_starts(true)).await;
+    supervisor.start_child_named("a", ()).await.unwrap();
+    let common = supervisor.supervisor();
+    let listed = async {
+        settle().await;
+        let list = supervisor.which_children().await.unwrap();
+        let count = supervisor.count_children().await.unwrap();
+        (list[0].status, count.workers, count.active)
+    };
+    let (bounced, listed) = tokio::join!(common.bounce_child("a"), listed);
+    assert_eq!(listed, (ChildStatus::Restarting, 1, 0));
+    assert_eq!(bounced.unwrap().incarnation, 2);
+    assert_eq!(common.count_children().await.unwrap().active, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dyn_19_a_retry_behind_a_bounce_starts_nobody_beside_it() {
+    let supervisor = Arc::new(OnceLock::<DynamicSupervisor<()>>::new());
+    let bounced = Journal::new();
+    let (known, results) = (Arc::clone(&supervisor), bounced.clone());
+    let template = ChildTemplate::from_fn("w", ChildKind::Worker, move |context, _: Arc<()>| {
+        let (known, results) = (Arc::clone(&known), results.clone());
+        async move {
+            if context.incarnation() == 2 {
+                // Heard of before the failure is, and so before the retry that follows from that.
+                tokio::spawn(async move {
+                    let common = known.get().unwrap().supervisor();
+                    results.push(common.bounce_child("a").await);
+                });
+                return Err(StartError::new(ExitReason::failed("no paper")));
+            }
+            Ok(Started::from(context.spawn(Puppet, ()).await?))
+        }
+    });
+    let started = start(generous(template).concurrent_starts(true)).await;
+    let started = supervisor.get_or_init(|| started);
+    let child = started.start_child_named("a", ()).await.unwrap();
+    order(&child, Order::Fail("broken"));
+    let results = bounced.wait_for(1).await;
+    assert_eq!(results[0].as_ref().unwrap().incarnation, 3);
+    listed(started).await;
+    assert_eq!(child.node().incarnations(), 3);
 }
