@@ -245,6 +245,23 @@ async fn dyn_18_an_actor_whose_start_is_given_up_is_stopped_as_any_other() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn dyn_18_a_run_is_its_childs_also_while_the_start_that_brought_it_up_is_not_through() {
+    let (before, behind) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    before.notify_one();
+    behind.notify_one();
+    let supervisor = start(generous(gated(&before, &behind)).concurrent_starts(true)).await;
+    let child = supervisor.start_child(()).await.unwrap();
+    order(&child, Order::Fail("broken"));
+    before.notify_one();
+    let second = DynamicChild::new(Arc::clone(child.node()), successor(&child).await);
+    assert!(supervisor.child_spec(&second).await.unwrap().is_some());
+    supervisor.terminate_child(&second).await.unwrap();
+    let reason = second.incarnation().exit_reason();
+    assert!(matches!(reason, Some(ExitReason::Shutdown)), "{reason:?}");
+    assert_eq!(listed(&supervisor).await, 0);
+}
+
 /// Takes 20 s to stop.
 struct SlowStop;
 

@@ -53,7 +53,9 @@ impl State {
     fn find(&self, node: &Arc<Node>, run: &Incarnation) -> Option<ChildKey> {
         let key = self.find_child(node.path().id())?;
         let child = self.children.get(key)?;
-        (Arc::ptr_eq(&child.node, node) && child.is_last(run)).then_some(key)
+        // Beside the queue it may have come up in a start that is not through.
+        let is_its_own = child.is_last(run) || run.number() == node.incarnations();
+        (Arc::ptr_eq(&child.node, node) && is_its_own).then_some(key)
     }
 
     fn add(
