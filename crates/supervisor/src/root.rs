@@ -7,6 +7,7 @@ use perennial_lifecycle::{
 };
 
 use crate::event;
+use crate::open_start::OpenStart;
 
 /// The root's parent is whoever waits for the root's end.
 struct NoParent(Scope);
@@ -43,7 +44,10 @@ pub(crate) async fn start_root(
         None,
     );
     let number = context.incarnation();
-    match spawn(context).await {
+    let open = OpenStart::new(Arc::clone(&node), number);
+    let spawned = spawn(context).await;
+    open.settle();
+    match spawned {
         Ok(child) => {
             // The caller's handle finds it by its node.
             drop(child.adopt());

@@ -177,6 +177,17 @@ async fn life_9_a_start_that_is_given_up_with_its_supervisor_gives_notice() {
     assert_eq!(node.history().len(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn life_9_a_start_of_a_root_that_is_given_up_gives_notice() {
+    let scope = Scope::new("t");
+    let monitor = scope.root().monitor();
+    let children = generous().child(puppet("a")).child(endless("b"));
+    let start = start_in(&scope, children);
+    assert!(tokio::time::timeout(SECOND, start).await.is_err());
+    assert_eq!(notice(monitor).await, (1, "killed".to_owned()));
+    assert_eq!(scope.root().history().len(), 1);
+}
+
 /// Starts the actor at once and never says so.
 fn silent() -> ChildTemplate<()> {
     ChildTemplate::from_fn("silent", ChildKind::Worker, |context, _: Arc<()>| async {
