@@ -9,9 +9,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use perennial_lifecycle::{
-    ActorName, ActorPath, GroupMismatch, Incarnation, MessageType, Node, Terms, Traffic,
-};
+use perennial_lifecycle::{ActorName, ActorPath, GroupMismatch, Incarnation, Node, Terms, Traffic};
 use ractor::{Message, RpcReplyPort};
 
 pub use self::members::Member;
@@ -146,11 +144,14 @@ impl<M: Message> Group<M> {
     ///
     /// For actors whose spec does not say so. A place that is a member already stays one.
     ///
+    /// All members take `M` as it is, or all in a [`Mail`](perennial_lifecycle::Mail), as the first of them does; where
+    /// that is a place at which nobody runs, as it is.
+    ///
     /// # Errors
     ///
-    /// [`GroupMismatch`] when the members take another type than `M`.
+    /// [`GroupMismatch`] when the place, or the members, take another type.
     pub fn join(&self, place: &Arc<Node>) -> Result<(), GroupMismatch> {
-        self.members.join(place, MessageType::of::<M>())
+        self.members.join_as::<M>(place)
     }
 
     /// Takes the place out of the group: its present run, and those to come until something lets it join again.

@@ -312,6 +312,29 @@ impl Members {
         Ok(())
     }
 
+    /// Lets a place join that no spec speaks for: with what its run takes, in an envelope or without.
+    pub(super) fn join_as<M: Message>(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+    ) -> Result<(), GroupMismatch> {
+        let known = self.message.get().copied();
+        let message = match node.current().map(|run| run.message_type()) {
+            // The first that joins decides what all take, and this one must not.
+            Some(given) if !takes::<M>(given) => {
+                return Err(GroupMismatch {
+                    group: self.name().clone(),
+                    takes: known.unwrap_or_else(MessageType::of::<M>).name,
+                    given: given.name,
+                });
+            }
+            Some(given) => given,
+            None => known
+                .filter(|it| takes::<M>(*it))
+                .unwrap_or_else(MessageType::of::<M>),
+        };
+        self.join(node, message)
+    }
+
     pub(super) fn leave(&self, node: &Arc<Node>) {
         let mut joined = self.lock();
         node.unobserve(self);

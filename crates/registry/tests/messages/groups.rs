@@ -402,3 +402,29 @@ async fn msg_18_one_that_waits_for_room_in_its_own_group_waits_for_the_others() 
         it.close().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn reg_16_a_place_joins_at_run_time_by_either_door() {
+    for door in Door::BOTH {
+        let desk = Arc::default();
+        let it = Fixture::of(Arc::default(), [door.spec("clerk", &desk)]).await;
+        let node = it.supervisor.node().child("clerk").unwrap();
+        // One that takes something else leaves the group as it was.
+        let others: Group<u8> = it.registry.group(&Name::new("others")).unwrap();
+        others.join(&node).unwrap_err();
+        it.registry.group(&Name::<Job>::new("others")).unwrap();
+
+        let group = it.registry.group(&CLERKS).unwrap();
+        group.join(&node).unwrap();
+        group.cast(Route::RoundRobin, Job::Write(1)).unwrap();
+        it.settled().await;
+        assert_eq!(*desk.notes.lock().unwrap(), [1], "{door:?}");
+        // Also where its spec says the same.
+        let spec = door.spec("teller", &Arc::default());
+        let spec = spec.group(CLERKS.to_actor_name());
+        it.supervisor.start_child(spec).await.unwrap();
+        group.join(&node).unwrap();
+        assert_eq!(group.len(), 2);
+        it.finish().await;
+    }
+}
