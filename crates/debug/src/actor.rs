@@ -1,8 +1,9 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use perennial_breaker::BreakerState;
-use perennial_lifecycle::{Incarnation, Node, Trace, Undelivered};
+use perennial_lifecycle::{Incarnation, Node, StartError, Trace, Undelivered};
 use perennial_supervisor::Supervisor;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
@@ -226,20 +227,25 @@ fn send(shared: &Shared, node: &Arc<Node>, label: &str) -> Result<(), CommandErr
     })?;
     let run = running(node)?;
     let path = path.clone();
-    declaration
-        .send(&run)
-        .map_err(|undelivered| match undelivered {
-            Undelivered::Full(()) => CommandError::MailboxFull { path },
-            Undelivered::Ended(()) => CommandError::NotRunning {
-                path,
-                state: node.state(),
-            },
-            Undelivered::ShuttingDown(()) => CommandError::ShuttingDown { path },
-            Undelivered::WrongType(()) => CommandError::OtherType {
-                path,
-                takes: run.message_type().name,
-            },
-        })
+    // Foreign code: the host's function makes the message.
+    let sent = catch_unwind(AssertUnwindSafe(|| declaration.send(&run)));
+    let sent = sent.map_err(|payload| CommandError::NotMade {
+        path: path.clone(),
+        message: label.to_owned(),
+        reason: StartError::from_panic(&*payload).reason,
+    })?;
+    sent.map_err(|undelivered| match undelivered {
+        Undelivered::Full(()) => CommandError::MailboxFull { path },
+        Undelivered::Ended(()) => CommandError::NotRunning {
+            path,
+            state: node.state(),
+        },
+        Undelivered::ShuttingDown(()) => CommandError::ShuttingDown { path },
+        Undelivered::WrongType(()) => CommandError::OtherType {
+            path,
+            takes: run.message_type().name,
+        },
+    })
 }
 
 fn supervisor_of(

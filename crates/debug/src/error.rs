@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use perennial_breaker::BreakerState;
-use perennial_lifecycle::{ActorPath, ChildState, ReplayError};
+use perennial_lifecycle::{ActorPath, ChildState, ExitReason, ReplayError};
 use perennial_pool::PoolConfigError;
 use perennial_supervisor::{RestartChildError, ResumeChildError, TerminateChildError};
 
@@ -68,6 +68,16 @@ pub enum CommandError {
         message: String,
         /// The name that was probably meant.
         nearest: Option<String>,
+    },
+    /// The function that was declared for the debug message panicked, and made none.
+    #[error("cannot send `{message}` to `{path}`: the function that makes it {reason}")]
+    NotMade {
+        /// The path.
+        path: ActorPath,
+        /// The name of the debug message.
+        message: String,
+        /// The panic.
+        reason: ExitReason,
     },
     /// There is no room for the debug message.
     #[error("the mailbox of `{path}` is full")]
@@ -163,6 +173,7 @@ impl CommandError {
             | Self::Unsupervised { .. }
             | Self::CannotPause { .. }
             | Self::NotDeclared { .. }
+            | Self::NotMade { .. }
             | Self::ShuttingDown { .. }
             | Self::NotOne { .. }
             | Self::NotTripped { .. }

@@ -378,6 +378,7 @@ impl Debugger {
     /// # Errors
     ///
     /// - [`CommandError::NotDeclared`] names the debug message that was probably meant.
+    /// - [`CommandError::NotMade`] when the function that makes it panicked.
     /// - [`CommandError::MailboxFull`] when there is no room for it.
     /// - [`CommandError::OtherType`] when the actor takes other messages than it was declared for.
     /// - [`CommandError::NotFound`], [`CommandError::NotRunning`] and [`CommandError::TimedOut`] as for

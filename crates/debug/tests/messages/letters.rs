@@ -76,6 +76,24 @@ async fn a_debug_message_that_cannot_be_sent_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn dbg_15_a_debug_message_whose_making_panics_is_refused_with_the_panic() {
+    let shop = Shop::open().await;
+    shop.debugger
+        .declare(&CLERK, "oldest", || panic!("there is none"));
+    let refused = shop.debugger.send_declared("shop/clerk", "oldest").await;
+    let refused = refused.unwrap_err();
+    let text = refused.to_string();
+    let begin = "cannot send `oldest` to `shop/clerk`: the function that makes it panicked";
+    assert!(text.starts_with(begin), "{text}");
+    assert!(text.contains("there is none"), "{text}");
+    assert!(!refused.is_retryable());
+    assert_eq!(
+        shop.log()[1],
+        format!("send oldest to shop/clerk failed: {text}")
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn dead_letters_are_listed_followed_and_replayed() {
     let shop = Shop::open_with(Mailbox::bounded(2).drop_newest()).await;
     let mut news = shop.debugger.follow_dead_letters();
