@@ -113,7 +113,7 @@ impl BreakerConfig {
 
 /// How long a breaker stays open before it admits a probe.
 ///
-/// In a file a constant time is written plainly (`"30s"`, or a number of seconds), a growing one as a table.
+/// In a file a constant time is written plainly, as `"30s"`, a growing one as a table.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum OpenTime {
     /// The same time after every opening.
