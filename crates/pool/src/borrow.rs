@@ -2,13 +2,14 @@
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
 use perennial_lifecycle::{ExitReason, Incarnation, Moment, StartError};
 use perennial_supervisor::StartChildError;
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span};
 
 use crate::actor::Life;
 use crate::cells::{Claim, Offer, Taken, Waiter};
@@ -23,8 +24,9 @@ enum Started {
     NotNow,
 }
 
-/// What somebody has who cannot go on at once.
+/// What somebody has who asked for a worker.
 enum Begin<'a, W: Worker> {
+    Worker(Taken),
     Claim(Claim),
     Waiter(Waiter<'a>),
     /// It is to be asked first whether it is in order.
@@ -32,13 +34,25 @@ enum Begin<'a, W: Worker> {
 }
 
 /// What somebody who waits goes by.
-///
-/// It is lent to the futures within, and those who wait are blocks rather than `async fn`, which keep what they are
-/// given twice. All of a wait together is less than a kilobyte, beyond which allocators are slow.
 struct Terms {
     location: &'static Location<'static>,
     began: Moment,
-    deadline: Option<Instant>,
+    /// Until when it waits; [`Moment::NEVER`]: for as long as it takes.
+    deadline: Moment,
+}
+
+impl Terms {
+    fn new(limit: Timeout, location: &'static Location<'static>, began: Moment) -> Self {
+        let deadline = match limit {
+            Timeout::Never => Moment::NEVER,
+            Timeout::After(limit) => began.after(limit),
+        };
+        Self {
+            location,
+            began,
+            deadline,
+        }
+    }
 }
 
 /// Why a wait is over before its turn came.
@@ -47,6 +61,7 @@ enum Over {
     Shut,
     /// Nothing can be started in time.
     Hopeless(Box<StartError>),
+    Late,
 }
 
 impl<W: Worker> Pool<W> {
@@ -60,79 +75,29 @@ impl<W: Worker> Pool<W> {
         if !self.cells.is_open() {
             return Err(self.cells.not_open());
         }
-        let began = self.cells.now();
-        let begin = match self.begin(location, began)? {
-            Ok(checkout) => {
-                self.cells.note_no_wait();
+        let cells = &self.cells;
+        let terms = Terms::new(limit, location, cells.now());
+        let mut offer = cells.take_or_join(self.borrower(location), terms.began, terms.deadline);
+        let is_at_once = offer.is_ok();
+        if let Err(Some(waiter)) = offer {
+            offer = Ok(self.served(&terms, terms.began, waiter).await?);
+        }
+        let begin = match offer {
+            Ok(Offer::Worker(taken)) => {
+                if is_at_once {
+                    cells.note_no_wait();
+                }
+                let checkout = self.hand_over(taken, location)?;
                 if !self.needs_check(&checkout) {
                     return Ok(checkout);
                 }
                 Begin::Unchecked(Box::new(checkout))
             }
-            Err(begin) => begin,
+            Ok(Offer::Start(claim)) => Begin::Claim(claim),
+            Err(_) => return Err(cells.exhausted(cells.since(terms.began))),
         };
-        // Boxed, so that who need not wait carries no room for it.
-        Box::pin(self.borrow_slowly(limit, location, began, begin)).await
-    }
-
-    /// Takes what there is: a worker, the right to start one, or a place in the queue.
-    #[inline]
-    fn begin(
-        &self,
-        location: &'static Location<'static>,
-        now: Moment,
-    ) -> Result<Result<Checkout<W>, Begin<'_, W>>, CheckoutError> {
-        match self.cells.take_or_join(self.borrower(location), now) {
-            Ok(Offer::Worker(taken)) => self.hand_over(taken, location).map(Ok),
-            Ok(Offer::Start(claim)) => Ok(Err(Begin::Claim(claim))),
-            Err(Some(waiter)) => Ok(Err(Begin::Waiter(waiter))),
-            Err(None) => Err(self.cells.exhausted(self.cells.since(now))),
-        }
-    }
-
-    fn begin_again(
-        &self,
-        location: &'static Location<'static>,
-    ) -> Result<Begin<'_, W>, CheckoutError> {
-        let begin = self.begin(location, self.cells.now())?;
-        Ok(begin.map_or_else(|begin| begin, |checkout| Begin::Unchecked(checkout.into())))
-    }
-
-    fn borrow_slowly<'a>(
-        &'a self,
-        limit: Timeout,
-        location: &'static Location<'static>,
-        began: Moment,
-        begin: Begin<'a, W>,
-    ) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send + 'a {
-        let terms = Terms {
-            location,
-            began,
-            // One that is too far away to be told is no deadline.
-            deadline: match limit {
-                Timeout::Never => None,
-                Timeout::After(limit) => {
-                    let left = limit.saturating_sub(self.cells.since(began));
-                    Instant::now().checked_add(left)
-                }
-            },
-        };
-        async move {
-            let outcome = {
-                let mut wait = pin!(self.wait(&terms, begin));
-                let span = tracing::debug_span!("pool.checkout", pool.name = &*self.cells.name);
-                // Where nobody listens, entering and leaving the span at each poll would cost for nothing.
-                let wait = poll_fn(|context| {
-                    let _entered = (!span.is_disabled()).then(|| span.enter());
-                    wait.as_mut().poll(context)
-                });
-                match terms.deadline {
-                    Some(deadline) => tokio::time::timeout_at(deadline, wait).await,
-                    None => Ok(wait.await),
-                }
-            };
-            outcome.unwrap_or_else(|_| Err(self.cells.timed_out(self.cells.since(terms.began))))
-        }
+        // Boxed, so that who need not wait, or just for its turn, carries no room for it.
+        Box::pin(self.wait(&terms, begin)).await
     }
 
     pub(crate) async fn borrow_now(
@@ -163,14 +128,14 @@ impl<W: Worker> Pool<W> {
                 }
                 None if self.cells.has_room_soon() => {
                     // Part of the start, which the same time bounds.
-                    let begin = self.begin_again(location)?;
-                    let slowly = self.borrow_slowly(limit.into(), location, began, begin);
-                    return Box::pin(slowly).await;
+                    let terms = Terms::new(limit.into(), location, began);
+                    let begin = self.take_or_join(&terms, self.cells.now())?;
+                    return Box::pin(self.wait(&terms, begin)).await;
                 }
                 None => {
                     let waited = self.cells.since(began);
                     // Now is the only time for this call.
-                    return Err(match self.cells.hopeless_before(Some(Instant::now())) {
+                    return Err(match self.cells.hopeless_before(self.cells.now()) {
                         Some(source) => self.cells.no_start(waited, source),
                         None => self.cells.exhausted(waited),
                     });
@@ -199,8 +164,41 @@ impl<W: Worker> Pool<W> {
         }
     }
 
+    /// Goes on with `work` until it is done, its time is over, or the pool lends nothing any more.
+    ///
+    /// Boxed, for it is rare, and large.
+    fn in_time<'a, T: Send + 'a>(
+        &'a self,
+        terms: &'a Terms,
+        work: impl Future<Output = T> + Send + 'a,
+    ) -> Pin<Box<impl Future<Output = Result<T, CheckoutError>> + Send + 'a>> {
+        let work = self.unless_shut(async { Ok(work.await) });
+        let left = terms.deadline.since(self.cells.now());
+        // One that is too far away to be told is no deadline.
+        let end = Instant::now().checked_add(left);
+        Box::pin(async move {
+            match end.filter(|_| terms.deadline != Moment::NEVER) {
+                None => work.await,
+                Some(end) => {
+                    let outcome = tokio::time::timeout_at(end, work).await;
+                    outcome.unwrap_or_else(|_| Err(self.too_late(terms)))
+                }
+            }
+        })
+    }
+
+    /// Called when the one that gave up has left the queue.
+    fn too_late(&self, terms: &Terms) -> CheckoutError {
+        self.cells.timed_out(self.cells.since(terms.began))
+    }
+
     /// Waits for a worker that is in order.
-    fn wait<'a>(
+    async fn wait(&self, terms: &Terms, begin: Begin<'_, W>) -> Result<Checkout<W>, CheckoutError> {
+        self.wait_for(terms, begin).instrument(self.span()).await
+    }
+
+    /// Not an `async fn`, which keeps what it is given twice.
+    fn wait_for<'a>(
         &'a self,
         terms: &'a Terms,
         mut begin: Begin<'a, W>,
@@ -210,18 +208,18 @@ impl<W: Worker> Pool<W> {
         async move {
             loop {
                 let checkout = match begin {
+                    Begin::Waiter(waiter) => {
+                        begin = match self.served(terms, since, waiter).await? {
+                            Offer::Worker(taken) => Begin::Worker(taken),
+                            Offer::Start(claim) => Begin::Claim(claim),
+                        };
+                        continue;
+                    }
+                    Begin::Worker(taken) => self.hand_over(taken, terms.location)?,
                     Begin::Unchecked(checkout) => *checkout,
-                    Begin::Waiter(waiter) => match self.served(terms, since, waiter).await? {
-                        Offer::Worker(taken) => self.hand_over(taken, terms.location)?,
-                        Offer::Start(claim) => {
-                            begin = Begin::Claim(claim);
-                            continue;
-                        }
-                    },
                     Begin::Claim(claim) => {
-                        // Rare, and large.
-                        let start = Box::pin(async { Ok(self.start(claim, terms.location).await) });
-                        match self.unless_shut(start).await? {
+                        let start = self.start(claim, terms.location);
+                        match self.in_time(terms, start).await? {
                             Started::Worker(taken) => {
                                 cells.note_wait(cells.since(since));
                                 self.hand_over(taken, terms.location)?
@@ -230,8 +228,8 @@ impl<W: Worker> Pool<W> {
                                 return Err(cells.no_start(cells.since(since), source));
                             }
                             Started::NotNow => {
-                                begin = self.begin_again(terms.location)?;
-                                if let Begin::Unchecked(_) = begin {
+                                begin = self.take_or_join(terms, cells.now())?;
+                                if let Begin::Worker(_) = begin {
                                     cells.note_wait(cells.since(since));
                                 }
                                 continue;
@@ -242,52 +240,90 @@ impl<W: Worker> Pool<W> {
                 if !self.needs_check(&checkout) {
                     return Ok(checkout);
                 }
-                let check = Box::pin(async { Ok(self.checked(checkout).await) });
-                if let Some(checkout) = self.unless_shut(check).await? {
+                if let Some(checkout) = self.in_time(terms, self.checked(checkout)).await? {
                     return Ok(checkout);
                 }
                 since = cells.now();
-                begin = self.begin_again(terms.location)?;
+                begin = self.take_or_join(terms, since)?;
             }
         }
     }
 
+    fn span(&self) -> Span {
+        tracing::debug_span!("pool.checkout", pool.name = &*self.cells.name)
+    }
+
+    /// Takes what there is: a worker, the right to start one, or a place in the queue.
+    #[inline]
+    fn take_or_join(&self, terms: &Terms, now: Moment) -> Result<Begin<'_, W>, CheckoutError> {
+        let (cells, borrower) = (&self.cells, self.borrower(terms.location));
+        match cells.take_or_join(borrower, now, terms.deadline) {
+            Ok(Offer::Worker(taken)) => Ok(Begin::Worker(taken)),
+            Ok(Offer::Start(claim)) => Ok(Begin::Claim(claim)),
+            Err(Some(waiter)) => Ok(Begin::Waiter(waiter)),
+            Err(None) => Err(cells.exhausted(cells.since(now))),
+        }
+    }
+
     /// Waits for the turn of one who stands in the queue.
-    fn served<'a>(
+    async fn served<'a>(
         &'a self,
-        terms: &'a Terms,
+        terms: &Terms,
         since: Moment,
         mut waiter: Waiter<'a>,
-    ) -> impl Future<Output = Result<Offer, CheckoutError>> + Send + 'a {
+    ) -> Result<Offer, CheckoutError> {
         let cells = &self.cells;
-        async move {
-            let look = || {
+        let span = self.span();
+        let begin = {
+            let mut turn = pin!(None);
+            poll_fn(|context| {
+                // Where nobody listens, entering and leaving the span at each poll would cost for nothing.
+                let _entered = (!span.is_disabled()).then(|| span.enter());
+                // First of all: a turn that was taken must be used, or it is lost to who waits behind.
                 if !cells.is_open() {
-                    return Err(Over::Shut);
+                    return Poll::Ready(Err(Over::Shut));
+                }
+                loop {
+                    let Some(mine) = turn.as_mut().as_pin_mut() else {
+                        turn.set(Some(cells.queue.next()));
+                        continue;
+                    };
+                    if mine.poll(context).is_pending() {
+                        break;
+                    }
+                    match cells.serve(&mut waiter, self.borrower(terms.location), since) {
+                        Some(offer) => return Poll::Ready(Ok(offer)),
+                        // It was taken back while it was on its way.
+                        None => turn.set(None),
+                    }
+                }
+                if waiter.poll_late(context).is_ready() {
+                    return Poll::Ready(Err(Over::Late));
+                }
+                // What came before it could be called is to be seen now.
+                if !cells.is_open() {
+                    return Poll::Ready(Err(Over::Shut));
                 }
                 match cells.hopeless_before(terms.deadline) {
-                    Some(source) => Err(Over::Hopeless(source.into())),
-                    None => Ok(()),
+                    Some(source) => Poll::Ready(Err(Over::Hopeless(source.into()))),
+                    None => Poll::Pending,
                 }
-            };
-            loop {
-                match cells.queue.turn(&cells.news, look).await {
-                    Ok(()) => {}
-                    Err(Over::Shut) => {
-                        drop(waiter);
-                        return Err(cells.not_open());
-                    }
-                    Err(Over::Hopeless(source)) => {
-                        // It counts those who wait beside it.
-                        drop(waiter);
-                        return Err(cells.no_start(cells.since(since), *source));
-                    }
-                }
-                if let Some(offer) = cells.serve(&mut waiter, self.borrower(terms.location), since)
-                {
-                    return Ok(offer);
-                }
-            }
+            })
+            .await
+        };
+        begin.map_err(|over| {
+            // Before the refusal, which counts those who wait beside it.
+            drop(waiter);
+            self.refuse(over, terms, since)
+        })
+    }
+
+    fn refuse(&self, over: Over, terms: &Terms, since: Moment) -> CheckoutError {
+        let cells = &self.cells;
+        match over {
+            Over::Shut => cells.not_open(),
+            Over::Hopeless(source) => cells.no_start(cells.since(since), *source),
+            Over::Late => self.too_late(terms),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What outlives the actors of a pool: its books, its queue, whether it is open.
 
+mod alarm;
 mod keeping;
 mod lending;
 mod looking;
@@ -12,6 +13,7 @@ use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Release,
 };
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use perennial_lifecycle::{
@@ -21,9 +23,10 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use self::alarm::Alarm;
 pub(crate) use self::lending::{Borrower, Claim, Offer, Taken, Waiter};
 use crate::event::{self, Meters};
-use crate::machine::Machine;
+use crate::machine::{Effects, Machine};
 use crate::queue::Queue;
 use crate::worker::Desk;
 use crate::{Holder, PoolConfig};
@@ -77,6 +80,28 @@ impl Held {
     }
 }
 
+type Books = Machine<Arc<Desk>, Held, Waker>;
+
+/// The books, and what else is under their lock.
+struct Ledger {
+    machine: Books,
+    alarm: Alarm,
+}
+
+impl Deref for Ledger {
+    type Target = Books;
+
+    fn deref(&self) -> &Books {
+        &self.machine
+    }
+}
+
+impl DerefMut for Ledger {
+    fn deref_mut(&mut self) -> &mut Books {
+        &mut self.machine
+    }
+}
+
 /// What all borrowers write, away from what they only read.
 #[repr(align(128))]
 struct Apart<T>(T);
@@ -88,7 +113,7 @@ pub(crate) struct Cells {
     /// The supervisor is up: workers can be started. Written under the lock of `home`, for what one run of the
     /// supervisor says late must not be taken for news of the next.
     ready: AtomicBool,
-    machine: Apart<Mutex<Machine<Arc<Desk>, Held>>>,
+    machine: Apart<Mutex<Ledger>>,
     pub(crate) queue: Queue,
     /// The last start failed; what is in `failures` matters.
     failing: AtomicBool,
@@ -97,8 +122,8 @@ pub(crate) struct Cells {
     home: Mutex<Option<Home>>,
     /// Somebody will look again for starts that were put off.
     waking: AtomicBool,
-    /// Tells those who wait that the pool closed, or that a start failed.
-    pub(crate) news: Notify,
+    /// Tells those who wait for anything but their turn that the pool closed, that a start failed, or that a worker is back.
+    news: Notify,
     /// Where the jitter of lifetimes begins, so that two pools do not go in step.
     seed: u64,
     births: AtomicU64,
@@ -138,7 +163,10 @@ impl Cells {
             name,
             phase: AtomicU8::new(OPEN),
             ready: AtomicBool::new(false),
-            machine: Apart(Mutex::new(Machine::new(&config))),
+            machine: Apart(Mutex::new(Ledger {
+                machine: Machine::new(&config),
+                alarm: Alarm::new(),
+            })),
             queue: Queue::new(),
             failing: AtomicBool::new(false),
             failures: Mutex::default(),
@@ -202,7 +230,7 @@ impl Cells {
     }
 
     /// The pool's keeper has ended: was the pool told to stop?
-    pub(crate) fn keeper_ended(&self) {
+    pub(crate) fn keeper_ended(self: &Arc<Self>) {
         // A supervisor that was killed, or that gave up, comes back, and who waits goes on waiting. One that
         // its own supervisor stops is marked before it is asked to.
         if let Some(home) = self.home().filter(Home::is_stopping) {
@@ -211,7 +239,7 @@ impl Cells {
     }
 
     /// The run of the supervisor that began this epoch has ended.
-    pub(crate) fn home_ended(&self, epoch: u64, reason: &ExitReason) {
+    pub(crate) fn home_ended(self: &Arc<Self>, epoch: u64, reason: &ExitReason) {
         let Some(home) = self.home().filter(|home| home.epoch == epoch) else {
             return;
         };
@@ -227,34 +255,34 @@ impl Cells {
     }
 
     /// Nobody can start this pool again: its spec is gone from the tree.
-    pub(crate) fn forgotten(&self, epoch: u64) {
+    pub(crate) fn forgotten(self: &Arc<Self>, epoch: u64) {
         self.stop(epoch);
     }
 
     /// The pool's supervisor was told to stop in this epoch, or will not come back.
-    fn stop(&self, epoch: u64) {
+    fn stop(self: &Arc<Self>, epoch: u64) {
         let stopped = self.during(epoch, || {
             self.ready.store(false, Release);
             self.phase.fetch_or(STOPPED, AcqRel)
         });
         if stopped.is_some_and(|before| before & (STOPPED | CLOSED) == 0) {
             event::closed(&self.name, false);
-            self.news.notify_waiters();
+            self.tell();
         }
     }
 
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(self: &Arc<Self>) {
         if self.phase.fetch_or(CLOSED, AcqRel) & CLOSED == 0 {
             event::closed(&self.name, true);
-            self.news.notify_waiters();
+            self.tell();
         }
     }
 
     /// Lends nothing more, for now.
-    pub(crate) fn drain(&self) {
+    pub(crate) fn drain(self: &Arc<Self>) {
         if self.phase.fetch_or(DRAINED, AcqRel) & DRAINED == 0 {
             event::drained(&self.name);
-            self.news.notify_waiters();
+            self.tell();
         }
     }
 
@@ -269,13 +297,13 @@ impl Cells {
         }
     }
 
-    pub(crate) fn resume(&self) {
+    pub(crate) fn resume(self: &Arc<Self>) {
         let before = self.phase.fetch_and(!DRAINED, AcqRel);
         if before & DRAINED != 0 {
             if before == DRAINED {
                 event::opened(&self.name);
             }
-            self.news.notify_waiters();
+            self.tell();
         }
     }
 
@@ -309,15 +337,41 @@ impl Cells {
         }
     }
 
+    /// Tells whoever waits for anything that there is news.
+    fn tell(self: &Arc<Self>) {
+        self.news.notify_waiters();
+        self.call_all();
+    }
+
     /// Waits for news after this call; look at what they are about once it is made.
     pub(crate) fn news(&self) -> impl Future<Output = ()> + '_ {
         self.news.notified()
     }
 
-    fn books(self: &Arc<Self>) -> Books<'_> {
-        Books {
+    fn books(self: &Arc<Self>) -> OpenBooks<'_> {
+        OpenBooks {
             cells: self,
             machine: Some(lock(&self.machine.0)),
+        }
+    }
+
+    /// Does what follows from a change in the books.
+    fn carry_on(self: &Arc<Self>, mut ledger: MutexGuard<'_, Ledger>) {
+        let Effects {
+            grants,
+            revokes,
+            endings,
+        } = ledger.effects().unwrap_or_default();
+        // Under the lock, so that whoever takes a turn back finds it.
+        for _ in 0..revokes {
+            self.queue.revoke();
+        }
+        for _ in 0..grants {
+            self.queue.grant();
+        }
+        drop(ledger);
+        for ending in endings {
+            self.carry_out(ending);
         }
     }
 
@@ -348,44 +402,40 @@ impl fmt::Debug for Cells {
 }
 
 /// The books, locked; what follows from a change is done when they are closed.
-struct Books<'a> {
+struct OpenBooks<'a> {
     cells: &'a Arc<Cells>,
     /// Taken away only when it is dropped.
-    machine: Option<MutexGuard<'a, Machine<Arc<Desk>, Held>>>,
+    machine: Option<MutexGuard<'a, Ledger>>,
 }
 
-impl Deref for Books<'_> {
-    type Target = Machine<Arc<Desk>, Held>;
+impl OpenBooks<'_> {
+    fn alarm(&mut self) -> &mut Alarm {
+        let ledger = self.machine.as_mut();
+        &mut ledger.expect("there until it is dropped").alarm
+    }
+}
+
+impl Deref for OpenBooks<'_> {
+    type Target = Books;
 
     fn deref(&self) -> &Self::Target {
         self.machine.as_ref().expect("there until it is dropped")
     }
 }
 
-impl DerefMut for Books<'_> {
+impl DerefMut for OpenBooks<'_> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         self.machine.as_mut().expect("there until it is dropped")
     }
 }
 
-impl Drop for Books<'_> {
+impl Drop for OpenBooks<'_> {
+    #[inline]
     fn drop(&mut self) {
-        let Some(mut machine) = self.machine.take() else {
-            return;
-        };
-        let Some(effects) = machine.effects() else {
-            return;
-        };
-        // Under the lock, so that whoever takes a turn back finds it.
-        for _ in 0..effects.revokes {
-            self.cells.queue.revoke();
-        }
-        for _ in 0..effects.grants {
-            self.cells.queue.grant();
-        }
-        drop(machine);
-        for ending in effects.endings {
-            self.cells.carry_out(ending);
+        if let Some(ledger) = self.machine.take()
+            && ledger.has_effects()
+        {
+            self.cells.carry_on(ledger);
         }
     }
 }

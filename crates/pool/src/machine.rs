@@ -15,11 +15,12 @@ use std::time::Duration;
 
 use perennial_lifecycle::Moment;
 
+use self::waiting::Waiting;
 use crate::{Dismissal, PoolConfig, PoolStats, PoolStatus, PoolStrategy};
 
-/// The books of a pool. `D` stands for one run of a worker, `H` for who holds it.
+/// The books of a pool. `D` stands for one run of a worker, `H` for who holds it, `W` for how who waits is called.
 #[derive(Debug)]
-pub(crate) struct Machine<D, H> {
+pub(crate) struct Machine<D, H, W> {
     size: usize,
     max_overflow: usize,
     strategy: PoolStrategy,
@@ -35,7 +36,7 @@ pub(crate) struct Machine<D, H> {
     /// Places given to who waits and not fetched yet: the first to the first in the queue, and so on.
     handed: VecDeque<usize>,
     /// Who waits, in order of arrival: growing numbers.
-    queue: VecDeque<u64>,
+    queue: VecDeque<Waiting<W>>,
     tickets: u64,
     /// The last number given to a life or a loan.
     serial: u64,
@@ -154,7 +155,7 @@ pub(crate) enum Standing<'a, H> {
     Out(&'a H),
 }
 
-impl<D: Clone, H> Machine<D, H> {
+impl<D: Clone, H, W: Clone> Machine<D, H, W> {
     pub(crate) fn new(config: &PoolConfig) -> Self {
         let mut machine = Self {
             size: config.size,
@@ -186,7 +187,7 @@ impl<D: Clone, H> Machine<D, H> {
         &mut self,
         holder: impl FnOnce() -> H,
         alive: impl Fn(&D) -> bool,
-        startable: bool,
+        startable: impl FnOnce() -> bool,
     ) -> Take<D> {
         while let Some(place) = self.next_idle() {
             if let Some(desk) = self.places[place].desk.as_ref().filter(|desk| alive(desk)) {
@@ -196,9 +197,9 @@ impl<D: Clone, H> Machine<D, H> {
             self.go_down(place);
         }
         // A worker that is down is on its way back to somebody: no need for one more.
-        if startable
-            && self.live < self.limit()
+        if self.live < self.limit()
             && self.unserved() >= self.down
+            && startable()
             && let Some(place) = self.vacant.pop_first()
         {
             let life = self.begin_life(place, State::Starting);
@@ -370,14 +371,16 @@ impl<D: Clone, H> Machine<D, H> {
         self.stats.refused += 1;
     }
 
+    /// Says whether there is anything to be done outside.
+    #[inline]
+    pub(crate) fn has_effects(&self) -> bool {
+        let effects = &self.effects;
+        effects.grants + effects.revokes > 0 || !effects.endings.is_empty()
+    }
+
     /// Takes what is to be done outside.
     pub(crate) fn effects(&mut self) -> Option<Effects<D>> {
-        let Effects {
-            grants,
-            revokes,
-            endings,
-        } = &self.effects;
-        if *grants == 0 && *revokes == 0 && endings.is_empty() {
+        if !self.has_effects() {
             return None;
         }
         Some(std::mem::take(&mut self.effects))

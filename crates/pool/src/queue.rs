@@ -37,7 +37,7 @@ impl Queue {
         news: &Notify,
         look: impl Fn() -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut turn = pin!(self.given());
+        let mut turn = pin!(self.next());
         // Waits for one turn, through any number of news.
         loop {
             // Before the look, so that nothing after it is missed.
@@ -58,7 +58,8 @@ impl Queue {
         }
     }
 
-    async fn given(&self) {
+    /// Waits for its turn, whatever else there may be.
+    pub(crate) async fn next(&self) {
         match self.0.get().await {
             Ok(object) => Object::take(object),
             // It is never closed; a pool that closes says so to those who wait itself.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Duration;
 
-use perennial_lifecycle::{ExitReason, Incarnation, Node, StartError};
+use perennial_lifecycle::{ExitReason, Incarnation, Moment, Node, StartError};
 use perennial_supervisor::{DynamicChild, DynamicSupervisor, StartChildError};
 use tokio::time::Instant;
 
@@ -69,7 +69,7 @@ impl Cells {
     }
 
     /// A worker did not start. Returns how long to pause before the next attempt.
-    pub(crate) fn start_failed(&self, reason: &ExitReason) -> Duration {
+    pub(crate) fn start_failed(self: &Arc<Self>, reason: &ExitReason) -> Duration {
         let mut failures = lock(&self.failures);
         failures.last = Some(reason.clone());
         let pause = FIRST_PAUSE.saturating_mul(1 << failures.in_a_row.min(10));
@@ -81,23 +81,27 @@ impl Cells {
         self.failing.store(true, Release);
         event::start_failed(&self.name, attempts, pause, reason);
         // Some who wait may not want to wait so long.
-        self.news.notify_waiters();
+        self.tell();
         pause
     }
 
     /// Returns why nothing can be started before `deadline`, when no worker is up either.
-    pub(crate) fn hopeless_before(
-        self: &Arc<Self>,
-        deadline: Option<Instant>,
-    ) -> Option<StartError> {
+    #[inline]
+    pub(crate) fn hopeless_before(self: &Arc<Self>, deadline: Moment) -> Option<StartError> {
         if !self.failing.load(Acquire) {
             return None;
         }
+        self.hopeless_after_failures(deadline)
+    }
+
+    #[cold]
+    fn hopeless_after_failures(self: &Arc<Self>, deadline: Moment) -> Option<StartError> {
+        let left = deadline.since(self.now());
+        // One that is too far away to be told is no deadline.
+        let end = Instant::now().checked_add(left);
+        let end = end.filter(|_| deadline != Moment::NEVER);
         let failures = lock(&self.failures);
-        let too_late = failures
-            .retry_at
-            .zip(deadline)
-            .is_some_and(|(at, end)| at > end);
+        let too_late = failures.retry_at.zip(end).is_some_and(|(at, end)| at > end);
         let reason = failures.last.clone().filter(|_| too_late);
         drop(failures);
         reason

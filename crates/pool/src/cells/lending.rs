@@ -1,14 +1,17 @@
 //! Lending, queueing, taking back.
 
 use std::panic::Location;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use perennial_lifecycle::{ActorPath, Moment};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::level_filters::LevelFilter;
 
+use super::alarm::{Setting, Watch};
 use super::{Cells, Held, More, lock};
 use crate::checkout::Lease;
 use crate::event;
@@ -60,10 +63,9 @@ pub(crate) enum Offer {
 impl Cells {
     /// Gives a worker, or the right to start one, to somebody who comes.
     pub(crate) fn take(self: &Arc<Self>, borrower: Borrower<'_>, now: Moment) -> Option<Offer> {
-        let startable = self.is_startable();
         let held = borrower.held(now);
         let mut books = self.books();
-        let take = books.take(|| held, |desk| desk.is_alive(), startable);
+        let take = books.take(|| held, |desk| desk.is_alive(), || self.is_startable());
         let counts = (books.idle(), books.in_use());
         drop(books);
         self.offer(take, now, counts)
@@ -76,17 +78,17 @@ impl Cells {
         self: &Arc<Self>,
         borrower: Borrower<'_>,
         now: Moment,
+        deadline: Moment,
     ) -> Result<Offer, Option<Waiter<'_>>> {
-        let startable = self.is_startable();
         let held = borrower.held(now);
         let mut books = self.books();
-        let take = books.take(|| held, |desk| desk.is_alive(), startable);
+        let take = books.take(|| held, |desk| desk.is_alive(), || self.is_startable());
         if !matches!(take, Take::Wait) {
             let counts = (books.idle(), books.in_use());
             drop(books);
             return self.offer(take, now, counts).ok_or(None);
         }
-        let ticket = books.join(self.config.max_waiting);
+        let ticket = books.join(self.config.max_waiting, deadline);
         let waiting = books.waiting();
         let is_short = books.is_short();
         drop(books);
@@ -94,6 +96,8 @@ impl Cells {
         let waiter = ticket.map(|ticket| Waiter {
             cells: self,
             ticket: Some(ticket),
+            deadline,
+            timer: None,
         });
         // It may be the first that waits for a start that was put off.
         if is_short {
@@ -207,6 +211,56 @@ pub(crate) struct Waiter<'a> {
     cells: &'a Arc<Cells>,
     /// `None` once it was served.
     ticket: Option<u64>,
+    deadline: Moment,
+    /// Where the pool's alarm cannot be set.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Waiter<'_> {
+    fn settle(&mut self, setting: Setting) {
+        match setting {
+            Setting::Set => {}
+            Setting::Ring(bell) => bell.notify_one(),
+            Setting::Begin(there, bell) => {
+                // A runtime without timers is told so here, and not by a task that nobody looks at.
+                drop(tokio::time::sleep(Duration::ZERO));
+                let watch = Watch::new(self.cells);
+                there.spawn(watch.run(bell));
+            }
+            Setting::Elsewhere => {
+                let left = self.deadline.since(self.cells.now());
+                // One that is too far away to be told is no deadline.
+                let until = Instant::now().checked_add(left);
+                self.timer = until.map(|until| Box::pin(sleep_until(until)));
+            }
+        }
+    }
+
+    /// Waits for the end of its time, and to be called.
+    pub(crate) fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(ticket) = self.ticket else {
+            return Poll::Pending;
+        };
+        let waker = context.waker();
+        let mut books = self.cells.books();
+        let waits_on = books.waits_on(ticket, |call| match call {
+            Some(call) => call.clone_from(waker),
+            None => *call = Some(waker.clone()),
+        });
+        let setting = match self.timer {
+            None if waits_on => books.alarm().set(self.deadline),
+            _ => Setting::Set,
+        };
+        drop(books);
+        if !waits_on {
+            return Poll::Ready(());
+        }
+        self.settle(setting);
+        match &mut self.timer {
+            Some(timer) => timer.as_mut().poll(context),
+            None => Poll::Pending,
+        }
+    }
 }
 
 impl Drop for Waiter<'_> {

@@ -7,7 +7,7 @@ use perennial_lifecycle::Moment;
 use super::{Machine, Place, State, Take};
 use crate::Dismissal;
 
-impl<D: Clone, H> Machine<D, H> {
+impl<D: Clone, H, W: Clone> Machine<D, H, W> {
     /// Returns how many workers there may be.
     pub(super) fn limit(&self) -> usize {
         self.size + self.max_overflow

@@ -9,7 +9,7 @@ use super::*;
 
 /// One run of a worker.
 type Run = usize;
-type Books = Machine<Run, ()>;
+type Books = Machine<Run, (), ()>;
 
 fn config(size: usize, max_overflow: usize, fifo: bool, returned: bool) -> PoolConfig {
     PoolConfig::new(size)
@@ -176,9 +176,9 @@ impl Prompt {
     }
 
     fn checkout(&mut self, borrower: usize) {
-        let take = self.books.take(|| (), |_| true, true);
+        let take = self.books.take(|| (), |_| true, || true);
         if !self.take(borrower, take) {
-            let ticket = self.books.join(None).unwrap();
+            let ticket = self.books.join(None, Moment::NEVER).unwrap();
             self.tickets.insert(ticket, borrower);
         }
         self.settle();
@@ -371,13 +371,13 @@ impl Slow {
         let now = self.now;
         match step {
             Step::Take(startable) => {
-                let take = self.books.take(|| (), self.alive(), *startable);
+                let take = self.books.take(|| (), self.alive(), || *startable);
                 self.take(take);
             }
             Step::Join => {
-                let take = self.books.take(|| (), self.alive(), false);
+                let take = self.books.take(|| (), self.alive(), || false);
                 if !self.take(take) {
-                    self.tickets.extend(self.books.join(Some(4)));
+                    self.tickets.extend(self.books.join(Some(4), Moment::NEVER));
                 }
             }
             Step::Leave(at) => {
@@ -535,10 +535,12 @@ fn what_was_meant_for_one_that_leaves_goes_to_the_first_who_has_nothing() {
         assert!(books.up(place, life, place, None, now));
     }
     let mut lent = Vec::new();
-    while let Take::Worker(worker) = books.take(|| (), |_| true, true) {
+    while let Take::Worker(worker) = books.take(|| (), |_| true, || true) {
         lent.push(worker);
     }
-    let tickets: Vec<u64> = (0..3).map(|_| books.join(None).unwrap()).collect();
+    let tickets: Vec<u64> = (0..3)
+        .map(|_| books.join(None, Moment::NEVER).unwrap())
+        .collect();
     for worker in &lent {
         books.give_back(worker.place, worker.loan, now, |_| Condition::Fit);
     }
@@ -645,7 +647,7 @@ proptest! {
         prop_assert_eq!(it.alive.borrow().len(), status.size, "a worker was left over");
         // And it still lends all it has, and no more.
         let mut lent = 0;
-        while let Take::Worker(_) | Take::Start { .. } = it.books.take(|| (), it.alive(), true) {
+        while let Take::Worker(_) | Take::Start { .. } = it.books.take(|| (), it.alive(), || true) {
             lent += 1;
         }
         prop_assert_eq!(lent, status.size + status.max_overflow);

@@ -4,20 +4,81 @@ use perennial_lifecycle::Moment;
 
 use super::{Machine, State, Take};
 
-impl<D: Clone, H> Machine<D, H> {
+/// Somebody who waits.
+#[derive(Debug)]
+pub(super) struct Waiting<W> {
+    pub(super) ticket: u64,
+    /// Until when; [`Moment::NEVER`]: for as long as it takes.
+    deadline: Moment,
+    /// Its time is over, and it was called for that.
+    is_late: bool,
+    /// How it is called, once that is known.
+    call: Option<W>,
+}
+
+impl<D: Clone, H, W: Clone> Machine<D, H, W> {
     /// Returns how many wait for whom nothing is reserved.
     pub(super) fn unserved(&self) -> usize {
         self.queue.len().saturating_sub(self.handed.len())
     }
 
     /// Joins the queue, unless `limit` wait already. Returns the ticket.
-    pub(crate) fn join(&mut self, limit: Option<usize>) -> Option<u64> {
+    #[inline]
+    pub(crate) fn join(&mut self, limit: Option<usize>, deadline: Moment) -> Option<u64> {
         if limit.is_some_and(|limit| self.queue.len() >= limit) {
             return None;
         }
         self.tickets += 1;
-        self.queue.push_back(self.tickets);
+        self.queue.push_back(Waiting {
+            ticket: self.tickets,
+            deadline,
+            is_late: false,
+            call: None,
+        });
         Some(self.tickets)
+    }
+
+    fn position(&self, ticket: u64) -> Option<usize> {
+        // Mostly it is the first, or has just come.
+        let is_it = |it: Option<&Waiting<W>>| it.is_some_and(|it| it.ticket == ticket);
+        if is_it(self.queue.front()) {
+            return Some(0);
+        }
+        if is_it(self.queue.back()) {
+            return Some(self.queue.len() - 1);
+        }
+        let position = self.queue.binary_search_by_key(&ticket, |it| it.ticket);
+        position.ok()
+    }
+
+    /// Somebody goes on waiting, and is called like this from now on; `false` when its time is over.
+    pub(crate) fn waits_on(&mut self, ticket: u64, call: impl FnOnce(&mut Option<W>)) -> bool {
+        let Some(position) = self.position(ticket) else {
+            return true;
+        };
+        let it = &mut self.queue[position];
+        call(&mut it.call);
+        !it.is_late
+    }
+
+    /// Finds those whose time is over, each once; `calls` are theirs. Returns when the next one's is.
+    pub(crate) fn find_late(&mut self, now: Moment, calls: &mut Vec<W>) -> Moment {
+        let mut next = Moment::NEVER;
+        for it in &mut self.queue {
+            if it.is_late {
+            } else if it.deadline <= now {
+                it.is_late = true;
+                calls.extend(it.call.clone());
+            } else {
+                next = next.min(it.deadline);
+            }
+        }
+        next
+    }
+
+    /// Returns how all who wait are called.
+    pub(crate) fn calls(&self) -> Vec<W> {
+        self.queue.iter().filter_map(|it| it.call.clone()).collect()
     }
 
     /// Fetches what was given to who has this ticket, and takes it out of the queue. `Wait`: it was taken
@@ -28,13 +89,8 @@ impl<D: Clone, H> Machine<D, H> {
         holder: impl FnOnce() -> H,
         alive: impl Fn(&D) -> bool,
     ) -> Take<D> {
-        // Mostly it is the first.
-        let in_queue = match self.queue.front() {
-            Some(first) if *first == ticket => 0,
-            _ => match self.queue.binary_search(&ticket) {
-                Ok(in_queue) => in_queue,
-                Err(_) => return Take::Wait,
-            },
+        let Some(in_queue) = self.position(ticket) else {
+            return Take::Wait;
         };
         let mut position = in_queue;
         loop {
@@ -66,7 +122,7 @@ impl<D: Clone, H> Machine<D, H> {
 
     /// Leaves the queue. What was meant for the one that leaves becomes free once more.
     pub(crate) fn leave(&mut self, ticket: u64, now: Moment) {
-        let Ok(position) = self.queue.binary_search(&ticket) else {
+        let Some(position) = self.position(ticket) else {
             return;
         };
         self.queue.remove(position);

@@ -6,6 +6,7 @@ mod config;
 mod deaths;
 mod hammer;
 mod keeping;
+mod late;
 mod lending;
 mod objects;
 mod support;
