@@ -323,8 +323,11 @@ fn quotas_are_forgotten_while_threads_bring_new_ones() {
         }
     });
     assert_eq!(through.into_inner(), 7 * 10);
-    let writers = usize::try_from(THREADS).unwrap();
-    assert!(store.rules.known().len() <= crate::rules::FEW + writers);
+    // While one thread forgot, others may have brought any number; whoever comes later finds them.
+    for more in 0..100_000 {
+        store.rule(&Quota::new(1, Duration::from_secs(1 + more)).unwrap());
+    }
+    assert!(store.rules.known().len() <= crate::rules::FEW);
 }
 
 #[test]
