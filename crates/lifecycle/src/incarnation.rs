@@ -648,7 +648,9 @@ impl Incarnation {
         self.disowned.store(true, Relaxed);
     }
 
-    pub(crate) fn is_disowned(&self) -> bool {
+    /// Says whether its supervisor stops it and waits for the end itself.
+    #[must_use]
+    pub fn is_disowned(&self) -> bool {
         self.disowned.load(Relaxed)
     }
 

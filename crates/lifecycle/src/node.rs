@@ -348,8 +348,16 @@ impl Node {
     /// Gives up on a run that does not yield to a kill, so that another can live here. Its end is recorded with
     /// this reason; `false` when it has ended by itself meanwhile.
     ///
+    /// `tell` is for whoever has to hear of it before those do who wait for the end: its parent, unless that waits itself.
+    ///
     /// What is left of it is counted in the [`Scope`](crate::Scope) until it yields.
-    pub fn abandon(&self, scope: &Scope, run: &Arc<Incarnation>, reason: &ExitReason) -> bool {
+    pub fn abandon(
+        &self,
+        scope: &Scope,
+        run: &Arc<Incarnation>,
+        reason: &ExitReason,
+        tell: impl FnOnce(),
+    ) -> bool {
         // Counted first: the run may end at this moment, and is then taken off again.
         scope.count_detached();
         if !run.detach(reason) {
@@ -365,6 +373,7 @@ impl Node {
                 reason: reason.clone(),
             },
         );
+        tell();
         run.announce();
         true
     }

@@ -226,7 +226,7 @@ impl StartContext {
             orphan.kill();
             if timeout(ORPHAN_GRACE, orphan.ended()).await.is_err() {
                 self.node
-                    .abandon(self.scope(), &orphan, &ExitReason::Killed);
+                    .abandon(self.scope(), &orphan, &ExitReason::Killed, || {});
             }
         }
     }

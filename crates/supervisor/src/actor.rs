@@ -13,7 +13,7 @@ use perennial_lifecycle::{
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tracing::Instrument as _;
 
-use crate::child::{Next, Parent, Start, comes_back, is_reported, leave_behind};
+use crate::child::{Next, Parent, Start, comes_back, is_reported};
 use crate::children::{ChildEntry, Children, Run};
 use crate::intensity::RestartWindow;
 use crate::left_behind::LeftBehind;
@@ -168,7 +168,6 @@ impl State {
             SupervisorMsg::Ended { key, run, at } => self.child_ended(key, &run, at).await?,
             SupervisorMsg::Retry(key, holds_up) => self.retry(key, holds_up).await?,
             SupervisorMsg::Due(key, ticket) => self.due(key, ticket).await,
-            SupervisorMsg::Stuck(key, run) => self.replace_stuck(key, &run).await?,
             SupervisorMsg::Stop(reason) => {
                 self.stop_all().await;
                 return Err(Exit(reason));
@@ -320,22 +319,6 @@ impl State {
             // Restarted with its group, resumed, terminated or deleted meanwhile.
             _ => {}
         }
-    }
-
-    /// Puts a successor in the place of a run that is stuck and has not yielded to a kill.
-    async fn replace_stuck(&mut self, key: ChildKey, run: &Arc<Incarnation>) -> Result<(), Exit> {
-        let Some(child) = self.children.get(key) else {
-            return Ok(());
-        };
-        if !child.is_run(run) {
-            return Ok(());
-        }
-        let reason = child.stuck(run);
-        // One that has ended at this moment reports that by itself.
-        if leave_behind(&self.parent.scope, &child.node, run, &reason) {
-            self.child_ended(key, run, SystemTime::now()).await?;
-        }
-        Ok(())
     }
 
     /// Decides about the restart of a child that had run for `ran`; zero for a start that failed.

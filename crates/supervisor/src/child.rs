@@ -340,24 +340,23 @@ async fn after_kill(scope: &Scope, node: &Node, run: &Arc<Incarnation>) -> ExitR
     match tokio::time::timeout(KILL_GRACE, run.ended()).await {
         Ok(reason) => reason,
         Err(_) => {
-            leave_behind(scope, node, run, &ExitReason::Killed);
+            leave_behind(scope, node, run, &ExitReason::Killed, || {});
             ExitReason::Killed
         }
     }
 }
 
-/// Gives up on a run that does not yield to a kill; `false` when it has ended meanwhile.
+/// Gives up on a run that does not yield to a kill, unless it has ended meanwhile; see [`Node::abandon`].
 pub(crate) fn leave_behind(
     scope: &Scope,
     node: &Node,
     run: &Arc<Incarnation>,
     reason: &ExitReason,
-) -> bool {
-    let left = node.abandon(scope, run, reason);
-    if left {
+    tell: impl FnOnce(),
+) {
+    if node.abandon(scope, run, reason, tell) {
         event::detached(node);
     }
-    left
 }
 
 /// Says whether a child that ended for this reason is started again.

@@ -2,9 +2,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use perennial_lifecycle::{
-    ChildKey, ChildSpec, ExitReason, Incarnation, Node, Restart, StuckHandler,
-};
+use perennial_lifecycle::{ChildKey, ChildSpec, ExitReason, Incarnation, Node, Restart};
 
 use crate::pause::{Pause, Why};
 use crate::recovery::Recovery;
@@ -67,13 +65,6 @@ impl ChildEntry {
     /// Says whether this is its run, as far as its supervisor knows.
     pub(crate) fn is_run(&self, run: &Arc<Incarnation>) -> bool {
         matches!(&self.run, Run::Alive(current) if Arc::ptr_eq(current, run))
-    }
-
-    /// Describes why a run is left behind.
-    pub(crate) fn stuck(&self, run: &Incarnation) -> ExitReason {
-        let limit = self.spec.watchdog_setting().map(|it| it.limit());
-        let message = run.message_type().name;
-        ExitReason::failed(StuckHandler::new(message, limit.unwrap_or_default()))
     }
 
     /// Describes the start that failed last.

@@ -26,8 +26,6 @@ pub(crate) enum SupervisorMsg {
     Retry(ChildKey, bool),
     /// The time for which a restart was put off is over.
     Due(ChildKey, u64),
-    /// A run is stuck and does not yield to a kill.
-    Stuck(ChildKey, Arc<Incarnation>),
     Stop(ExitReason),
     StartChild(
         Box<ChildSpec>,

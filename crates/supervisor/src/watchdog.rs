@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use perennial_lifecycle::{ChildKey, Node, Scope};
+use perennial_lifecycle::{ChildKey, ExitReason, Incarnation, Node, Scope, StuckHandler};
 use ractor::ActorRef;
 use tokio::task::AbortHandle;
 
+use crate::child::leave_behind;
 use crate::event;
 use crate::message::SupervisorMsg;
 
@@ -134,15 +135,38 @@ fn look(key: ChildKey, child: &mut Watched, scope: &Scope, queue: &ActorRef<Supe
     event::stuck(scope, &child.node, &run, age);
     if child.watchdog.replaces() {
         run.kill();
-        let queue = queue.clone();
-        let grace = child.watchdog.grace_time();
-        // Detached: it ends by itself, and its message finds whether there is still something to do.
+        let (scope, node, queue) = (scope.clone(), Arc::clone(&child.node), queue.clone());
+        let watchdog = child.watchdog;
+        // Detached: it ends by itself.
         drop(tokio::spawn(async move {
-            if tokio::time::timeout(grace, run.ended()).await.is_err() {
-                drop(queue.send_message(SupervisorMsg::Stuck(key, run)));
+            if tokio::time::timeout(watchdog.grace_time(), run.ended())
+                .await
+                .is_err()
+            {
+                replace(key, run, watchdog, &scope, &node, &queue);
             }
         }));
     }
+}
+
+/// Leaves a run behind that has not yielded to its kill. Not by way of the supervisor's queue, which may be waiting for
+/// this very run: for its stop, or at its place.
+fn replace(
+    key: ChildKey,
+    run: Arc<Incarnation>,
+    watchdog: perennial_lifecycle::Watchdog,
+    scope: &Scope,
+    node: &Node,
+    queue: &ActorRef<SupervisorMsg>,
+) {
+    let stuck = StuckHandler::new(run.message_type().name, watchdog.limit());
+    leave_behind(scope, node, &run, &ExitReason::failed(stuck), || {
+        if !run.is_disowned() {
+            let (run, at) = (Arc::clone(&run), SystemTime::now());
+            // Fails only when the supervisor has ended.
+            drop(queue.send_message(SupervisorMsg::Ended { key, run, at }));
+        }
+    });
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use perennial_lifecycle::{
-    ChildKind, ChildSpec, Event, EventKind, ExitReason, Incarnation, Node, Scope, StartContext,
-    StartError, Started, Watchdog,
+    ChildKind, ChildSpec, Event, EventKind, ExitReason, Incarnation, Node, Scope, Shutdown,
+    StartContext, StartError, Started, Watchdog,
 };
 use perennial_supervisor::{
     ChildTemplate, DynamicSupervisor, RestartIntensity, Supervisor, SupervisorBuilder,
@@ -17,7 +17,7 @@ use perennial_supervisor::{
 use perennial_testkit::{Journal, Order, Puppet};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -190,6 +190,56 @@ async fn sup_23_a_stuck_dynamic_child_is_left_behind_as_well() {
         release,
     };
     watched.follow().await;
+}
+
+/// A child that is given all the time it takes to stop, with a watchdog.
+fn patient(held: mpsc::Receiver<()>) -> ChildSpec {
+    let held = Arc::new(Mutex::new(held));
+    let child = ChildSpec::worker("w", move || (Blocked(Arc::clone(&held)), ()));
+    child.shutdown(Shutdown::Infinity).watchdog(WATCHDOG)
+}
+
+/// Has it do what it does not yield in.
+async fn block(run: &Incarnation) {
+    assert!(run.actor_ref().unwrap().send_message(()).is_ok());
+    while run.in_hand().is_none() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn sup_23_a_stuck_actor_is_left_behind_although_its_supervisor_waits_for_its_stop() {
+    let scope = Scope::new("t");
+    let (release, held) = mpsc::channel();
+    let supervisor = start(&scope, generous().child(patient(held))).await;
+    let first = run(&supervisor, "w");
+    block(&first).await;
+    let terminated = timeout(60 * SECOND, supervisor.terminate_child("w")).await;
+    terminated.expect("it waits for ever").unwrap();
+    assert!(first.is_detached());
+    assert_eq!(scope.detached(), 1);
+    // The end was dealt with by the stop.
+    supervisor.count_children().await.unwrap();
+    assert_eq!(supervisor.node().child("w").unwrap().restarts(), 0);
+    release.send(()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn sup_23_a_stuck_actor_is_left_behind_although_the_next_supervisor_waits_for_its_place() {
+    let scope = Scope::new("t");
+    let (release, held) = mpsc::channel();
+    let nested = Supervisor::builder().child(patient(held)).build().unwrap();
+    let root = start(&scope, generous().child(nested.into_child("nested"))).await;
+    let nested = root.node().child("nested").unwrap();
+    let place = nested.child("w").unwrap();
+    let first = place.current().unwrap();
+    block(&first).await;
+    Supervisor::at(&nested).unwrap().kill();
+    let over = timeout(60 * SECOND, first.ended()).await;
+    over.expect("it waits for ever");
+    assert_eq!(place.running().await.number(), 2);
+    assert_eq!(scope.detached(), 1);
+    release.send(()).unwrap();
 }
 
 /// A start function that does not yield until somebody says so, and then brings its actor up all the same.

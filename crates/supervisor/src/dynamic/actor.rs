@@ -17,7 +17,7 @@ use tracing::Instrument as _;
 
 use super::config::Settings;
 use super::start::{Pending, Why};
-use crate::child::{Next, Parent, comes_back, is_reported, leave_behind};
+use crate::child::{Next, Parent, comes_back, is_reported};
 use crate::children::{ChildEntry, Children, Run};
 use crate::intensity::RestartWindow;
 use crate::left_behind::LeftBehind;
@@ -108,7 +108,6 @@ impl Actor for DynamicActor {
         match message {
             SupervisorMsg::Ended { key, run, at } => state.child_ended(key, run, at).await?,
             SupervisorMsg::Due(key, ticket) => state.due(key, ticket).await,
-            SupervisorMsg::Stuck(key, run) => state.replace_stuck(key, run).await?,
             SupervisorMsg::Stop(reason) => {
                 state.stop_all().await;
                 return Err(Exit(reason).into());
@@ -256,19 +255,6 @@ impl State {
             // Resumed or terminated meanwhile.
             _ => {}
         }
-    }
-
-    /// Puts a successor in the place of a run that is stuck and has not yielded to a kill.
-    async fn replace_stuck(&mut self, key: ChildKey, run: Arc<Incarnation>) -> Result<(), Exit> {
-        let Some(child) = self.children.get(key).filter(|child| child.is_run(&run)) else {
-            return Ok(());
-        };
-        let reason = child.stuck(&run);
-        // One that has ended at this moment reports that by itself.
-        if leave_behind(&self.parent.scope, &child.node, &run, &reason) {
-            self.child_ended(key, run, SystemTime::now()).await?;
-        }
-        Ok(())
     }
 
     /// Decides about the restart of a child that had run for `ran`; zero for a start that failed.
