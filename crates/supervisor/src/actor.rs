@@ -166,7 +166,7 @@ impl State {
         // An answer that nobody waits for any more is dropped: the caller gave up.
         match message {
             SupervisorMsg::Ended { key, run, at } => self.child_ended(key, &run, at).await?,
-            SupervisorMsg::Retry(key, holds_up) => self.retry(key, holds_up).await?,
+            SupervisorMsg::Retry(key) => self.retry(key).await?,
             SupervisorMsg::Due(key, ticket) => self.due(key, ticket).await,
             SupervisorMsg::Stop(reason) => {
                 self.stop_all().await;
@@ -299,11 +299,12 @@ impl State {
         }
     }
 
-    async fn retry(&mut self, key: ChildKey, holds_up: bool) -> Result<(), Exit> {
+    async fn retry(&mut self, key: ChildKey) -> Result<(), Exit> {
         if !self.run_is(key, |run| matches!(run, Run::Restarting)) {
-            // Restarted with its group, terminated or deleted meanwhile.
+            // Restarted with its group, bounced, terminated or deleted meanwhile.
             return Ok(());
         }
+        let holds_up = self.holds_up(key);
         self.restart(key, Duration::ZERO).await?;
         if holds_up && self.run_is(key, |run| matches!(run, Run::Waiting(_))) {
             // Nobody waits for what is put off.
@@ -412,6 +413,12 @@ impl State {
         self.children.get(key).is_some_and(|child| is(&child.run))
     }
 
+    /// Says whether those behind it in its group wait until it is restarted.
+    fn holds_up(&self, key: ChildKey) -> bool {
+        let child = self.children.get(key);
+        child.is_some_and(|child| matches!(child.run, Run::Restarting) && child.holds_up)
+    }
+
     fn is_quarantined(&self, key: ChildKey) -> bool {
         self.children
             .get(key)
@@ -432,12 +439,13 @@ impl State {
             Start::Failed(reason) => {
                 if let Some(child) = self.children.get_mut(key) {
                     child.run = Run::Restarting;
+                    child.holds_up = holds_up;
                     child.node.set_state(ChildState::Restarting);
                     let node = Arc::clone(&child.node);
                     self.report(ReportContext::StartError, &node, &reason);
                 }
                 // Behind what waits already. Fails only when this supervisor is ending.
-                let retry = SupervisorMsg::Retry(key, holds_up);
+                let retry = SupervisorMsg::Retry(key);
                 drop(self.parent.queue.send_message(retry));
                 false
             }

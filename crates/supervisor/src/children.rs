@@ -20,6 +20,8 @@ pub(crate) struct ChildEntry {
     pub(crate) restart: Restart,
     /// It has no name, no group and no mailbox of its own.
     pub(crate) is_plain: bool,
+    /// While it is restarting: those behind it in its group wait for that.
+    pub(crate) holds_up: bool,
     /// What goes beyond OTP.
     pub(crate) recovery: Option<Box<Recovery>>,
 }
@@ -36,6 +38,7 @@ impl ChildEntry {
             node,
             run: Run::Stopped,
             last: 0,
+            holds_up: false,
         }
     }
 

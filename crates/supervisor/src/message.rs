@@ -22,8 +22,8 @@ pub(crate) enum SupervisorMsg {
         run: Arc<Incarnation>,
         at: SystemTime,
     },
-    /// A restart failed, and is to be tried again; whether those behind it in its group wait for that.
-    Retry(ChildKey, bool),
+    /// A restart failed, and is to be tried again.
+    Retry(ChildKey),
     /// The time for which a restart was put off is over.
     Due(ChildKey, u64),
     Stop(ExitReason),

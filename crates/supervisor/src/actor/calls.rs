@@ -108,6 +108,7 @@ impl State {
         let Some(key) = self.find_child(id) else {
             return Err(RestartChildError::NotFound { id: id.to_owned() });
         };
+        let held_up = self.holds_up(key);
         self.stop(key).await;
         let temporary = self
             .children
@@ -117,6 +118,10 @@ impl State {
         let runs = started.as_ref().is_ok_and(|it| it.node.is_some());
         if temporary && !runs {
             self.forget(key);
+        }
+        if held_up {
+            // It is not tried again, whatever came of this.
+            self.start_behind(Some(key)).await;
         }
         Ok(started?)
     }
