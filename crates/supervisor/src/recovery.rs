@@ -48,15 +48,17 @@ impl Recovery {
 
     /// Decides on one restart. `ran` is how long the child had run; zero for a start that failed.
     fn decide(&mut self, window: &mut RestartWindow, now: Instant, ran: Duration) -> Verdict {
+        // A start that failed is no run that has lasted, however short one may be.
+        let lasted = |time: Duration| ran >= time && !ran.is_zero();
         if let Some(backoff) = &mut self.backoff
-            && ran >= backoff.backoff().stable_after()
+            && lasted(backoff.backoff().stable_after())
         {
             backoff.reset();
         }
         if let Some((times, trial)) = &mut self.quarantine
             && self.on_trial
         {
-            if ran < *trial {
+            if !lasted(*trial) {
                 return park(times);
             }
             times.reset();
