@@ -98,8 +98,9 @@ impl<K: Hash + Eq> KeyedLimiter<K> {
     /// Spends one cell of the key, waiting until there is one.
     ///
     /// It waits on tokio's clock, so with a [manual clock](crate::Clock::manual) it asks again after the time that the
-    /// limiter said, whatever that clock shows then. There is no queue: of several who wait for one key, any may
-    /// be first.
+    /// limiter said, whatever that clock shows then. So it does after a [`reset`](Self::reset) or a
+    /// [change of quota](Self::set_quota) meanwhile: what these give is seen no sooner. There is no queue: of several who
+    /// wait for one key, any may be first.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
