@@ -197,10 +197,6 @@ impl<P: ChoosePool, K: Hash + Eq + Send + Sync + 'static> GuardBuilder<P, K> {
         if self.deadline.is_some_and(|it| self.slow_after > Some(it)) {
             return Err(GuardConfigError::SlowAfterDeadline { service });
         }
-        let known = match &self.environment {
-            Some(environment) => environment.service(&service),
-            None => Arc::new(Service::new(Arc::clone(&service), None)),
-        };
         let parts = self.environment.as_ref().map(Environment::parts);
         let breaker = match self.breaker {
             BreakerChoice::This(breaker) => Some(breaker),
@@ -214,17 +210,24 @@ impl<P: ChoosePool, K: Hash + Eq + Send + Sync + 'static> GuardBuilder<P, K> {
                 None => None,
             },
         };
-        let limiter = match (self.key.is_some() || self.quota.is_some(), self.gate) {
+        let gate = match (self.key.is_some() || self.quota.is_some(), self.gate) {
             (false, _) => None,
             (true, None) => return Err(GuardConfigError::NoGate { service }),
-            (true, Some(gate)) => Some(gate.limiter(&service, self.quota.unwrap_or(DEFAULT_QUOTA))),
+            (true, gate) => gate,
         };
-        let pool = self
-            .pool
-            .choose(parts.and_then(|parts| parts.pools.as_ref()))
-            .map_err(|pool| GuardConfigError::UnknownPool { service, pool })?;
+        let pool = match self.pool.choose(parts.and_then(|it| it.pools.as_ref())) {
+            Ok(pool) => pool,
+            Err(pool) => return Err(GuardConfigError::UnknownPool { service, pool }),
+        };
+        // Only now: what is known of a service stays, and a name that leads nowhere is not to be among them.
+        let quota = self.quota.unwrap_or(DEFAULT_QUOTA);
+        let limiter = gate.map(|gate| gate.limiter(&service, quota));
+        let service = match &self.environment {
+            Some(environment) => environment.service(&service),
+            None => Arc::new(Service::new(service, None)),
+        };
         Ok(Guard {
-            service: known,
+            service,
             critical: parts.and_then(|parts| parts.critical.clone()),
             limiter,
             spend: self.spend,

@@ -290,6 +290,8 @@ async fn a_misspelt_service_or_pool_is_an_error_and_not_an_unprotected_call() {
         .build()
         .unwrap_err();
     assert!(matches!(error, GuardConfigError::UnknownPool { .. }));
+    // Nothing of it stays, as would add up where names come from outside.
+    assert_eq!(environment.status(), []);
     let error = Guard::builder("svc")
         .quota(Quota::per_second(1))
         .build()
