@@ -347,7 +347,9 @@ impl Registry {
             }
             if let Some(bound) = slot.node.load_full() {
                 let node = bound.node();
-                if node.is_occupied() || root.find(node.path().as_str()).is_some() {
+                // Another one that runs at its path has taken its own names, and this is none of them.
+                let is_there = |there: Arc<Node>| Arc::ptr_eq(&there, node) || !there.is_occupied();
+                if node.is_occupied() || root.find(node.path().as_str()).is_some_and(is_there) {
                     return true;
                 }
                 if slot.gate.load().is_some() {

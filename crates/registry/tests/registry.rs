@@ -282,6 +282,25 @@ async fn names_of_actors_that_are_gone_for_good_are_swept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn reg_8_a_name_whose_place_has_an_actor_of_another_name_is_swept() {
+    let (registry, supervisor) = tree([]).await;
+    let session = |number: u32| {
+        let name = Name::<Msg>::of_kind("session", number.to_string());
+        spec("a").name(name.to_actor_name()).temporary()
+    };
+    supervisor.start_child(session(1)).await.unwrap();
+    supervisor.terminate_child("a").await.unwrap();
+    supervisor.start_child(session(2)).await.unwrap();
+    assert_eq!(registry.sweep(), 1);
+    let names: Vec<_> = registry
+        .entries()
+        .iter()
+        .map(|it| it.name.to_string())
+        .collect();
+    assert_eq!(names, ["session:2"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn wait_for_completes_when_an_actor_is_first_started_under_the_name() {
     let (registry, supervisor) = tree([]).await;
     let waiting = tokio::spawn({
