@@ -18,9 +18,12 @@ pub(crate) fn replace(run: Option<Arc<Incarnation>>) -> Option<Arc<Incarnation>>
 /// Looks at the run whose handler is being polled on this thread.
 #[inline]
 pub(crate) fn with<T>(look: impl FnOnce(Option<&Arc<Incarnation>>) -> T) -> T {
-    let run = CURRENT.take();
+    // A message may be dropped as late as at the end of its thread, when nothing is here any more.
+    let run = CURRENT.try_with(Cell::take).ok().flatten();
     let result = look(run.as_ref());
-    CURRENT.set(run);
+    if run.is_some() {
+        CURRENT.set(run);
+    }
     result
 }
 
@@ -33,6 +36,12 @@ pub(crate) fn is_any() -> bool {
         it.set(run);
         is_any
     })
+}
+
+/// Returns the run whose handler is being polled on this thread.
+#[inline(never)]
+pub(crate) fn run() -> Option<Arc<Incarnation>> {
+    with(|run| run.cloned())
 }
 
 /// Returns where the run lives whose handler is being polled on this thread.

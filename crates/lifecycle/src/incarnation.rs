@@ -355,9 +355,11 @@ impl Incarnation {
     /// Returns the run whose handler is being run on this thread, where one is.
     ///
     /// Work that a handler has given to a task of its own is no part of it.
+    #[inline]
     #[must_use]
     pub fn current() -> Option<Arc<Self>> {
-        current::with(|run| run.cloned())
+        // From outside of all handlers, as nearly all ask, without a call.
+        current::is_any().then(current::run).flatten()
     }
 
     /// Returns where the actor lives whose handler is being run on this thread, where one is: less than the run, and
@@ -525,13 +527,18 @@ impl Incarnation {
     #[inline(always)]
     pub(crate) fn end_message(&self, is_handled: bool) {
         let since = self.in_hand.load(Relaxed);
+        // One look for all that is rare.
+        if is_handled && !self.is_marked() {
+            self.put_down_handled(since, None);
+            return;
+        }
+        self.end_specially(since, is_handled);
+    }
+
+    #[inline(never)]
+    fn end_specially(&self, since: u64, is_handled: bool) {
         if !is_handled {
             self.mark_failing();
-        }
-        // One look for all that is rare.
-        if !self.is_marked() {
-            self.put_down(since, is_handled, None);
-            return;
         }
         // Nobody is left behind who was not killed; so one that has just failed asks for no memory here.
         let custody = self.is_killed().then(|| self.custody());
@@ -539,35 +546,43 @@ impl Incarnation {
             // It counts as failed once the run has settled, whatever came of it: a successor may be here.
             return;
         }
-        self.put_down(since, is_handled, custody);
+        match is_handled {
+            true => self.put_down_handled(since, custody),
+            false => self.put_down_failed(since, custody),
+        }
         self.tell_rest();
     }
 
     /// The message in hand, if it was not skipped, is no longer there. What is the host's is dropped without custody.
-    #[inline]
-    fn put_down(&self, since: u64, is_handled: bool, custody: Option<Custody<'_>>) {
+    #[inline(always)]
+    fn put_down_handled(&self, since: u64, custody: Option<Custody<'_>>) {
         self.in_hand.store(0, Relaxed);
         if since == 0 {
             // It was skipped, and is in the books already.
             return;
         }
         let ledger = self.ledger();
-        let known = self.known();
-        if is_handled {
-            if self.is_timed(self.taken.load(Relaxed)) {
-                self.note_time(ledger, since);
+        if self.is_timed(self.taken.load(Relaxed)) {
+            self.note_time(ledger, since);
+        }
+        Ledger::count(&ledger.handled);
+        if let Some(known) = self.known() {
+            match known.front.hand.is_down() {
+                true => known.letterbox.handled(custody),
+                false => known.front.hand.put_away(),
             }
-            Ledger::count(&ledger.handled);
-            if let Some(known) = known {
-                match known.front.hand.is_down() {
-                    true => known.letterbox.handled(custody),
-                    false => known.front.hand.put_away(),
-                }
-            }
-        } else if let Some(known) = known {
-            known.letterbox.crashed(custody);
-        } else {
-            Ledger::count_shared(&ledger.failed);
+        }
+    }
+
+    /// As [`put_down_handled`](Self::put_down_handled), of one that has failed.
+    fn put_down_failed(&self, since: u64, custody: Option<Custody<'_>>) {
+        self.in_hand.store(0, Relaxed);
+        if since == 0 {
+            return;
+        }
+        match self.known() {
+            Some(known) => known.letterbox.crashed(custody),
+            None => Ledger::count_shared(&self.ledger().failed),
         }
     }
 
