@@ -1,10 +1,12 @@
 //! The envelope of messages: [`Mail`].
 
+use std::cell::Cell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    fence,
 };
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use tracing::Span;
 
 use crate::mailbox::homes::{Home, HomeCell};
 use crate::mailbox::letterbox::Letterbox;
-use crate::{ActorPath, Moment, current, span};
+use crate::{ActorPath, Moment, Terms, current, span};
 
 /// A message in its envelope: what an actor takes that says `type Msg = Mail<M>`.
 ///
@@ -65,6 +67,19 @@ pub struct Mail<M: Message> {
 pub(crate) struct Letter<M> {
     pub(crate) message: M,
     pub(crate) cover: Cover,
+}
+
+impl<M> Letter<M> {
+    #[inline(always)]
+    pub(crate) fn new(message: M, home: Home, sent: Moment, terms: Terms) -> Self {
+        let origin = match (terms.caller, terms.deadline) {
+            (None, Moment::NEVER) => Caller::sender(),
+            (None, deadline) => Some(Caller::until(deadline)),
+            (Some(caller), deadline) => Some(caller.with_deadline(deadline)),
+        };
+        let cover = Cover::new(home, sent, origin);
+        Self { message, cover }
+    }
 }
 
 /// What is written on an envelope: two words, since each is moved a dozen times on the way.
@@ -327,6 +342,11 @@ impl<M: Message> fmt::Debug for Mail<M> {
 #[derive(Clone, Debug)]
 pub struct Caller(Arc<Slip>);
 
+thread_local! {
+    /// That of the last call from outside of all handlers which is over: the next one takes no memory.
+    static SPARE: Cell<Option<Caller>> = const { Cell::new(None) };
+}
+
 #[derive(Debug)]
 struct Slip {
     is_call: bool,
@@ -348,7 +368,19 @@ impl Caller {
     /// Notes a call by the actor whose handler is being run on this thread, or by nobody of the tree.
     #[must_use]
     pub fn new() -> Self {
-        Self::of(true, current::path())
+        if current::is_any() || span::is_on() {
+            return Self::of(true, current::path());
+        }
+        match SPARE.take() {
+            Some(Self(spare)) => {
+                spare.is_gone.store(false, Relaxed);
+                spare.is_taken.store(false, Relaxed);
+                spare.was_dropped.store(false, Relaxed);
+                spare.deadline.store(Moment::NEVER.as_nanos(), Relaxed);
+                Self(spare)
+            }
+            None => Self::of(true, None),
+        }
     }
 
     /// Notes who sends a message that nobody waits for; nothing for one from outside.
@@ -407,8 +439,16 @@ impl Caller {
     }
 
     /// The caller waits no longer: its message need not be handled any more.
-    pub fn leave(&self) {
+    pub fn leave(self) {
         self.0.is_gone.store(true, Release);
+        let Slip { sender, span, .. } = &*self.0;
+        let is_blank = sender.is_none() && span.is_none();
+        if is_blank && Arc::strong_count(&self.0) == 1 {
+            // Whoever had the message has let go of it, and nobody comes to it any more.
+            fence(Acquire);
+            // Without a place for it at the end of a thread.
+            _ = SPARE.try_with(|it| it.set(Some(self)));
+        }
     }
 
     pub(crate) fn is_gone(&self) -> bool {
@@ -436,5 +476,36 @@ impl Caller {
 impl Default for Caller {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_gets_the_slip_of_one_that_is_over_and_nothing_of_what_it_said() {
+        let first = Caller::new().with_deadline(Moment::default());
+        let slip = Arc::as_ptr(&first.0);
+        first.take();
+        first.0.was_dropped.store(true, Release);
+        first.leave();
+        let second = Caller::new();
+        assert_eq!(Arc::as_ptr(&second.0), slip);
+        assert!(!second.is_gone() && !second.is_taken() && !second.was_dropped());
+        assert_eq!(second.deadline(), Moment::NEVER);
+    }
+
+    #[test]
+    fn a_slip_is_not_given_to_another_call_while_its_message_is_on_its_way() {
+        let first = Caller::new();
+        let on_its_way = first.clone();
+        first.leave();
+        assert!(on_its_way.is_gone());
+        let second = Caller::new();
+        assert!(!Arc::ptr_eq(&second.0, &on_its_way.0));
+        drop(second);
+        assert!(on_its_way.is_gone());
     }
 }

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use perennial_lifecycle::{ActorName, ActorPath, Incarnation, Monitor, Terms, Traffic};
+use perennial_lifecycle::{ActorName, ActorPath, Incarnation, Moment, Monitor, Terms, Traffic};
 use ractor::{Message, RpcReplyPort};
 
 use crate::dispatch::{self, Callee, Target};
@@ -116,7 +116,7 @@ impl<M: Message> Address<M> {
     /// [`CastError`] hands the message back when the gate refuses or the actor is not running.
     pub fn cast(&self, message: M) -> Result<(), CastError<M>> {
         let sent = match self.first.get() {
-            Some(held) => held.deliver_quickly(&self.slot, message, Terms::default),
+            Some(held) => held.deliver_quickly(&self.slot, message, |_| Terms::default()),
             None => Err(message),
         };
         match sent {
@@ -183,7 +183,11 @@ impl<M: Message> Target<M> for Address<M> {
     }
 
     #[inline]
-    fn deliver_quickly(&self, message: M, terms: impl FnOnce() -> Terms) -> Result<Callee<'_>, M> {
+    fn deliver_quickly(
+        &self,
+        message: M,
+        terms: impl FnOnce(Moment) -> Terms,
+    ) -> Result<Callee<'_>, M> {
         match self.first.get() {
             Some(held) => match held.deliver_quickly(&self.slot, message, terms) {
                 Ok(()) => Ok(Callee::Lent(held.run())),

@@ -35,7 +35,11 @@ pub(crate) trait Target<M: Message>: Sync {
     fn admit(&self) -> Result<(), Refusal>;
 
     /// Hands the message to a run that is known, if nothing stands in its way, be it a gate.
-    fn deliver_quickly(&self, message: M, _: impl FnOnce() -> Terms) -> Result<Callee<'_>, M> {
+    fn deliver_quickly(
+        &self,
+        message: M,
+        _: impl FnOnce(Moment) -> Terms,
+    ) -> Result<Callee<'_>, M> {
         Err(message)
     }
 
@@ -163,8 +167,8 @@ async fn try_call<M: Message, T: Send + 'static>(
     let mut slip = None;
     // From outside of all handlers nobody is made to wait in a cycle.
     let sent = match caller {
-        None => target.deliver_quickly(message, || Terms {
-            deadline: deadline(clock.recent()),
+        None => target.deliver_quickly(message, |now| Terms {
+            deadline: deadline(now),
             caller: Some(slip.insert(Caller::new()).clone()),
         }),
         Some(_) => Err(message),
@@ -261,7 +265,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(caller) = &self.0 {
+        if let Some(caller) = self.0.take() {
             caller.leave();
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use perennial_lifecycle::{
     ActorName, ActorPath, ChildSpec, ChildState, Directory, GroupMismatch, Incarnation,
-    MessageType, Monitor, NameTaken, Node, Scope, Terms,
+    MessageType, Moment, Monitor, NameTaken, Node, Scope, Terms,
 };
 use ractor::{Message, RpcReplyPort};
 
@@ -103,7 +103,7 @@ impl Registry {
     ///
     /// [`CastError`] hands the message back.
     pub fn cast<M: Message>(&self, name: Name<M>, message: M) -> Result<(), CastError<M>> {
-        match self.deliver_quickly(&name, message, Terms::default, |_| ()) {
+        match self.deliver_quickly(&name, message, |_| Terms::default(), |_| ()) {
             Ok(()) => Ok(()),
             Err(missed) => {
                 let Missed { message, is_known } = missed;
@@ -119,7 +119,7 @@ impl Registry {
         &self,
         name: &Name<M>,
         message: M,
-        terms: impl FnOnce() -> Terms,
+        terms: impl FnOnce(Moment) -> Terms,
         meet: impl FnOnce(&Arc<Incarnation>) -> R,
     ) -> Result<R, Missed<M>> {
         let missed = |message, is_known| Err(Missed { message, is_known });

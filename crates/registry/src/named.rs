@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use perennial_lifecycle::{ActorName, Incarnation, Terms, Traffic};
+use perennial_lifecycle::{ActorName, Incarnation, Moment, Terms, Traffic};
 use ractor::Message;
 
 use crate::dispatch::{Callee, Target};
@@ -58,7 +58,11 @@ impl<M: Message> Target<M> for ByName<'_, M> {
     }
 
     #[inline]
-    fn deliver_quickly(&self, message: M, terms: impl FnOnce() -> Terms) -> Result<Callee<'_>, M> {
+    fn deliver_quickly(
+        &self,
+        message: M,
+        terms: impl FnOnce(Moment) -> Terms,
+    ) -> Result<Callee<'_>, M> {
         let own = |run: &Arc<Incarnation>| Callee::Own(Arc::clone(run));
         let delivered = self
             .registry

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use perennial_lifecycle::{
-    ActorName, ActorPath, ChildState, Incarnation, Mail, MessageType, NameTaken, Node, Terms,
-    Traffic, Undelivered,
+    ActorName, ActorPath, ChildState, Incarnation, Mail, MessageType, Moment, NameTaken, Node,
+    Terms, Traffic, Undelivered,
 };
 use ractor::{ActorStatus, Message};
 use tokio::time::Instant;
@@ -96,7 +96,7 @@ impl Held {
         &self,
         slot: &Slot,
         message: M,
-        terms: impl FnOnce() -> Terms,
+        terms: impl FnOnce(Moment) -> Terms,
     ) -> Result<(), M> {
         let is_open = slot.version.load(Acquire) == self.version & !GATED;
         if !is_open || !self.run.node().is_occupied_by(&self.run) {

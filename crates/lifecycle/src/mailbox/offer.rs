@@ -7,9 +7,8 @@ use std::sync::Arc;
 use ractor::Message;
 
 use crate::dead::{Kept, Obituary, Replay};
-use crate::mail::{Caller, Cover, Letter};
+use crate::mail::{Caller, Letter};
 use crate::mailbox::Overflow;
-use crate::mailbox::homes::Home;
 use crate::mailbox::intake::{Intake, Lobby, NoEntry};
 use crate::mailbox::ledger::Ledger;
 use crate::mailbox::letterbox::{Letterbox, unsent};
@@ -82,6 +81,8 @@ impl Incarnation {
     /// Sends a message if nothing at all stands in its way: what nearly all messages find. Else it comes back, for
     /// [`offer_on`](Self::offer_on) to say what does or to make room.
     ///
+    /// `terms` are given the present moment, as [`Clock::recent`](crate::Clock::recent) has it.
+    ///
     /// Nothing of the host's runs meanwhile, so it may be called under a lock.
     ///
     /// # Errors
@@ -91,7 +92,7 @@ impl Incarnation {
     pub fn offer_quickly<M: Message>(
         &self,
         message: M,
-        terms: impl FnOnce() -> Terms,
+        terms: impl FnOnce(Moment) -> Terms,
     ) -> Result<(), M> {
         let takes = self.takes_id();
         let before = if takes == TypeId::of::<M>() {
@@ -109,7 +110,8 @@ impl Incarnation {
             let Some(before) = front.enter_quickly() else {
                 return Err(message);
             };
-            let letter = Some(self.letter(message, front.home, terms()));
+            let now = self.traffic().clock().recent();
+            let letter = Some(Letter::new(message, front.home, now, terms(now)));
             if let Err(error) = self.cell().send_message(Mail { letter }) {
                 let ledger = self.ledger();
                 ledger.come_back(&front.intake, || Some(&front.lobby));
@@ -144,7 +146,7 @@ impl Incarnation {
         match self.way::<M>() {
             Way::Plain => self.offer_plain(message, terms),
             Way::Mail(letterbox) => {
-                let letter = self.letter(message, letterbox.front().home, terms());
+                let letter = self.letter(message, letterbox, terms());
                 match letterbox.offer(self.cell(), letter) {
                     Ok(before) => {
                         self.track(before);
@@ -262,16 +264,9 @@ impl Incarnation {
         })
     }
 
-    #[inline(always)]
-    fn letter<M>(&self, message: M, home: Home, terms: Terms) -> Letter<M> {
-        let origin = match (terms.caller, terms.deadline) {
-            (None, Moment::NEVER) => Caller::sender(),
-            (None, deadline) => Some(Caller::until(deadline)),
-            (Some(caller), deadline) => Some(caller.with_deadline(deadline)),
-        };
-        let sent = self.traffic().clock().recent();
-        let cover = Cover::new(home, sent, origin);
-        Letter { message, cover }
+    fn letter<M: Message>(&self, message: M, letterbox: &Letterbox<M>, terms: Terms) -> Letter<M> {
+        let now = self.traffic().clock().recent();
+        Letter::new(message, letterbox.front().home, now, terms)
     }
 
     #[inline(always)]
@@ -316,7 +311,7 @@ impl Room<'_> {
             }
             Way::Mail(letterbox) => {
                 self.is_used = true;
-                let letter = self.run.letter(message, letterbox.front().home, terms());
+                let letter = self.run.letter(message, letterbox, terms());
                 letterbox
                     .hand_over(self.run.cell(), letter)
                     .map_err(|(_, message)| Undelivered::Ended(message))
