@@ -283,6 +283,16 @@ impl<M: Message> Letterbox<M> {
         self.front.intake.take(|| Some(&self.front.lobby));
     }
 
+    /// The actor takes the first of those that wait here.
+    #[inline(never)]
+    fn claim(&self) -> Option<Letter<M>> {
+        let mut store = self.lock();
+        let letter = store.pop()?;
+        // Under the lock, so that whoever finds no room finds a letter that makes some.
+        self.count_taken();
+        Some(letter)
+    }
+
     /// A letter leaves that its actor has not taken: from here on it is in the books alone.
     fn let_go(&self) {
         self.front.intake.take_back(|| Some(&self.front.lobby));
@@ -390,14 +400,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
             return Opened::Foreign;
         };
         match &mail.letter {
-            None => {
-                let mut store = self.lock();
-                mail.letter = store.pop();
-                if mail.letter.is_some() {
-                    // Under the lock, so that whoever finds no room finds a letter that makes some.
-                    self.count_taken();
-                }
-            }
+            None => mail.letter = self.claim(),
             Some(letter)
                 if letter.cover.is_on_its_way() && letter.cover.home() == self.front.home =>
             {
