@@ -13,25 +13,47 @@ const FIRST: u32 = 7;
 ///
 /// Made by the first that is handled: an actor that fails at its first message is back sooner without.
 #[derive(Debug, Default)]
-pub(crate) struct Times(OnceBox<[AtomicU64; BUCKETS]>);
+pub(crate) struct Times {
+    /// A bit for each bucket that is not empty: few are, and whoever reads the times of many actors waits for memory.
+    filled: AtomicU64,
+    counts: OnceBox<[AtomicU64; BUCKETS]>,
+}
 
 impl Times {
     #[inline]
     pub(crate) fn record(&self, nanos: u64) {
-        let buckets = self
-            .0
+        let counts = self
+            .counts
             .get_or_init(|| Box::new([const { AtomicU64::new(0) }; BUCKETS]));
-        let bucket = &buckets[bucket(nanos)];
+        let bucket = bucket(nanos);
         // One writer: a plain store is enough, and cheaper than a read-modify-write.
-        bucket.store(bucket.load(Relaxed) + 1, Relaxed);
+        let count = &counts[bucket];
+        count.store(count.load(Relaxed) + 1, Relaxed);
+        self.filled
+            .store(self.filled.load(Relaxed) | 1 << bucket, Relaxed);
     }
 
     pub(crate) fn read(&self) -> HandlerTimes {
-        let buckets = self.0.get();
-        HandlerTimes(std::array::from_fn(|i| {
-            buckets.map_or(0, |it| it[i].load(Relaxed))
-        }))
+        let mut times = HandlerTimes {
+            filled: self.filled.load(Relaxed),
+            counts: [0; BUCKETS],
+        };
+        if let Some(counts) = self.counts.get() {
+            for bucket in bits(times.filled) {
+                times.counts[bucket] = counts[bucket].load(Relaxed);
+            }
+        }
+        times
     }
+}
+
+/// Goes over the buckets that are not empty.
+fn bits(mut filled: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bucket = (filled != 0).then(|| filled.trailing_zeros())?;
+        filled &= filled - 1;
+        usize::try_from(bucket).ok()
+    })
 }
 
 #[inline]
@@ -58,13 +80,16 @@ fn limit(bucket: usize) -> Duration {
 
 /// A histogram of the times that handlers took, exact to half a doubling.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct HandlerTimes([u64; BUCKETS]);
+pub struct HandlerTimes {
+    filled: u64,
+    counts: [u64; BUCKETS],
+}
 
 impl HandlerTimes {
     /// Returns how many were measured.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.0.iter().sum()
+        bits(self.filled).map(|bucket| self.counts[bucket]).sum()
     }
 
     /// Returns the time within which this share of the handlers were through, 0.5 for the median; the limit above, so
@@ -81,8 +106,8 @@ impl HandlerTimes {
         let rank = ((count as f64) * share.clamp(0.0, 1.0)).ceil().max(1.0) as u64;
         let mut seen = 0;
         (count > 0).then_some(())?;
-        let at = self.0.iter().position(|it| {
-            seen += it;
+        let at = bits(self.filled).find(|bucket| {
+            seen += self.counts[*bucket];
             seen >= rank
         });
         at.map(limit)
@@ -90,9 +115,7 @@ impl HandlerTimes {
 
     /// Goes over the buckets that are not empty: the time below which its handlers stayed, and how many they were.
     pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> + '_ {
-        let all = self.0.iter().enumerate();
-        all.filter(|(_, count)| **count > 0)
-            .map(|(i, count)| (limit(i), *count))
+        bits(self.filled).map(|bucket| (limit(bucket), self.counts[bucket]))
     }
 }
 
