@@ -154,6 +154,8 @@ mod tests {
         drop(sent(&second, None));
         assert_eq!(first.kept_since(), None);
         assert!(second.kept_since().is_some());
+        drop(sent(&first, None));
+        assert!(first.kept_since().is_some());
     }
 
     #[test]
