@@ -1,5 +1,7 @@
 //! Who waits, and what they are given.
 
+use std::collections::VecDeque;
+
 use perennial_lifecycle::Moment;
 
 use super::{Machine, State, Take};
@@ -97,7 +99,7 @@ impl<D: Clone, H, W: Clone> Machine<D, H, W> {
             if position >= self.handed.len() {
                 position = 0;
             }
-            let Some(place) = self.handed.remove(position) else {
+            let Some(place) = take_out(&mut self.handed, position) else {
                 return Take::Wait;
             };
             let it = &self.places[place];
@@ -105,11 +107,11 @@ impl<D: Clone, H, W: Clone> Machine<D, H, W> {
             match (&it.state, desk) {
                 (State::Starting, _) => {
                     let life = it.life;
-                    self.queue.remove(in_queue);
+                    take_out(&mut self.queue, in_queue);
                     return Take::Start { place, life };
                 }
                 (_, Some(desk)) => {
-                    self.queue.remove(in_queue);
+                    take_out(&mut self.queue, in_queue);
                     return Take::Worker(self.lend(place, desk, holder()));
                 }
                 (_, None) => {
@@ -161,5 +163,13 @@ impl<D: Clone, H, W: Clone> Machine<D, H, W> {
             self.handed.push_back(place);
             self.effects.grants += 1;
         }
+    }
+}
+
+/// Mostly it is the first.
+fn take_out<T>(queue: &mut VecDeque<T>, position: usize) -> Option<T> {
+    match position {
+        0 => queue.pop_front(),
+        _ => queue.remove(position),
     }
 }
