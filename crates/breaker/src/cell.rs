@@ -113,6 +113,12 @@ impl Cell {
         })
     }
 
+    /// Whether a call is admitted by the state in which the breaker is still.
+    #[inline]
+    pub(crate) fn is_current(&self, ticket: Ticket) -> bool {
+        self.gate.is_current(ticket)
+    }
+
     /// Admits a call that was admitted earlier and is not begun yet.
     pub(crate) fn renew(&self, ticket: Ticket) -> Result<Ticket, CircuitOpen> {
         if self.gate.is_current(ticket) {

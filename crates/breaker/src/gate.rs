@@ -226,6 +226,7 @@ impl Gate {
     }
 
     /// Whether the state is still the one in which a call was admitted.
+    #[inline]
     pub(crate) fn is_current(&self, ticket: Ticket) -> bool {
         self.word().generation() == ticket.word.generation()
     }

@@ -43,6 +43,14 @@ impl<'a> Permit<'a> {
         })
     }
 
+    /// Says whether the breaker has not moved since the call was admitted, so that it would be admitted
+    /// [again](Self::renew).
+    #[inline]
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.0.is_current()
+    }
+
     /// Asks again, for a call that has waited for something else since it was admitted.
     ///
     /// A breaker that has not moved meanwhile admits it still. One that has is asked anew: it refuses if it is open by
@@ -88,6 +96,14 @@ impl OwnedPermit {
             cell,
             ticket: Some(ticket),
         })
+    }
+
+    /// Says whether the breaker has not moved since the call was admitted, so that it would be admitted
+    /// [again](Self::renew).
+    #[inline]
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.0.is_current()
     }
 
     /// Asks again, for a call that has waited for something else since it was admitted.
@@ -147,6 +163,12 @@ struct Held<C: Deref<Target = Cell>> {
 }
 
 impl<C: Deref<Target = Cell>> Held<C> {
+    #[inline]
+    fn is_current(&self) -> bool {
+        self.ticket
+            .is_none_or(|ticket| self.cell.is_current(ticket))
+    }
+
     /// A ticket of a state that is over holds no place, so it need not be handed back.
     fn renew(mut self) -> Result<Self, CircuitOpen> {
         if let Some(ticket) = self.ticket.take() {

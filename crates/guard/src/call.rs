@@ -81,7 +81,7 @@ pub(crate) struct Call<'a> {
     pub(crate) permit: Option<Permit<'a>>,
     /// What the call counts as if it is dropped now.
     outcome: OperationOutcome,
-    /// How long it took, if that is known before it is dropped: one reading for the breaker and the record.
+    /// How long it took, if that is known before it is dropped.
     took: Option<Duration>,
 }
 
@@ -109,26 +109,33 @@ impl<'a> Call<'a> {
     }
 
     /// Asks the breaker again, after something was waited for.
-    #[cold]
+    #[inline]
     pub(crate) fn readmit(&mut self) -> Result<(), CircuitOpen> {
-        if let Some(permit) = self.permit.take() {
+        // Mostly it has not moved meanwhile.
+        if let Some(permit) = self.permit.take_if(|permit| !permit.is_current()) {
             self.permit = Some(permit.renew()?);
         }
         Ok(())
     }
 
     /// The operation begins only now: the breaker judges how long it takes, and not what was waited for before.
+    #[inline]
     pub(crate) fn begins_late(&mut self) {
         self.begun_late = Some(self.service.stopwatch.read());
     }
 
-    /// Tells the breaker of the operation, for which the whole call took so long.
-    fn report(&mut self, verdict: Outcome, took: Duration) {
+    /// Tells the breaker of the operation, which ended now. Returns how long the whole call took.
+    fn report(&mut self, verdict: Outcome) -> Duration {
+        let stopwatch = &self.service.stopwatch;
+        // One reading for the breaker and the record.
+        let now = stopwatch.read();
+        let took = stopwatch.between(self.began, now);
         if let Some(permit) = self.permit.take() {
             let begun_late = self.begun_late;
-            let took = begun_late.map_or(took, |begun| self.service.stopwatch.since(begun));
+            let took = begun_late.map_or(took, |begun| stopwatch.between(begun, now));
             permit.record_timed(verdict, took);
         }
+        took
     }
 
     /// The call ends like this, as soon as it is dropped.
@@ -138,9 +145,7 @@ impl<'a> Call<'a> {
 
     /// The operation has returned, and this is what its result says of the service.
     pub(crate) fn judged(&mut self, verdict: Outcome) {
-        let took = self.elapsed();
-        self.took = Some(took);
-        self.report(verdict, took);
+        self.took = Some(self.report(verdict));
         self.outcome = match verdict {
             Outcome::Failure => OperationOutcome::Failure,
             _ => OperationOutcome::Success,
@@ -194,13 +199,12 @@ impl<'a> Call<'a> {
 impl Drop for Call<'_> {
     fn drop(&mut self) {
         let outcome = self.outcome;
-        let took = self.took.unwrap_or_else(|| self.elapsed());
-        if matches!(
-            outcome,
-            OperationOutcome::Panicked | OperationOutcome::DeadlineExceeded
-        ) {
-            self.report(Outcome::Failure, took);
-        }
+        let took = match outcome {
+            OperationOutcome::Panicked | OperationOutcome::DeadlineExceeded => {
+                self.report(Outcome::Failure)
+            }
+            _ => self.took.unwrap_or_else(|| self.elapsed()),
+        };
         let slow = self.slow_after.is_some_and(|limit| took >= limit) && outcome.was_begun();
         self.service.record(outcome, took, slow);
     }

@@ -82,13 +82,20 @@ impl Stopwatch {
         }
     }
 
+    /// Returns the time from one reading to a later one.
+    #[inline]
+    #[must_use]
+    pub fn between(&self, earlier: Reading, later: Reading) -> Duration {
+        Duration::from_nanos(match &self.0 {
+            Source::Counter { clock, .. } => clock.delta_as_nanos(earlier.0, later.0),
+            Source::Tokio(_) => later.0.saturating_sub(earlier.0),
+        })
+    }
+
     /// Returns how long ago it was read.
     #[must_use]
     pub fn since(&self, reading: Reading) -> Duration {
-        Duration::from_nanos(match &self.0 {
-            Source::Counter { clock, .. } => clock.delta_as_nanos(reading.0, clock.raw()),
-            Source::Tokio(_) => self.now().as_nanos().saturating_sub(reading.0),
-        })
+        self.between(reading, self.read())
     }
 }
 
