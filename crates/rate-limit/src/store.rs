@@ -5,8 +5,8 @@
 //! entry cannot vanish between the look and the step, and two first touches of one key meet in one entry.
 //!
 //! Nothing is done to all keys at once. A shard holds a few thousand, so that its growth takes microseconds; a sweep
-//! goes through the buckets a few at a time; and room is made among a few dozen keys. hashbrown's table is used
-//! rather than std's map because it can be entered at any bucket, and needs a key's hash once.
+//! goes through the buckets a few at a time; and room is made among a few dozen keys. The table is one that can be
+//! entered at any bucket.
 
 use std::{
     borrow::Borrow,
@@ -31,11 +31,12 @@ use crate::{
 };
 
 mod shard;
+mod table;
 #[cfg(test)]
 mod tests;
 
-/// A shard this small grows in some hundred microseconds.
-const KEYS_PER_SHARD: usize = 4096;
+/// A shard this small grows in some hundred microseconds; the locks of many would not stay in the cache.
+const KEYS_PER_SHARD: usize = 8192;
 /// Two threads then seldom meet in one.
 const FEWEST_SHARDS: usize = 32;
 /// Keys that are looked at to make room for a new one.
@@ -225,11 +226,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     {
         let hash = self.hasher.hash_one(key);
         let mut shard = self.lock(index(hash, self.shards.len()));
-        let known = shard
-            .entries
-            .find_entry(hash, |entry| entry.key.borrow() == key);
-        if let Ok(entry) = known {
-            entry.remove();
+        let known = (shard.entries).position(hash, |entry| entry.key.borrow() == key);
+        if let Some(bucket) = known {
+            shard.entries.remove(bucket);
             self.len.fetch_sub(1, Ordering::Relaxed);
             return true;
         }
@@ -276,7 +275,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             swept.examined += some.examined;
             swept.removed += some.removed;
             if shard.is_swept() {
-                shard.give_back_memory(|entry| self.hasher.hash_one(&entry.key));
+                // A flood of keys must not keep its memory when it is over.
+                (shard.entries).shrink(|entry| self.hasher.hash_one(&entry.key));
                 self.cursor.store(index + 1, Ordering::Relaxed);
                 shards -= 1;
             }
@@ -346,7 +346,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 state,
             };
             let rehash = |entry: &Entry<K>| self.hasher.hash_one(&entry.key);
-            shard.entries.insert_unique(hash, entry, rehash);
+            shard.entries.insert(hash, entry, rehash);
             place.take();
         }
         Decision::from_verdict(verdict, ask.now)

@@ -1,8 +1,6 @@
 //! One shard: a table of keys with a hand that goes round it.
 
-use hashbrown::HashTable;
-
-use super::Swept;
+use super::{Swept, table::Table};
 use crate::{
     clock::Nanos,
     config::WhenFull,
@@ -16,7 +14,7 @@ pub(super) struct Shard<K> {
     /// Keys were forgotten as idle, or went over to other rules, at this time. A check that read its clock before must
     /// not begin a forgotten key anew at that earlier time, nor have the time between be given back twice, by two rules.
     pub(super) floor: Nanos,
-    pub(super) entries: HashTable<Entry<K>>,
+    pub(super) entries: Table<Entry<K>>,
     /// The bucket at which the next sweep goes on. Growth moves the keys about; who is missed is found next time.
     swept: usize,
     /// The bucket at which room is made next.
@@ -42,7 +40,7 @@ impl<K> Shard<K> {
         Self {
             rule,
             floor: Nanos::default(),
-            entries: HashTable::new(),
+            entries: Table::new(),
             swept: 0,
             hand: 0,
             awaited: None,
@@ -64,7 +62,7 @@ impl<K> Shard<K> {
             if let Some(idle) = self.is_idle(known, self.swept, now) {
                 swept.examined += 1;
                 if idle {
-                    self.remove(self.swept);
+                    self.entries.remove(self.swept);
                     swept.removed += 1;
                 }
             }
@@ -82,14 +80,6 @@ impl<K> Shard<K> {
     /// Tells whether the last sweep came to the end.
     pub(super) fn is_swept(&self) -> bool {
         self.swept == 0
-    }
-
-    /// A flood of keys must not keep its memory when it is over.
-    pub(super) fn give_back_memory(&mut self, hasher: impl Fn(&Entry<K>) -> u64) {
-        let len = self.entries.len();
-        if len <= self.entries.num_buckets() / 8 {
-            self.entries.shrink_to(len * 2, hasher);
-        }
     }
 
     /// Frees a place among the next few keys: of those that are idle, else of the one that has spent least, and of
@@ -119,14 +109,14 @@ impl<K> Shard<K> {
                 step += 1;
                 (begin + step - 1) & (buckets - 1)
             });
-            let Some(entry) = self.entries.get_bucket(bucket) else {
+            let Some(entry) = self.entries.get(bucket) else {
                 continue;
             };
             seen += 1;
             let engine = known.engine(entry.state.rule());
             let idle_at = engine.idle_at(&entry.state);
             if idle_at <= now {
-                self.remove(bucket);
+                self.entries.remove(bucket);
                 room.removed += 1;
                 continue;
             }
@@ -145,7 +135,7 @@ impl<K> Shard<K> {
             self.awaited = soonest.map(|(_, bucket)| bucket);
             return Err(soonest.map_or(now, |(idle_at, _)| idle_at));
         } else if let Some((_, _, bucket)) = least {
-            self.remove(bucket);
+            self.entries.remove(bucket);
             room = Room {
                 removed: 1,
                 evicted: 1,
@@ -155,14 +145,8 @@ impl<K> Shard<K> {
     }
 
     fn is_idle(&self, known: &Known, bucket: usize, now: Nanos) -> Option<bool> {
-        let entry = self.entries.get_bucket(bucket)?;
+        let entry = self.entries.get(bucket)?;
         Some(known.engine(entry.state.rule()).idle_at(&entry.state) <= now)
-    }
-
-    fn remove(&mut self, bucket: usize) {
-        if let Ok(entry) = self.entries.get_bucket_entry(bucket) {
-            entry.remove();
-        }
     }
 }
 
