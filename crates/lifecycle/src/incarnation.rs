@@ -6,7 +6,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
-    Ordering::SeqCst,
+    Ordering::Release, Ordering::SeqCst,
 };
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -54,6 +54,8 @@ pub struct Incarnation {
     marks: AtomicU8,
     /// It is paused or traced.
     is_inspected: AtomicBool,
+    /// A message has failed, and the run ends with it.
+    is_failing: AtomicBool,
     intake: Intake,
     taken: AtomicU64,
     /// When the message in hand was taken, in nanoseconds and plus one; 0 when idle.
@@ -137,6 +139,7 @@ impl Incarnation {
             asked: AtomicU8::new(0),
             marks: AtomicU8::new(0),
             is_inspected: AtomicBool::new(false),
+            is_failing: AtomicBool::new(false),
             intake: Intake::default(),
             taken: AtomicU64::new(0),
             in_hand: AtomicU64::new(0),
@@ -511,8 +514,7 @@ impl Incarnation {
     #[inline]
     fn take_plain(&self, ledger: &Ledger) {
         if !self.intake.take(|| self.known_lobby()) {
-            // Senders count here as well.
-            Ledger::count_shared(&ledger.uncounted);
+            Ledger::count(&ledger.past_count);
         }
     }
 
@@ -576,7 +578,8 @@ impl Incarnation {
 
     /// As [`put_down_handled`](Self::put_down_handled), of one that has failed.
     fn put_down_failed(&self, since: u64, custody: Option<Custody<'_>>) {
-        self.in_hand.store(0, Relaxed);
+        // Whoever sees that it is at rest sees, too, that it is failing.
+        self.in_hand.store(0, Release);
         if since == 0 {
             return;
         }

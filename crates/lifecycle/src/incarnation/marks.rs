@@ -1,6 +1,6 @@
 //! What is to be minded at the end of a message, in one word, so that where there is nothing it costs one look.
 
-use std::sync::atomic::{Ordering::Acquire, Ordering::SeqCst};
+use std::sync::atomic::{Ordering::Acquire, Ordering::Release, Ordering::SeqCst};
 
 use super::Incarnation;
 use crate::closing::Loss;
@@ -10,10 +10,8 @@ use crate::{ChildKind, ExitReason};
 const DETACHED: u8 = 1;
 /// Somebody waits until it is at rest.
 const AWAITED: u8 = 2;
-/// A message has failed, and the run ends with it.
-const FAILING: u8 = 4;
 /// It was killed, and may be left behind.
-const KILLED: u8 = 8;
+const KILLED: u8 = 4;
 
 impl Incarnation {
     /// Says whether it was left behind, because it did not yield to a kill: the end on record is not the end of
@@ -38,13 +36,13 @@ impl Incarnation {
 
     /// The message in hand has failed. Noted before it is put down: until the run has ended, it is in nobody's count.
     pub(super) fn mark_failing(&self) {
-        self.marks.fetch_or(FAILING, SeqCst);
+        self.is_failing.store(true, Release);
     }
 
     /// Says whether it is about to end, or has: its handler has failed, or it was asked to stop or killed.
     #[must_use]
     pub fn is_failing_or_ending(&self) -> bool {
-        self.marks.load(Acquire) & FAILING != 0 || self.is_ending()
+        self.is_failing.load(Acquire) || self.is_ending()
     }
 
     #[inline]
@@ -62,8 +60,7 @@ impl Incarnation {
 
     /// Says whether a message is in hand, or has just failed: then the run is about to end.
     pub(crate) fn is_at_work(&self) -> bool {
-        let is_failing = || self.marks.load(Acquire) & FAILING != 0;
-        self.in_hand.load(Acquire) != 0 || is_failing()
+        self.in_hand.load(Acquire) != 0 || self.is_failing.load(Acquire)
     }
 
     /// Lets in messages only from inside the tree any more, and tells whenever it is at rest.

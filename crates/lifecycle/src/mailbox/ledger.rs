@@ -17,7 +17,9 @@ pub(crate) struct Ledger {
     pub(crate) handled: AtomicU64,
     pub(crate) failed: AtomicU64,
     /// Among the handled and failed: those that came past the count, as what an actor sends itself.
-    pub(crate) uncounted: AtomicU64,
+    uncounted: AtomicU64,
+    /// More of them, as the actor itself counts them.
+    pub(crate) past_count: AtomicU64,
     pub(crate) expired: AtomicU64,
     pub(crate) returned: AtomicU64,
     pub(crate) refused: AtomicU64,
@@ -80,6 +82,7 @@ impl Ledger {
             handled: zero(),
             failed: zero(),
             uncounted: zero(),
+            past_count: zero(),
             expired: zero(),
             returned: zero(),
             refused: zero(),
@@ -93,7 +96,7 @@ impl Ledger {
     /// Reads something, so that it is at hand.
     #[inline]
     pub(crate) fn look(&self) {
-        std::hint::black_box(self.uncounted.load(Relaxed));
+        std::hint::black_box(self.past_count.load(Relaxed));
     }
 
     /// Counts one that the actor itself counts, and nobody else.
@@ -170,7 +173,9 @@ impl Ledger {
             in_hand,
             handled: read(&self.handled),
             failed: read(&self.failed),
-            uncounted: read(&self.uncounted).wrapping_add(beyond),
+            uncounted: read(&self.uncounted)
+                .wrapping_add(read(&self.past_count))
+                .wrapping_add(beyond),
             expired: read(&self.expired),
             returned: read(&self.returned),
             refused: read(&self.refused),
