@@ -122,6 +122,9 @@ impl Drop for Life {
         let reason = self.outcome.take().filter(|_| self.concluded);
         let reason = reason.unwrap_or_else(|| Box::new(ExitReason::Killed));
         let node = &self.node;
+        if run.take_restart_to_tell() {
+            self.link.child_restarted(&run);
+        }
         run.settle();
         let scope = self.link.scope();
         let incarnation = run.number();
@@ -336,6 +339,9 @@ impl<A: Actor> Actor for Supervised<A> {
         myself: ActorRef<A::Msg>,
         SupervisedState { inner, life }: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
+        if life.run().begin_work() {
+            life.link.child_restarted(life.run());
+        }
         call(
             life,
             || self.0.post_start(myself, inner),

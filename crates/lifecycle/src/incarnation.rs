@@ -1,5 +1,6 @@
 mod inspect;
 mod marks;
+mod news;
 
 use std::any::{Any, TypeId};
 use std::fmt;
@@ -56,6 +57,8 @@ pub struct Incarnation {
     is_inspected: AtomicBool,
     /// A message has failed, and the run ends with it.
     is_failing: AtomicBool,
+    /// Whether it is still to be told that it is a restart.
+    news: AtomicU8,
     intake: Intake,
     taken: AtomicU64,
     /// When the message in hand was taken, in nanoseconds and plus one; 0 when idle.
@@ -140,6 +143,7 @@ impl Incarnation {
             marks: AtomicU8::new(0),
             is_inspected: AtomicBool::new(false),
             is_failing: AtomicBool::new(false),
+            news: AtomicU8::new(news::NONE),
             intake: Intake::default(),
             taken: AtomicU64::new(0),
             in_hand: AtomicU64::new(0),

@@ -199,6 +199,15 @@ impl Node {
         }
     }
 
+    /// Records that somebody is being started here.
+    ///
+    /// Cheaper than [`set_state`](Self::set_state), and who begins to wait for a change at this moment may miss it: a start
+    /// that takes more than a moment is to be followed by [`announce`](Self::announce).
+    pub fn begin_start(&self) {
+        self.state.store(ChildState::Starting as u8, Release);
+        self.ring();
+    }
+
     /// Returns the run that is alive now.
     #[must_use]
     pub fn current(&self) -> Option<Arc<Incarnation>> {

@@ -33,6 +33,9 @@ pub trait ParentLink: Send + Sync + 'static {
     ///
     /// `at` is when; why is in the run itself.
     fn child_ended(&self, key: ChildKey, run: Arc<Incarnation>, at: SystemTime);
+
+    /// Tells that a run is a restart, where that was [left](Incarnation::leave_restart_to_tell) to the run.
+    fn child_restarted(&self, _: &Incarnation) {}
 }
 
 /// What a start function is given.

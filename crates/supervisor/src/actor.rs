@@ -13,7 +13,7 @@ use perennial_lifecycle::{
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tracing::Instrument as _;
 
-use crate::child::{Next, Parent, Start, comes_back, is_reported};
+use crate::child::{Next, Parent, Start, comes_back, is_reported, let_others_run};
 use crate::children::{ChildEntry, Children, Run};
 use crate::intensity::RestartWindow;
 use crate::left_behind::LeftBehind;
@@ -47,6 +47,8 @@ pub(crate) struct State {
     window: RestartWindow,
     watchdogs: Watchdogs,
     left_behind: LeftBehind,
+    /// How many ends it has heard of.
+    heard: u32,
 }
 
 impl Drop for State {
@@ -76,6 +78,7 @@ impl Actor for SupervisorActor {
             children: Children::with_capacity(spec.children.len()),
             watchdogs: Watchdogs::default(),
             left_behind,
+            heard: 0,
             spec,
         };
         let specs = Arc::clone(&state.spec.children);
@@ -113,7 +116,10 @@ impl Actor for SupervisorActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            SupervisorMsg::Ended { key, run, at } => state.child_ended(key, &run, at).await?,
+            SupervisorMsg::Ended { key, run, at } => {
+                state.heard = state.heard.wrapping_add(1);
+                state.child_ended(key, &run, at).await?;
+            }
             // Boxed, like all that is rare below: an end would carry the room for it from hand to hand.
             message => state.take(message).boxed().await?,
         }
@@ -165,7 +171,8 @@ impl State {
         self.left_behind.sweep(&self.parent.node, &self.children);
         // An answer that nobody waits for any more is dropped: the caller gave up.
         match message {
-            SupervisorMsg::Ended { key, run, at } => self.child_ended(key, &run, at).await?,
+            // Dealt with before.
+            SupervisorMsg::Ended { .. } => {}
             SupervisorMsg::Retry(key) => self.retry(key).await?,
             SupervisorMsg::Due(key, ticket) => self.due(key, ticket).await,
             SupervisorMsg::Stop(reason) => {
@@ -236,11 +243,15 @@ impl State {
 
     /// Starts a child and records what came of it; a failed one is left stopped.
     async fn start(&mut self, key: ChildKey) -> Start {
-        let Some(child) = self.children.get_mut(key) else {
+        let Some(child) = self.children.get(key) else {
             return Start::Ignored;
         };
-        let launch = self.parent.start(key, child).await;
-        self.parent.settle(child, launch)
+        let launch = self.parent.start(key, child, &child.node).await;
+        let landed = launch.settle();
+        match self.children.get_mut(key) {
+            Some(child) => self.parent.settle(child, landed),
+            None => Start::Ignored,
+        }
     }
 
     async fn child_ended(
@@ -256,7 +267,8 @@ impl State {
         if !child.is_run(ended) {
             return Ok(());
         }
-        child.run = Run::Stopped;
+        // Let go with the notice, when all is done.
+        let _before = std::mem::replace(&mut child.run, Run::Stopped);
         let restart = child.restart;
         // A restart will need it: so it is on its way from memory.
         std::hint::black_box((child.is_plain, child.spec.kind()));
@@ -430,9 +442,7 @@ impl State {
     async fn start_again(&mut self, key: ChildKey, holds_up: bool) -> bool {
         match self.start(key).await {
             Start::Running(number, _) => {
-                if let Some(child) = self.children.get(key) {
-                    event::restarted(&self.parent.scope, &child.node, number);
-                }
+                self.note_restarted(key, number).await;
                 true
             }
             Start::Ignored => true,
@@ -448,6 +458,33 @@ impl State {
                 let retry = SupervisorMsg::Retry(key);
                 drop(self.parent.queue.send_message(retry));
                 false
+            }
+        }
+    }
+
+    /// Tells that a child was restarted, or lets its run do so.
+    async fn note_restarted(&self, key: ChildKey, incarnation: u64) {
+        let (Some(child), scope) = (self.children.get(key), &self.parent.scope) else {
+            return;
+        };
+        child.node.count_restart();
+        if self.spec.strategy != Strategy::OneForOne || self.heard != self.parent.ends() {
+            event::restarted(scope, &child.node, incarnation);
+            return;
+        }
+        // Nobody else waits for this supervisor: so whoever waits for the child comes before what is left to be done here,
+        // be it only that the queue is looked into.
+        match &child.run {
+            // In a log the restart belongs to its span, which the run knows nothing of.
+            Run::Alive(run) if !event::is_logged() && run.leave_restart_to_tell() => {
+                let_others_run().await;
+                if run.take_restart_to_tell() {
+                    event::restarted(scope, &child.node, incarnation);
+                }
+            }
+            _ => {
+                event::restarted(scope, &child.node, incarnation);
+                let_others_run().await;
             }
         }
     }

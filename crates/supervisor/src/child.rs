@@ -1,5 +1,6 @@
 //! Starting and stopping one child: what static and dynamic supervisors do alike.
 
+use std::borrow::Borrow;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -26,10 +27,27 @@ use crate::recovery::{self, Verdict};
 const KILL_GRACE: Duration = Duration::from_secs(5);
 
 /// What came of calling a start function; a child in it that nobody takes over is asked to stop.
-pub(crate) struct Launch {
+pub(crate) struct Launch<N: Borrow<Arc<Node>> = Arc<Node>> {
     number: u64,
     result: Result<Started, StartError>,
-    open: OpenStart,
+    open: OpenStart<N>,
+}
+
+impl<N: Borrow<Arc<Node>>> Launch<N> {
+    /// Says that it is being taken note of.
+    pub(crate) fn settle(self) -> Landed {
+        self.open.settle();
+        Landed {
+            number: self.number,
+            result: self.result,
+        }
+    }
+}
+
+/// What came of calling a start function, on its way into the books.
+pub(crate) struct Landed {
+    number: u64,
+    result: Result<Started, StartError>,
 }
 
 /// What came of one start.
@@ -56,7 +74,7 @@ pub(crate) struct Parent {
     pub(crate) scope: Scope,
     pub(crate) node: Arc<Node>,
     pub(crate) queue: ActorRef<SupervisorMsg>,
-    link: Arc<dyn ParentLink>,
+    link: Arc<Link>,
     /// The supervisor's own run, and not that of a successor at the same place.
     run: Option<Arc<Incarnation>>,
 }
@@ -66,10 +84,7 @@ impl Parent {
     pub(crate) fn new(scope: Scope, node: Arc<Node>, queue: ActorRef<SupervisorMsg>) -> Self {
         Self {
             node,
-            link: Arc::new(Link {
-                scope: scope.clone(),
-                queue: queue.clone(),
-            }),
+            link: Arc::new(Link::new(scope.clone(), queue.clone())),
             scope,
             queue,
             run: Incarnation::current(),
@@ -79,6 +94,11 @@ impl Parent {
     /// Returns when the message in hand was taken: the clock has been read for it already.
     fn taken(&self) -> Option<Instant> {
         self.run.as_ref()?.in_hand_since()
+    }
+
+    /// Returns how many ends its children have told of, also those that it has not heard of yet.
+    pub(crate) fn ends(&self) -> u32 {
+        self.link.ends()
     }
 
     pub(crate) fn report(&self, context: ReportContext, child: &Node, reason: &ExitReason) {
@@ -91,26 +111,29 @@ impl Parent {
     }
 
     /// Calls a child's start function, at once; [`settle`](Self::settle) says what came of it.
-    pub(crate) fn start(
+    pub(crate) fn start<N: Borrow<Arc<Node>> + Send + Sync>(
         &self,
         key: ChildKey,
         child: &ChildEntry,
-    ) -> impl Future<Output = Launch> + Send + use<> {
+        node: N,
+    ) -> impl Future<Output = Launch<N>> + Send + use<N> {
         let spec = (!child.is_plain).then_some(&child.spec);
-        self.start_by(key, spec, child.spec.start_fn(), &child.node)
+        self.start_by(key, spec, child.spec.start_fn(), node)
     }
 
     /// Like [`start`](Self::start); without a spec what has no name, no group and no mailbox of its own.
-    pub(crate) fn start_by(
+    pub(crate) fn start_by<N: Borrow<Arc<Node>> + Send + Sync>(
         &self,
         key: ChildKey,
         spec: Option<&ChildSpec>,
         function: &StartFn,
-        node: &Arc<Node>,
-    ) -> impl Future<Output = Launch> + Send + use<> {
-        node.set_state(ChildState::Starting);
+        node: N,
+    ) -> impl Future<Output = Launch<N>> + Send + use<N> {
+        let place: &Arc<Node> = node.borrow();
+        place.begin_start();
         let name = spec.and_then(|it| it.actor_name()).cloned();
-        let context = StartContext::new(Arc::clone(node), Arc::clone(&self.link), key, name);
+        let link = Arc::clone(&self.link) as Arc<dyn ParentLink>;
+        let context = StartContext::new(Arc::clone(place), link, key, name);
         let context = match spec {
             None => context,
             Some(spec) => context
@@ -118,11 +141,22 @@ impl Parent {
                 .with_mailbox(spec.mailbox_setting().cloned()),
         };
         let number = context.incarnation();
-        let open = OpenStart::new(Arc::clone(node), number);
+        let open = OpenStart::new(node, number);
         let made = catch_unwind(AssertUnwindSafe(|| function(context)));
         async move {
             let result = match made {
-                Ok(start) => AssertUnwindSafe(start).catch_unwind().await,
+                Ok(start) => {
+                    let mut start = AssertUnwindSafe(start).catch_unwind();
+                    let mut is_first = true;
+                    poll_fn(|context| {
+                        let poll = start.poll_unpin(context);
+                        if poll.is_pending() && std::mem::take(&mut is_first) {
+                            open.place().announce();
+                        }
+                        poll
+                    })
+                    .await
+                }
                 Err(payload) => Err(payload),
             };
             let result = match result {
@@ -138,11 +172,10 @@ impl Parent {
     }
 
     /// Takes over what was started and records what came of it; a child that failed is left stopped.
-    pub(crate) fn settle(&self, child: &mut ChildEntry, launch: Launch) -> Start {
-        let number = launch.number;
-        launch.open.settle();
+    pub(crate) fn settle(&self, child: &mut ChildEntry, landed: Landed) -> Start {
+        let Landed { number, result } = landed;
         child.run = Run::Stopped;
-        match launch.result {
+        match result {
             Ok(Started::Running {
                 child: started,
                 info,
@@ -314,7 +347,7 @@ impl Parent {
 }
 
 /// Lets everybody have a turn who is ready for one now: most children end in theirs, and need no timer.
-async fn let_others_run() {
+pub(crate) async fn let_others_run() {
     let mut given = false;
     poll_fn(|context| {
         if given {

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use perennial_lifecycle::{
     ChildSpec, EventKind, ExitReason, Incarnation, Node, ReportContext, Scope,
 };
+use tracing::level_filters::LevelFilter;
 
 /// The span of one restart, its own root: what led to the crash is another story.
 pub(crate) fn restart_span(
@@ -20,6 +21,11 @@ pub(crate) fn restart_span(
     )
 }
 
+/// Says whether anybody may want to read of a restart.
+pub(crate) fn is_logged() -> bool {
+    LevelFilter::current() >= LevelFilter::WARN
+}
+
 pub(crate) fn started(scope: &Scope, node: &Node, incarnation: u64) {
     tracing::info!(actor.name = %node.path(), incarnation, "started");
     scope
@@ -27,8 +33,9 @@ pub(crate) fn started(scope: &Scope, node: &Node, incarnation: u64) {
         .emit(node.path(), EventKind::Started { incarnation });
 }
 
+/// Tells of a restart that the place has counted.
 pub(crate) fn restarted(scope: &Scope, node: &Node, incarnation: u64) {
-    let restarts = node.count_restart();
+    let restarts = node.restarts();
     tracing::warn!(actor.name = %node.path(), incarnation, restart.count = restarts, "restarted");
     metrics::counter!("perennial.supervisor.restart").increment(1);
     scope.events().emit(

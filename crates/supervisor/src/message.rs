@@ -1,5 +1,6 @@
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::SystemTime;
 
 use perennial_lifecycle::{
@@ -10,7 +11,7 @@ use ractor::{ActorCell, ActorRef, RpcReplyPort};
 use crate::handle::{ChildCount, ChildInfo, StartedChild};
 use crate::{
     DeleteChildError, DynamicChild, RestartChildError, ResumeChildError, StartChildError,
-    TerminateChildError,
+    TerminateChildError, event,
 };
 
 /// All that a supervisor hears of, in one queue.
@@ -70,8 +71,24 @@ pub(crate) enum DynamicMsg {
 
 /// Puts the ends of children into the supervisor's queue.
 pub(crate) struct Link {
-    pub(crate) scope: Scope,
-    pub(crate) queue: ActorRef<SupervisorMsg>,
+    scope: Scope,
+    queue: ActorRef<SupervisorMsg>,
+    ends: AtomicU32,
+}
+
+impl Link {
+    pub(crate) fn new(scope: Scope, queue: ActorRef<SupervisorMsg>) -> Self {
+        Self {
+            scope,
+            queue,
+            ends: AtomicU32::new(0),
+        }
+    }
+
+    /// Returns how many ends there were so far, with those that wait in the queue.
+    pub(crate) fn ends(&self) -> u32 {
+        self.ends.load(Relaxed)
+    }
 }
 
 impl ParentLink for Link {
@@ -80,11 +97,16 @@ impl ParentLink for Link {
     }
 
     fn child_ended(&self, key: ChildKey, run: Arc<Incarnation>, at: SystemTime) {
+        self.ends.fetch_add(1, Relaxed);
         // Fails when the supervisor has ended: then nobody is left to care.
         drop(
             self.queue
                 .send_message(SupervisorMsg::Ended { key, run, at }),
         );
+    }
+
+    fn child_restarted(&self, run: &Incarnation) {
+        event::restarted(&self.scope, run.node(), run.number());
     }
 }
 

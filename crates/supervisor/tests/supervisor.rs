@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ChildKind, ChildSpec, EventKind, ExitReason, Incarnation, Shutdown, StartError, Started,
+    ChildKind, ChildSpec, EventKind, Events, ExitReason, Incarnation, Scope, Shutdown, StartError,
+    Started,
 };
 use perennial_supervisor::{
     AutoShutdown, RestartIntensity, StartChildError, Strategy, Supervisor, SupervisorBuilder,
@@ -15,6 +16,7 @@ use perennial_supervisor::{
 };
 use perennial_testkit::{Journal, Order, Puppet};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -396,9 +398,109 @@ async fn sup_12_events_tell_the_story_in_order() {
     assert_eq!(node.current().unwrap().number(), 3);
 }
 
+/// Says what it handles, and fails with it. All runs but the first and the last send themselves a message.
+struct Hasty(u32, Scope);
+
+impl Actor for Hasty {
+    type Msg = ();
+    type State = ();
+    type Arguments = ();
+    async fn pre_start(&self, myself: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
+        if (2..4).contains(&self.0) {
+            myself.send_message(())?;
+        }
+        Ok(())
+    }
+    async fn handle(&self, _: ActorRef<()>, (): (), (): &mut ()) -> Result<(), ActorProcessingErr> {
+        let (source, text) = ("it", "hurries".into());
+        let events = self.1.events();
+        events.emit(self.1.root().path(), EventKind::Noted { source, text });
+        Err("hasty".into())
+    }
+}
+
+/// Reads events as text, up to one.
+async fn story(events: &mut Events, last: &str) -> Vec<String> {
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|it| it != last) {
+        let event = events.next().await.unwrap().unwrap();
+        seen.push(format!("{} {}", event.path, event.kind));
+    }
+    seen
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_12_a_restart_is_told_before_what_the_run_does_and_how_it_ends() {
+    let scope = Scope::new("t");
+    let mut live = scope.events().subscribe();
+    let (runs, known) = (AtomicU32::new(0), scope.clone());
+    let child = ChildSpec::worker("a", move || {
+        (Hasty(runs.fetch_add(1, SeqCst) + 1, known.clone()), ())
+    });
+    let supervisor = generous().child(child).build().unwrap();
+    let supervisor = supervisor.start_in(&scope).await.unwrap();
+    let first = supervisor.node().child("a").unwrap().current().unwrap();
+    first.actor_ref::<()>().unwrap().send_message(()).unwrap();
+    let seen = story(&mut live, "t/a restarted as #4 (restart 3)").await;
+    assert_eq!(
+        seen[2..],
+        [
+            "t it: hurries",
+            "t/a exited #1: failed: hasty",
+            "t child_terminated a: failed: hasty",
+            "t/a restarted as #2 (restart 1)",
+            "t it: hurries",
+            "t/a exited #2: failed: hasty",
+            "t child_terminated a: failed: hasty",
+            "t/a restarted as #3 (restart 2)",
+            "t it: hurries",
+            "t/a exited #3: failed: hasty",
+            "t child_terminated a: failed: hasty",
+            "t/a restarted as #4 (restart 3)",
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_12_a_restart_is_told_before_the_end_of_a_run_that_never_had_its_turn() {
+    let scope = Scope::new("t");
+    let mut live = scope.events().subscribe();
+    let (runs, is_up) = (AtomicU32::new(0), Arc::new(Notify::new()));
+    let bell = Arc::clone(&is_up);
+    let child = ChildSpec::worker("a", move || {
+        if runs.fetch_add(1, SeqCst) == 1 {
+            // Whoever waits for it is ready before the actor is.
+            bell.notify_one();
+        }
+        (Puppet, ())
+    });
+    let supervisor = generous().child(child).build().unwrap();
+    let supervisor = supervisor.start_in(&scope).await.unwrap();
+    let node = supervisor.node().child("a").unwrap();
+    let place = Arc::clone(&node);
+    tokio::spawn(async move {
+        is_up.notified().await;
+        place.current().unwrap().kill();
+    });
+    settled(&supervisor).await;
+    order(&supervisor, "a", Order::Fail("broken")).ended().await;
+    let seen = story(&mut live, "t/a restarted as #3 (restart 2)").await;
+    assert_eq!(
+        seen[2..],
+        [
+            "t/a exited #1: failed: broken",
+            "t child_terminated a: failed: broken",
+            "t/a restarted as #2 (restart 1)",
+            "t/a exited #2: killed",
+            "t child_terminated a: killed",
+            "t/a restarted as #3 (restart 2)",
+        ]
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn events_reach_a_subscriber_and_are_remembered() {
-    let scope = perennial_lifecycle::Scope::new("t");
+    let scope = Scope::new("t");
     let mut live = scope.events().subscribe();
     let supervisor = generous()
         .child(ChildSpec::worker("a", || (Puppet, ())))

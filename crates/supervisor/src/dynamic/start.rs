@@ -84,7 +84,7 @@ impl State {
     /// Starts a child, in the queue or beside it.
     pub(super) async fn begin(&mut self, key: ChildKey, why: Why) {
         if let Some(child) = self.children.get(key) {
-            let start = self.parent.start(key, child);
+            let start = self.parent.start(key, child, Arc::clone(&child.node));
             self.carry_out(start, key, why).await;
         }
     }
@@ -104,7 +104,7 @@ impl State {
         let start = async move {
             stop.await;
             parent
-                .start_by(key, Some(&spec), spec.start_fn(), &node)
+                .start_by(key, Some(&spec), spec.start_fn(), node)
                 .await
         };
         self.carry_out(start, key, why).await;
@@ -168,10 +168,13 @@ impl State {
         };
         let id = Arc::clone(child.spec.id());
         let (scope, queue) = (&self.parent.scope, &self.parent.queue);
-        match self.parent.settle(child, launch) {
+        match self.parent.settle(child, launch.settle()) {
             Start::Running(number, info) => {
                 match &why {
-                    Why::Restart | Why::Resume(_) => event::restarted(scope, &child.node, number),
+                    Why::Restart | Why::Resume(_) => {
+                        child.node.count_restart();
+                        event::restarted(scope, &child.node, number);
+                    }
                     Why::Call(_) | Why::Bounce(_) => event::started(scope, &child.node, number),
                 }
                 if let Some(incarnation) = child.alive() {
@@ -241,7 +244,7 @@ impl State {
         let launch = (&mut pending.task).await.ok().flatten();
         let child = self.children.get_mut(key)?;
         if let Some(launch) = launch {
-            self.parent.settle(child, launch);
+            self.parent.settle(child, launch.settle());
         } else if let Some(run) = child.node.current() {
             child.run = Run::Alive(run);
         }
