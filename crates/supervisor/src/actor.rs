@@ -218,8 +218,7 @@ impl State {
         let watchdog = spec.watchdog_setting();
         let key = self.children.push(ChildEntry::new(spec, Arc::clone(&node)));
         if let Some(watchdog) = watchdog {
-            let Parent { scope, queue, .. } = &self.parent;
-            self.watchdogs.watch(key, &node, watchdog, scope, queue);
+            self.watchdogs.watch(key, &node, watchdog, &self.parent);
         }
         key
     }

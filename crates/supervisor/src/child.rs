@@ -91,6 +91,11 @@ impl Parent {
         }
     }
 
+    /// Says whether the supervisor was left behind, so that its places may be those of another by now.
+    pub(crate) fn is_left_behind(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.is_detached())
+    }
+
     /// Returns when the message in hand was taken: the clock has been read for it already.
     fn taken(&self) -> Option<Instant> {
         self.run.as_ref()?.in_hand_since()

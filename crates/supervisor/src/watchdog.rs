@@ -6,11 +6,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use perennial_lifecycle::{ChildKey, ExitReason, Incarnation, Node, Scope, StuckHandler};
-use ractor::ActorRef;
+use perennial_lifecycle::{ChildKey, ExitReason, Incarnation, Node, StuckHandler};
 use tokio::task::AbortHandle;
 
-use crate::child::leave_behind;
+use crate::child::{Parent, leave_behind};
 use crate::event;
 use crate::message::SupervisorMsg;
 
@@ -46,8 +45,7 @@ impl Watchdogs {
         key: ChildKey,
         node: &Arc<Node>,
         watchdog: perennial_lifecycle::Watchdog,
-        scope: &Scope,
-        queue: &ActorRef<SupervisorMsg>,
+        parent: &Parent,
     ) {
         let watched = Watched {
             node: Arc::clone(node),
@@ -59,16 +57,19 @@ impl Watchdogs {
         }
         self.stop();
         let all = Arc::clone(&self.all);
-        let scope = scope.clone();
-        let queue = queue.clone();
+        let parent = parent.clone();
         let task = tokio::spawn(async move {
             loop {
                 let Some(limit) = lock(&all).set_pace() else {
                     return;
                 };
                 tokio::time::sleep((limit / LOOKS).max(Duration::from_millis(1))).await;
+                if parent.is_left_behind() {
+                    // Whoever runs at these places is another one's child.
+                    return;
+                }
                 for (key, child) in &mut lock(&all).watched {
-                    look(*key, child, &scope, &queue);
+                    look(*key, child, &parent);
                 }
             }
         });
@@ -120,7 +121,7 @@ impl All {
     }
 }
 
-fn look(key: ChildKey, child: &mut Watched, scope: &Scope, queue: &ActorRef<SupervisorMsg>) {
+fn look(key: ChildKey, child: &mut Watched, parent: &Parent) {
     let Some(run) = child.node.current() else {
         return;
     };
@@ -132,18 +133,17 @@ fn look(key: ChildKey, child: &mut Watched, scope: &Scope, queue: &ActorRef<Supe
         return;
     }
     child.reported = message;
-    event::stuck(scope, &child.node, &run, age);
+    event::stuck(&parent.scope, &child.node, &run, age);
     if child.watchdog.replaces() {
         run.kill();
-        let (scope, node, queue) = (scope.clone(), Arc::clone(&child.node), queue.clone());
-        let watchdog = child.watchdog;
+        let (node, watchdog, parent) = (Arc::clone(&child.node), child.watchdog, parent.clone());
         // Detached: it ends by itself.
         drop(tokio::spawn(async move {
             if tokio::time::timeout(watchdog.grace_time(), run.ended())
                 .await
                 .is_err()
             {
-                replace(key, run, watchdog, &scope, &node, &queue);
+                replace(key, run, watchdog, &node, &parent);
             }
         }));
     }
@@ -155,18 +155,24 @@ fn replace(
     key: ChildKey,
     run: Arc<Incarnation>,
     watchdog: perennial_lifecycle::Watchdog,
-    scope: &Scope,
     node: &Node,
-    queue: &ActorRef<SupervisorMsg>,
+    parent: &Parent,
 ) {
     let stuck = StuckHandler::new(run.message_type().name, watchdog.limit());
-    leave_behind(scope, node, &run, &ExitReason::failed(stuck), || {
-        if !run.is_disowned() {
-            let (run, at) = (Arc::clone(&run), SystemTime::now());
-            // Fails only when the supervisor has ended.
-            drop(queue.send_message(SupervisorMsg::Ended { key, run, at }));
-        }
-    });
+    leave_behind(
+        &parent.scope,
+        node,
+        &run,
+        &ExitReason::failed(stuck),
+        || {
+            if !run.is_disowned() {
+                let (run, at) = (Arc::clone(&run), SystemTime::now());
+                // Fails only when the supervisor has ended.
+                let ended = SupervisorMsg::Ended { key, run, at };
+                drop(parent.queue.send_message(ended));
+            }
+        },
+    );
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

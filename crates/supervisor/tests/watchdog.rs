@@ -350,3 +350,41 @@ async fn sup_23_the_children_of_a_static_supervisor_that_was_left_behind_are_sto
     nested.start_child(added).await.unwrap();
     assert_eq!(nested.node().children().len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn sup_23_a_supervisor_that_was_left_behind_watches_nobody_any_more() {
+    let scope = Scope::new("t");
+    let (release, held) = mpsc::channel();
+    let late = Journal::new();
+    let watched = ChildSpec::worker("w", || (Puppet, ()));
+    let watched = watched.watchdog(Watchdog::report(20 * MS));
+    let nested = Supervisor::builder().child(watched).build().unwrap();
+    let nested = nested.into_child("nested").watchdog(WATCHDOG);
+    let root = start(&scope, generous().child(nested)).await;
+    let place = root.node().child("nested").unwrap();
+    let nested = Supervisor::at(&place).unwrap();
+    let first = run(&nested, "w");
+    had_a_turn(&first).await;
+    let blocked = ChildSpec::from_fn("late", ChildKind::Worker, blocked_start(held, &late));
+    let blocked = tokio::spawn({
+        let nested = nested.clone();
+        async move { drop(nested.start_child(blocked).await) }
+    });
+    first.ended().await;
+    assert_eq!(place.running().await.number(), 2);
+
+    let mut events = scope.events().subscribe();
+    let second = run(&nested, "w");
+    let hang = second.actor_ref().unwrap().send_message(Order::Hang);
+    assert!(hang.is_ok());
+    let is_report = |event: &Event| {
+        event.path == *second.node().path() && matches!(event.kind, EventKind::Stuck { .. })
+    };
+    while !is_report(&events.next().await.unwrap().unwrap()) {}
+    // Time enough for another one to look.
+    sleep(50 * MS).await;
+    let recent = scope.events().recent();
+    assert_eq!(recent.iter().filter(|it| is_report(it)).count(), 1);
+    release.send(()).unwrap();
+    blocked.await.unwrap();
+}

@@ -8,7 +8,6 @@ use ractor::RpcReplyPort;
 
 use super::super::start::Why;
 use super::State;
-use crate::child::Parent;
 use crate::children::{ChildEntry, Run};
 use crate::handle::{ChildCount, ChildInfo, StartedChild};
 use crate::message::{DynamicMsg, SupervisorMsg};
@@ -92,8 +91,7 @@ impl State {
         let watchdog = spec.watchdog_setting();
         let key = self.children.push(ChildEntry::new(spec, Arc::clone(&node)));
         if let Some(watchdog) = watchdog {
-            let Parent { scope, queue, .. } = &self.parent;
-            self.watchdogs.watch(key, &node, watchdog, scope, queue);
+            self.watchdogs.watch(key, &node, watchdog, &self.parent);
         }
         Ok(key)
     }
