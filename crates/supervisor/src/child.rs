@@ -24,7 +24,7 @@ use crate::pause::{Pause, Why};
 use crate::recovery::{self, Verdict};
 
 /// How long a killed actor may take to reach its next await before it is left behind.
-const KILL_GRACE: Duration = Duration::from_secs(5);
+pub(crate) const KILL_GRACE: Duration = Duration::from_secs(5);
 
 /// What came of calling a start function; a child in it that nobody takes over is asked to stop.
 pub(crate) struct Launch<N: Borrow<Arc<Node>> = Arc<Node>> {
@@ -168,6 +168,9 @@ impl Parent {
                 Ok(result) => result,
                 Err(payload) => Err(StartError::from_panic(&*payload)),
             };
+            if !matches!(result, Ok(Started::Running { .. })) {
+                open.clear().boxed().await;
+            }
             Launch {
                 number,
                 result,

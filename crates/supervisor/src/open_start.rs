@@ -1,7 +1,10 @@
 use std::borrow::Borrow;
 use std::sync::Arc;
 
-use perennial_lifecycle::{ExitReason, Node};
+use perennial_lifecycle::{ChildState, ExitReason, Incarnation, Node, Shutdown};
+use tokio::time::timeout;
+
+use crate::child::{KILL_GRACE, ask_to_stop};
 
 /// A start of which nobody has taken note yet.
 ///
@@ -29,6 +32,39 @@ impl<N: Borrow<Arc<Node>>> OpenStart<N> {
     pub(crate) fn settle(mut self) {
         self.settled = true;
     }
+
+    /// Waits for the end of an actor that the start has brought up and not handed over: it failed or declined later.
+    ///
+    /// One that does not yield to a kill is left to the next start at its place.
+    pub(crate) async fn clear(&self) {
+        let Some(run) = self.run() else {
+            return;
+        };
+        run.disown();
+        if run.exit_reason().is_none() {
+            self.place().set_state(ChildState::Stopping);
+        }
+        let spec = self.place().spec();
+        let shutdown = spec.map_or(Shutdown::Infinity, |(_, _, shutdown)| shutdown);
+        ask_to_stop(&run, shutdown);
+        if let Shutdown::Within(limit) = shutdown
+            && timeout(limit, run.ended()).await.is_err()
+        {
+            run.kill();
+        }
+        match shutdown {
+            Shutdown::Infinity => drop(run.ended().await),
+            Shutdown::Within(_) | Shutdown::BrutalKill => {
+                drop(timeout(KILL_GRACE, run.ended()).await);
+            }
+        }
+    }
+
+    /// Returns the run that it has brought up, while that is alive.
+    fn run(&self) -> Option<Arc<Incarnation>> {
+        let current = self.place().current();
+        current.filter(|run| run.number() == self.number)
+    }
 }
 
 impl<N: Borrow<Arc<Node>>> Drop for OpenStart<N> {
@@ -38,9 +74,7 @@ impl<N: Borrow<Arc<Node>>> Drop for OpenStart<N> {
         }
         // An actor that came up before the start was given up has an end of its own. In this order: it is
         // remembered before it leaves.
-        let node = self.place();
-        let current = node.current();
-        let lives = current.is_some_and(|run| run.number() == self.number);
+        let (node, lives) = (self.place(), self.run().is_some());
         let ended = || {
             node.history()
                 .iter()

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
-use perennial_lifecycle::{ChildKind, ChildSpec, ExitReason, Node, Shutdown, Started};
+use perennial_lifecycle::{
+    Backoff, ChildKind, ChildSpec, ChildState, ExitReason, Node, Shutdown, StartError, Started,
+};
 use perennial_supervisor::{
-    ChildTemplate, DynamicSupervisor, DynamicSupervisorBuilder, StartChildError, Supervisor,
+    ChildTemplate, DynamicSupervisor, DynamicSupervisorBuilder, RestartIntensity, StartChildError,
+    Supervisor,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::yield_now;
@@ -161,5 +164,53 @@ async fn life_3_a_supervisor_does_not_start_beside_the_children_of_one_that_was_
         drop(root.delete_child("nested").await);
         assert!(matches!(child.ended().await, ExitReason::Killed));
         is_gone(&root, &place).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn life_4_a_start_function_that_fails_or_declines_with_its_actor_up_leaves_no_run() {
+    for declines in [false, true] {
+        let count = Count::default();
+        let up = count.clone();
+        let spec = ChildSpec::from_fn("w", ChildKind::Worker, move |context| {
+            let (up, number) = (up.clone(), context.incarnation());
+            async move {
+                let child = context.spawn(SlowStop, up).await?;
+                match number {
+                    2 if declines => Ok(Started::Ignored),
+                    2 => Err(StartError::new(ExitReason::failed("no paper"))),
+                    _ => Ok(child.into()),
+                }
+            }
+        });
+        let spec = spec
+            .shutdown(PATIENT)
+            .backoff(Backoff::constant(Duration::from_secs(100)));
+        let supervisor = Supervisor::builder()
+            .intensity(RestartIntensity::new(9, SECOND))
+            .child(spec);
+        let supervisor = supervisor.build().unwrap().start("t").await.unwrap();
+        let place = supervisor.node().child("w").unwrap();
+        place.current().unwrap().kill();
+        sleep(105 * SECOND).await;
+        // It stops, and nobody has been told of the failure.
+        assert_eq!(place.current().unwrap().number(), 2);
+        assert_eq!(place.state(), ChildState::Stopping);
+
+        sleep(20 * SECOND).await;
+        let history = place.history();
+        let ends = history
+            .iter()
+            .map(|end| (end.incarnation, end.reason.to_string()));
+        let mut expected = vec![(1, "killed".to_owned()), (2, "killed".to_owned())];
+        if declines {
+            assert_eq!(place.state(), ChildState::Stopped);
+        } else {
+            expected.push((2, "failed: no paper".to_owned()));
+            assert_eq!(place.state(), ChildState::Restarting);
+            assert!(place.due().is_some());
+        }
+        assert_eq!(ends.collect::<Vec<_>>(), expected);
+        assert_eq!((place.is_occupied(), count.most()), (false, 1));
     }
 }
