@@ -35,7 +35,8 @@ impl LeftBehind {
         let Some(place) = parent.child(id) else {
             return;
         };
-        if !is_inhabited(&place) {
+        // One that was left behind has not asked its children.
+        if !stop(&place) {
             parent.remove_child(id);
             return;
         }

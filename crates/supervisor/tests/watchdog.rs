@@ -352,6 +352,33 @@ async fn sup_23_the_children_of_a_static_supervisor_that_was_left_behind_are_sto
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn sup_23_the_children_of_a_temporary_supervisor_that_was_left_behind_are_stopped() {
+    let scope = Scope::new("t");
+    let (release, held) = mpsc::channel();
+    let late = Journal::new();
+    let nested = Supervisor::builder().child(ChildSpec::worker("w", || (Puppet, ())));
+    let nested = nested.build().unwrap().into_child("nested").temporary();
+    let root = start(&scope, generous().child(nested.watchdog(WATCHDOG))).await;
+    let place = root.node().child("nested").unwrap();
+    let nested = Supervisor::at(&place).unwrap();
+    let running = run(&nested, "w");
+    had_a_turn(&running).await;
+    let blocked = ChildSpec::from_fn("late", ChildKind::Worker, blocked_start(held, &late));
+    let blocked = tokio::spawn(async move { drop(nested.start_child(blocked).await) });
+    let over = timeout(60 * SECOND, running.ended()).await;
+    over.expect("nobody asks it to stop");
+    assert_eq!(scope.detached(), 1);
+    root.count_children().await.unwrap();
+    assert!(root.node().child("nested").is_none());
+
+    release.send(()).unwrap();
+    for run in late.wait_for(1).await {
+        run.ended().await;
+    }
+    blocked.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn sup_23_a_supervisor_that_was_left_behind_watches_nobody_any_more() {
     let scope = Scope::new("t");
     let (release, held) = mpsc::channel();
