@@ -382,8 +382,9 @@ impl Members {
         let is_tidy = self.view.load().members.iter().all(Member::is_alive);
         if !is_tidy {
             self.version.fetch_add(1, Release);
-            drop(self.view());
         }
+        // Also where nobody has looked since they joined: the list does not have them yet.
+        drop(self.view());
     }
 
     pub(crate) fn count(&self) -> usize {

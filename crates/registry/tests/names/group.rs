@@ -1,6 +1,7 @@
 //! A name that stands for many actors.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use perennial_lifecycle::{ChildSpec, ExitReason};
@@ -269,6 +270,21 @@ async fn one_that_takes_other_messages_than_the_members_does_not_start() {
     let stray = it.supervisor.node().child("stray").unwrap();
     group.join(&stray).unwrap_err();
     assert_eq!(paths(&group), ["a", "b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_16_members_that_nobody_has_looked_for_are_forgotten() {
+    let it = Fixture::start([]).await;
+    let spec = member("x").temporary();
+    it.supervisor.start_child(spec).await.unwrap();
+    let place = Arc::downgrade(&it.supervisor.node().child("x").unwrap());
+    it.stop("x").await;
+    it.registry.sweep();
+    assert!(place.upgrade().is_none());
+    // The group is gone with it, and may come back with others.
+    let other = ChildSpec::worker("other", || (Other, ()));
+    let other = other.group(CLERKS.to_actor_name());
+    it.supervisor.start_child(other).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
