@@ -339,6 +339,7 @@ impl Registry {
             members.tidy();
             Arc::strong_count(members) > 1
         });
+        let mut gone = Vec::new();
         self.0.slots.retain(|_, Named { slot, seen }| {
             // An address that somebody holds keeps its slot, so that a later actor of the name is found. Nobody can
             // take another hold of it meanwhile: that needs the lock that this holds.
@@ -359,10 +360,16 @@ impl Registry {
                     return true;
                 }
                 self.0.forgotten.fetch_max(bound.last_epoch(), Relaxed);
-                return false;
+            } else if slot.gate.load().is_some() {
+                return true;
             }
-            slot.gate.load().is_some()
+            gone.push((Arc::clone(slot), seen.take()));
+            false
         });
+        // What is dropped with these may be the host's: not under the lock.
+        for (slot, _) in gone {
+            slot.forget_runs();
+        }
         event::size(self.0.slots.len());
         before.saturating_sub(self.0.slots.len())
     }

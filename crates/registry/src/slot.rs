@@ -208,6 +208,17 @@ impl Slot {
             self.note_type();
             self.before.store(bound.last_epoch(), Relaxed);
         }
+        self.forget_runs();
+    }
+
+    /// Forgets whom watchers were told of; only while nobody else has the slot, and so watches.
+    ///
+    /// The hub holds the last run, which holds its place, which holds the hub: dropped alone, none of them would go.
+    pub(crate) fn forget_runs(&self) {
+        let hub = self.lock_hub().take();
+        if let Some(hub) = hub {
+            hub.close();
+        }
     }
 
     /// Says at once that the name leads somewhere and takes this type; `false` when it takes a closer look to know.

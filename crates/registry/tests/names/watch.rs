@@ -1,10 +1,11 @@
 //! The ups and downs of a name.
 
 use std::pin::pin;
+use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use perennial_lifecycle::{Backoff, ExitReason};
-use perennial_registry::{NameEvent, NameWatch};
+use perennial_registry::{Gate, GateRefused, NameEvent, NameWatch};
 use tokio::sync::mpsc;
 
 use crate::support::*;
@@ -152,4 +153,37 @@ async fn a_watch_ends_with_the_registry_and_is_a_stream() {
     assert_eq!(last.as_deref(), Some(down));
     drop(it);
     within("the end", reader).await.unwrap();
+}
+
+struct Open;
+
+impl Gate for Open {
+    fn admit(&self) -> Result<(), GateRefused> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_21_a_name_that_was_watched_leaves_nothing_of_its_actor_behind() {
+    // A name with a gate is kept for whoever comes next.
+    for is_gated in [false, true] {
+        let it = Fixture::start([named("a").temporary()]).await;
+        if is_gated {
+            it.registry.set_gate(CLERK.as_actor_name(), Box::new(Open));
+        }
+        let mut watch = it.registry.watch(&CLERK).unwrap();
+        let place = Arc::downgrade(&it.supervisor.node().child("a").unwrap());
+        it.stop("a").await;
+        assert_eq!(next(&mut watch).await, "t/a is up (epoch 1)");
+        assert_eq!(next(&mut watch).await, "t/a is down (epoch 1): shutdown");
+        it.registry.sweep();
+        assert!(place.upgrade().is_some(), "somebody watches");
+        drop(watch);
+        it.registry.sweep();
+        assert!(place.upgrade().is_none(), "gated: {is_gated}");
+
+        it.supervisor.start_child(named("b")).await.unwrap();
+        let mut watch = it.registry.watch(&CLERK).unwrap();
+        assert_eq!(next(&mut watch).await, "t/b is up (epoch 2)");
+    }
 }
