@@ -54,6 +54,10 @@ impl Drop for Names {
         for named in &self.slots {
             named.slot.close();
         }
+        // A member that has ended holds its place, and that its group.
+        for members in &self.groups {
+            members.tidy();
+        }
     }
 }
 

@@ -288,6 +288,23 @@ async fn reg_16_members_that_nobody_has_looked_for_are_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn reg_16_a_tree_that_is_gone_leaves_no_member_behind() {
+    for looks in [false, true] {
+        let it = Fixture::start([member("x")]).await;
+        let group = it.registry.group(&CLERKS).unwrap();
+        if looks {
+            assert_eq!(group.len(), 1);
+        }
+        let place = Arc::downgrade(&it.supervisor.node().child("x").unwrap());
+        it.supervisor.stop(ExitReason::Shutdown).await;
+        drop((it, group));
+        // What it holds of itself goes with its task.
+        tokio::time::sleep(SECOND).await;
+        assert!(place.upgrade().is_none(), "looks: {looks}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_place_joins_and_leaves_a_group_at_run_time() {
     let it = Fixture::start([clerk("x")]).await;
     let group = it.registry.group(&CLERKS).unwrap();
