@@ -227,6 +227,8 @@ impl<M: Message> Mail<M> {
     #[must_use]
     pub fn into_inner(mut self) -> M {
         let letter = self.letter.take();
+        // Its drop would only find that there is nothing left.
+        std::mem::forget(self);
         letter.expect("taken out only here").message
     }
 
