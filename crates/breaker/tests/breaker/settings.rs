@@ -280,9 +280,12 @@ fn brk_20_a_breaker_that_was_removed_frees_its_name_and_is_heard_of_no_more() {
 async fn brk_23_a_permit_that_is_renewed_is_of_the_state_that_it_finds_and_counts_once() {
     let breaker = breaker(Trip::Consecutive(1));
     let (early, late) = (breaker.try_acquire().unwrap(), breaker.try_acquire_owned());
+    assert!(early.is_current());
     early.renew().unwrap().success();
     fail(&breaker, 1);
-    let refused = late.unwrap().renew().unwrap_err();
+    let late = late.unwrap();
+    assert!(!late.is_current());
+    let refused = late.renew().unwrap_err();
     assert_eq!(refused.retry_after, Some(SECOND * 30));
     let status = breaker.status();
     assert_eq!((status.successes, status.failures), (1, 1));
