@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ChildKind, EventKind, ExitReason, Incarnation, Node, Scope, Shutdown, Started,
+    ChildKind, ChildSpec, EventKind, ExitReason, Incarnation, Node, Scope, Shutdown, Started,
 };
 use perennial_supervisor::{
     ChildTemplate, DynamicChild, PartitionedChildInfo, PartitionedSpec, PartitionedSupervisor,
@@ -416,6 +416,15 @@ async fn part_12_whoever_looks_while_it_starts_finds_all_partitions_or_none() {
     let fixed = fixed.start("u").await.unwrap();
     assert!(PartitionedSupervisor::<()>::at(fixed.node()).is_none());
     assert!(PartitionedSupervisor::<()>::at(Scope::new("v").root()).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn part_12_a_child_that_was_added_above_is_taken_for_no_partition() {
+    let supervisor = start(builder(puppets())).await;
+    let added = ChildSpec::worker("added", || (Puppet, ()));
+    supervisor.supervisor().start_child(added).await.unwrap();
+    let found = PartitionedSupervisor::<()>::at(supervisor.node()).unwrap();
+    assert_eq!(found.partitions(), supervisor.partitions());
 }
 
 #[test]

@@ -117,7 +117,11 @@ impl<Args: Send + Sync + 'static> PartitionedSupervisor<Args> {
         let place = |index: u32| DynamicSupervisor::at(&node.child(&index.to_string())?);
         // The first place is made last, so that with it all are there to be counted.
         place(0)?;
-        let count = u32::try_from(node.children().len()).ok()?;
+        let children = node.children();
+        // A child that somebody has added to the supervisor above is no partition.
+        let is_partition = |child: &&Arc<Node>| child.path().id().parse::<u32>().is_ok();
+        let count = children.iter().filter(is_partition).count();
+        let count = u32::try_from(count).ok()?;
         Some(Self {
             supervisor,
             count: NonZeroU32::new(count)?,
