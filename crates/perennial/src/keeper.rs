@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ActorPath, ChildKind, ChildState, Ended, ExitReason, Incarnation, Node, Scope, Shutdown, after,
+    ActorPath, ChildKind, Ended, ExitReason, Incarnation, Node, Scope, Shutdown, after,
 };
 use perennial_supervisor::{Supervisor, SupervisorSpec};
 use tokio::sync::watch;
@@ -204,11 +204,10 @@ fn waiting_for_nobody(root: &Arc<Node>) -> Vec<(ActorPath, u64)> {
     found
 }
 
-/// Waits until nothing runs at a node or below it, but for what its supervisor has left behind.
+/// Waits until nothing runs at a node or below it. What its supervisor has left behind does not live there any more.
 async fn all_ended(root: &Arc<Node>) {
     loop {
-        let mut runs = running(root);
-        runs.retain(|(node, _)| node.state() != ChildState::Stopped);
+        let runs = running(root);
         if runs.is_empty() {
             return;
         }

@@ -1,16 +1,19 @@
 //! How trees end.
 
 use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::Poll;
 use std::time::Duration;
 
 use perennial::lifecycle::ReportContext;
 use perennial::{
-    ChildSpec, DATABASE, Event, EventKind, ExitReason, Name, PoolConfig, Schema, Scope, Shutdown,
-    Strategy, Tree,
+    ChildKind, ChildSpec, ChildTemplate, DATABASE, DynamicSupervisor, Event, EventKind, ExitReason,
+    Name, PoolConfig, Schema, Scope, Shutdown, Started, Strategy, Tree,
 };
 use perennial_testkit::{Journal, Order, Puppet};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::Notify;
 
 use crate::support::{
     DEADLINE, Folder, echoes, healed, nothing_runs, patient, places, puppet, random, running,
@@ -603,4 +606,73 @@ async fn tree_5_a_namespace_may_be_any_text() {
         echoes(&tree, &A).await;
         shut_down(&tree).await;
     }
+}
+
+/// Ends once it is told to, and not before.
+struct Leaving;
+
+impl Actor for Leaving {
+    type Msg = Order;
+    type State = Arc<Notify>;
+    type Arguments = Arc<Notify>;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Order>,
+        released: Arc<Notify>,
+    ) -> Result<Arc<Notify>, ActorProcessingErr> {
+        Ok(released)
+    }
+
+    async fn post_stop(
+        &self,
+        _: ActorRef<Order>,
+        released: &mut Arc<Notify>,
+    ) -> Result<(), ActorProcessingErr> {
+        released.notified().await;
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tree_4_a_tree_waits_for_an_orphan_although_a_start_at_its_place_has_declined() {
+    let (released, declines) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+    let (end, is_over) = (Arc::clone(&released), Arc::clone(&declines));
+    let session =
+        ChildTemplate::from_fn("session", ChildKind::Worker, move |context, _: Arc<()>| {
+            let (end, declines) = (Arc::clone(&end), is_over.load(SeqCst));
+            async move {
+                if declines {
+                    return Ok(Started::Ignored);
+                }
+                Ok(context.spawn(Leaving, end).await?.into())
+            }
+        });
+    let sessions = DynamicSupervisor::builder(session.shutdown(Shutdown::Infinity));
+    let tree = Tree::builder("orphaned")
+        .child(sessions.build().unwrap().into_child("sessions"))
+        .start()
+        .await
+        .unwrap();
+    let place = tree.host().node().child("sessions").unwrap();
+    let sessions = DynamicSupervisor::<()>::at(&place).unwrap();
+    let orphan = sessions.start_child_named("a", ()).await.unwrap();
+    let killed = place.current().unwrap();
+    killed.kill();
+    killed.ended().await;
+    within("the next supervisor", place.running()).await;
+    declines.store(true, SeqCst);
+    sessions.start_child_named("a", ()).await.unwrap_err();
+
+    let root = tree.root().clone();
+    tokio::spawn(async move {
+        root.ended().await;
+        // Time enough for a shutdown that does not wait.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        released.notify_one();
+    });
+    let report = shut_down(&tree).await;
+    assert!(report.killed.is_empty(), "{report:?}");
+    assert!(orphan.incarnation().has_ended());
+    nothing_runs(tree.scope());
 }
