@@ -106,6 +106,11 @@ impl Parent {
         self.link.ends()
     }
 
+    /// Puts the end of a child into the supervisor's queue, now, for a run that does not tell of it itself.
+    pub(crate) fn tell_ended(&self, key: ChildKey, run: Arc<Incarnation>) {
+        self.link.child_ended(key, run, SystemTime::now());
+    }
+
     pub(crate) fn report(&self, context: ReportContext, child: &Node, reason: &ExitReason) {
         event::report(&self.scope, &self.node, context, child, reason);
     }

@@ -4,14 +4,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use perennial_lifecycle::{ChildKey, ExitReason, Incarnation, Node, StuckHandler};
 use tokio::task::AbortHandle;
 
 use crate::child::{Parent, leave_behind};
 use crate::event;
-use crate::message::SupervisorMsg;
 
 /// How often within the shortest limit the children are looked at.
 const LOOKS: u32 = 4;
@@ -166,10 +165,7 @@ fn replace(
         &ExitReason::failed(stuck),
         || {
             if !run.is_disowned() {
-                let (run, at) = (Arc::clone(&run), SystemTime::now());
-                // Fails only when the supervisor has ended.
-                let ended = SupervisorMsg::Ended { key, run, at };
-                drop(parent.queue.send_message(ended));
+                parent.tell_ended(key, Arc::clone(&run));
             }
         },
     );
