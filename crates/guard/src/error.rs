@@ -1,3 +1,5 @@
+use std::convert::Infallible;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +20,9 @@ use crate::OperationOutcome;
 /// | `DeadlineExceeded` | nobody | yes, and dropped | | yes | |
 /// | `Operation` | nobody | yes | | the caller's to judge: no | the operation's error's own |
 /// | `Config` | nobody | no | | no | |
+///
+/// It is a [`std::error::Error`] where `E` is one. A `Box<dyn Error>` is none: see [`GuardError::into_boxed`] and
+/// [`GuardError::map_operation`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GuardError<E> {
@@ -135,6 +140,74 @@ impl<E> GuardError<E> {
             Self::Operation(error) => Some(error),
             _ => None,
         }
+    }
+
+    /// Makes another error of the operation's own, and leaves all others as they are.
+    #[must_use]
+    pub fn map_operation<F>(self, map: impl FnOnce(E) -> F) -> GuardError<F> {
+        match self.operation_or() {
+            Ok(error) => GuardError::Operation(map(error)),
+            Err(other) => other,
+        }
+    }
+
+    /// Puts it into a box, as `tower`'s layers and `anyhow` want their errors.
+    ///
+    /// The operation's own error is boxed as it is, or handed on if it is a box already. All others are found in the box
+    /// as `GuardError<Infallible>`, whatever the operation's error is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use std::error::Error;
+    /// use perennial_guard::{Guard, GuardError};
+    /// use perennial_rate_limit::{Quota, RateGate};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    /// let guard = Guard::builder("svc").gate(RateGate::new()).quota(Quota::per_minute(1)).build()?;
+    /// let parse = |text: &'static str| {
+    ///     guard.run(move |()| async move { Ok::<i32, Box<dyn Error + Send + Sync>>(text.parse()?) })
+    /// };
+    /// let error = parse("seven").await.unwrap_err().into_boxed();
+    /// assert!(error.is::<std::num::ParseIntError>());
+    /// let error = parse("7").await.unwrap_err().into_boxed();
+    /// assert!(matches!(error.downcast_ref(), Some(GuardError::<Infallible>::RateLimited { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn into_boxed(self) -> Box<dyn Error + Send + Sync>
+    where
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        match self.operation_or::<Infallible>() {
+            Ok(error) => error.into(),
+            Err(other) => Box::new(other),
+        }
+    }
+
+    /// Returns the operation's own error, or the guard's, which is of any type.
+    fn operation_or<F>(self) -> Result<E, GuardError<F>> {
+        Err(match self {
+            Self::Operation(error) => return Ok(error),
+            Self::MemoryPressure { service } => GuardError::MemoryPressure { service },
+            Self::RateLimited {
+                service,
+                retry_after,
+            } => GuardError::RateLimited {
+                service,
+                retry_after,
+            },
+            Self::CircuitOpen(open) => GuardError::CircuitOpen(open),
+            Self::BulkheadFull { service, max } => GuardError::BulkheadFull { service, max },
+            Self::Pool(error) => GuardError::Pool(error),
+            Self::DeadlineExceeded { service, deadline } => {
+                GuardError::DeadlineExceeded { service, deadline }
+            }
+            Self::Config(error) => GuardError::Config(error),
+        })
     }
 
     /// Names it for logs, in the words of the metrics.

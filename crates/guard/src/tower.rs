@@ -32,6 +32,9 @@ use crate::{Guard, GuardError, call};
 /// with the deadline. A guarded service itself is always ready: what is to hold back requests, such as a bulkhead, belongs
 /// to the guard, or before it.
 ///
+/// Where the inner service's error is tower's `BoxError`, and a layer outside wants one as well, there stands
+/// `map_err(GuardError::into_boxed)` between them: a `GuardError` of a box is no [`std::error::Error`].
+///
 /// # Examples
 ///
 /// ```

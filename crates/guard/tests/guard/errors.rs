@@ -1,6 +1,7 @@
 //! One error that says who refused, why, and when to come back.
 
-use std::error::Error as _;
+use std::convert::Infallible;
+use std::error::Error;
 use std::io;
 use std::time::Duration;
 
@@ -74,6 +75,27 @@ async fn the_operations_own_error_is_read_through_and_handed_back() {
         .unwrap_err();
     assert_eq!(error.to_string(), "order not stored");
     assert_eq!(error.source().unwrap().to_string(), "disk full");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_in_a_box_is_mapped_or_boxed_and_a_refusal_stays_what_it_is() {
+    type BoxError = Box<dyn Error + Send + Sync>;
+    let gate = RateGate::new();
+    let guard = Guard::builder("svc").gate(gate).quota(Quota::per_hour(2));
+    let guard = guard.build().unwrap();
+    let fails = || guard.run(|()| async { Err::<(), BoxError>(io::Error::other("broken").into()) });
+
+    let failed = fails().await.unwrap_err().map_operation(io::Error::other);
+    assert_eq!((&failed as &dyn Error).to_string(), "broken");
+    let failed = fails().await.unwrap_err().into_boxed();
+    assert!(failed.is::<io::Error>());
+
+    let refused = fails().await.unwrap_err().map_operation(io::Error::other);
+    assert_eq!(refused.refused_by(), Some(Stage::RateLimit));
+    let wait = refused.retry_after().unwrap();
+    let refused = fails().await.unwrap_err().into_boxed();
+    let refused: &GuardError<Infallible> = refused.downcast_ref().unwrap();
+    assert_eq!(refused.retry_after(), Some(wait));
 }
 
 #[test]

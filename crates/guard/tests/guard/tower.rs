@@ -1,5 +1,6 @@
 //! The guard as a layer.
 
+use std::convert::Infallible;
 use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use perennial_guard::{Guard, GuardError, OperationOutcome};
 use perennial_pool::PoolConfig;
 use perennial_rate_limit::{Quota, RateGate};
 use tokio::time::Instant;
-use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
+use tower::{BoxError, Layer as _, Service as _, ServiceExt as _, service_fn};
 
 use crate::support::{breaker, pool};
 
@@ -171,4 +172,25 @@ async fn grd_15_a_layer_is_listed_where_it_was_made() {
         async move { Ok::<_, io::Error>((place.file(), place.line())) }
     }));
     assert_eq!(echo.oneshot(7).await.unwrap(), (file!(), line));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guard_stands_between_layers_whose_errors_are_in_boxes() {
+    /// Goes on with an inner service as tower's own layers do.
+    async fn outside<S>(inner: S) -> BoxError
+    where
+        S: tower::Service<(), Response = (), Error: Into<BoxError>>,
+    {
+        inner.oneshot(()).await.unwrap_err().into()
+    }
+    let guard = Guard::builder("svc").gate(RateGate::new());
+    let guard = guard.quota(Quota::per_hour(1)).build().unwrap();
+    let inside = service_fn(|(): ()| async { Err::<(), BoxError>(io::Error::other("no").into()) });
+    let service = GuardLayer::new(guard).layer(inside);
+    let service = service.map_err(GuardError::into_boxed);
+    let failed = outside(service.clone()).await;
+    assert!(failed.is::<io::Error>(), "{failed}");
+    let refused = outside(service).await;
+    let refused = refused.downcast_ref::<GuardError<Infallible>>().unwrap();
+    assert!(matches!(refused, GuardError::RateLimited { .. }));
 }
