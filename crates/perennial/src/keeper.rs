@@ -3,7 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ActorPath, ChildKind, Ended, ExitReason, Incarnation, Node, Scope, Shutdown, after,
+    ActorPath, Backoff, ChildKind, ChildState, Ended, EventKind, ExitReason, Incarnation, Node,
+    Scope, Shutdown, StartError, after,
 };
 use perennial_supervisor::{Supervisor, SupervisorSpec};
 use tokio::sync::watch;
@@ -12,8 +13,12 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::drain::drain;
 use crate::report::{CutOff, CutOffs, ShutdownReport};
 
-/// How long to wait before the root is started again after a start that failed.
-const RETRY: Duration = Duration::from_millis(100);
+/// How long to wait before the root is started again after starts that failed.
+const RETRY: Backoff =
+    Backoff::exponential(Duration::from_millis(100)).cap(Duration::from_secs(10));
+
+/// How many starts of the root may fail in a row. With the waits between them they take about half a minute.
+const STARTS: u32 = 10;
 
 /// How long to wait for the end of what was killed.
 const KILL_GRACE: Duration = Duration::from_secs(1);
@@ -23,13 +28,14 @@ const KILL_GRACE: Duration = Duration::from_secs(1);
 pub(crate) enum TreeEnd {
     /// It was told to stop.
     Stopped(Arc<ShutdownReport>),
-    /// The root gave up: restarts were too many.
+    /// The root gave up: restarts were too many. Or it was lost and did not start again.
     GaveUp(ExitReason),
 }
 
 /// Stands above the root, whose supervisor nobody else is: brings it back when it was killed.
 ///
-/// A root that gave up is not brought back, as in OTP, where the node then goes down.
+/// A root that gave up is not brought back, as in OTP, where the node then goes down. Nor is one whose starts fail again
+/// and again: whoever started the process can do more about that.
 pub(crate) struct Keeper {
     pub(crate) scope: Scope,
     pub(crate) spec: SupervisorSpec,
@@ -64,7 +70,13 @@ impl Keeper {
             tokio::select! {
                 biased;
                 () = told_to(&mut stop) => {}
-                () = self.start_again() => {}
+                started = self.start_again() => {
+                    if let Err(error) = started {
+                        tracing::error!("the tree gave up, for its root was lost: {error}");
+                        self.end_all().await;
+                        break TreeEnd::GaveUp(ExitReason::failed(error));
+                    }
+                }
             }
         };
         // Also where the root was killed, and is not brought back now.
@@ -72,12 +84,26 @@ impl Keeper {
         end.send_replace(Some(how));
     }
 
-    async fn start_again(&self) {
-        while let Err(error) = self.spec.clone().start_in(&self.scope).await {
-            tracing::error!("the root did not start: {error}");
-            sleep(RETRY).await;
+    /// Starts the root again, several times if need be.
+    async fn start_again(&self) -> Result<(), StartError> {
+        let root = self.scope.root();
+        let mut delays = RETRY.delays();
+        for attempt in 1.. {
+            match self.spec.clone().start_in(&self.scope).await {
+                Ok(_) => break,
+                Err(error) if attempt == STARTS => return Err(error),
+                Err(error) => {
+                    let delay = delays.next().unwrap_or(RETRY.first());
+                    tracing::error!("the root did not start; trying again in {delay:?}: {error}");
+                    root.set_state(ChildState::Restarting);
+                    let delayed = EventKind::RestartDelayed { attempt, delay };
+                    self.scope.events().emit(root.path(), delayed);
+                    sleep(delay).await;
+                }
+            }
         }
-        self.scope.root().count_restart();
+        root.count_restart();
+        Ok(())
     }
 
     async fn shut_down(&self, stop: &mut watch::Receiver<Option<Instant>>) -> ShutdownReport {

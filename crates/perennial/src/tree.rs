@@ -341,6 +341,9 @@ impl Tree {
 
     /// Waits until the tree has ended, and says why if it gave up.
     ///
+    /// It gives up when restarts were too many, and when its root was killed and does not start again: ten starts, with
+    /// growing waits between them that take half a minute together.
+    ///
     /// # Cancel safety
     ///
     /// Cancel safe: waiting changes nothing.
