@@ -1,9 +1,9 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use perennial_lifecycle::catch_panic;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -102,7 +102,7 @@ impl Schema {
 impl Entry {
     pub(crate) fn read(&self, json: &Value) -> Result<Typed, UpdateError> {
         // A check that panics refuses the value: it must not end whoever asked it.
-        let read = catch_unwind(AssertUnwindSafe(|| (self.read)(json)));
+        let read = catch_panic(|| (self.read)(json));
         read.unwrap_or_else(|_| Err("the check of this setting panicked".to_owned()))
             .map_err(|reason| UpdateError::Invalid {
                 path: Arc::clone(&self.path),

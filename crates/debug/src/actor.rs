@@ -1,9 +1,8 @@
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use perennial_breaker::BreakerState;
-use perennial_lifecycle::{Incarnation, Node, StartError, Trace, Undelivered};
+use perennial_lifecycle::{Incarnation, Node, Trace, Undelivered, catch_panic};
 use perennial_supervisor::Supervisor;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
@@ -228,11 +227,11 @@ fn send(shared: &Shared, node: &Arc<Node>, label: &str) -> Result<(), CommandErr
     let run = running(node)?;
     let path = path.clone();
     // Foreign code: the host's function makes the message.
-    let sent = catch_unwind(AssertUnwindSafe(|| declaration.send(&run)));
-    let sent = sent.map_err(|payload| CommandError::NotMade {
+    let sent = catch_panic(|| declaration.send(&run));
+    let sent = sent.map_err(|reason| CommandError::NotMade {
         path: path.clone(),
         message: label.to_owned(),
-        reason: StartError::from_panic(&*payload).reason,
+        reason,
     })?;
     sent.map_err(|undelivered| match undelivered {
         Undelivered::Full(()) => CommandError::MailboxFull { path },

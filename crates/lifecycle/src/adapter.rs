@@ -320,7 +320,7 @@ impl<A: Actor> Actor for Supervised<A> {
             |result, _| match result {
                 Ok(Ok(state)) => Ok(state),
                 Ok(Err(error)) => Err(StartError::new(ExitReason::from_processing_error(error))),
-                Err(payload) => Err(StartError::from_panic(&*payload)),
+                Err(payload) => Err(StartError::from_panic(payload)),
             },
             identity,
         );

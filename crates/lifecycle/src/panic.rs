@@ -1,6 +1,6 @@
 use std::any::Any;
 use std::cell::RefCell;
-use std::panic::PanicHookInfo;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::Arc;
 use std::sync::Once;
 
@@ -30,6 +30,25 @@ fn report(info: &PanicHookInfo<'_>) {
     );
     let last = location.map(|location| (location, Arc::from(message)));
     LAST.with_borrow_mut(|it| *it = last);
+}
+
+/// Runs code that is not ours; a panic of it is caught, and is the error.
+///
+/// # Errors
+///
+/// [`ExitReason::Panicked`].
+pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, ExitReason> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(caught)
+}
+
+/// Makes the exit reason of a panic that was just caught on this thread, and drops what was thrown.
+pub(crate) fn caught(payload: Box<dyn Any + Send>) -> ExitReason {
+    let reason = reason(&*payload);
+    // It may be of any type, and its drop panics once more. What that throws is let go of: it may do the same.
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
+    }
+    reason
 }
 
 /// Makes the exit reason of a panic that was just caught on this thread.

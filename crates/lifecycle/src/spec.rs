@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ActorName, Backoff, Mailbox, Quarantine, RestartIntensity, StartContext, StartError, Started,
-    Watchdog,
+    Watchdog, catch_panic,
 };
 
 /// When a child that ended is started again.
@@ -130,12 +130,11 @@ impl ChildSpec {
         // that a start allocates stays within what allocators keep at hand.
         Self::new(id, ChildKind::Worker, move |context| {
             // The supervisor, which catches a panic of a start function, hears of it in the same way.
-            let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&factory));
-            match made {
+            match catch_panic(&factory) {
                 Ok((actor, arguments)) => {
                     Box::pin(context.spawn(actor, arguments).map_ok(Started::from))
                 }
-                Err(payload) => Box::pin(ready(Err(StartError::from_panic(&*payload)))),
+                Err(reason) => Box::pin(ready(Err(StartError::new(reason)))),
             }
         })
     }

@@ -311,8 +311,8 @@ impl StartError {
 
     /// Makes the error of a start function that panicked, from what `catch_unwind` caught.
     #[must_use]
-    pub fn from_panic(payload: &(dyn Any + Send)) -> Self {
-        Self::new(panic::reason(payload))
+    pub fn from_panic(payload: Box<dyn Any + Send>) -> Self {
+        Self::new(panic::caught(payload))
     }
 }
 

@@ -1,6 +1,5 @@
 //! The pool's actors: its supervisor, its workers, and the keeper that looks after them.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
@@ -8,7 +7,7 @@ use std::sync::atomic::{
 };
 use std::time::Duration;
 
-use perennial_lifecycle::{ChildKind, ChildSpec, StartContext, StartError, Started};
+use perennial_lifecycle::{ChildKind, ChildSpec, StartContext, StartError, Started, catch_panic};
 use perennial_supervisor::{ChildTemplate, DynamicSpec, DynamicSupervisor, RestartIntensity};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
@@ -148,8 +147,7 @@ async fn spawn<W: Worker>(
     worker: &W,
     context: StartContext,
 ) -> Result<perennial_lifecycle::Child, StartError> {
-    let (actor, arguments) = std::panic::catch_unwind(AssertUnwindSafe(|| worker.actor()))
-        .map_err(|payload| StartError::from_panic(&*payload))?;
+    let (actor, arguments) = catch_panic(|| worker.actor()).map_err(StartError::new)?;
     context.spawn(actor, arguments).await
 }
 

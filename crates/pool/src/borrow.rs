@@ -1,12 +1,12 @@
 //! How a borrower comes to a worker: at once, or after a wait.
 
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use perennial_lifecycle::{ExitReason, Incarnation, Moment, StartError};
+use perennial_lifecycle::{ExitReason, Incarnation, Moment, StartError, catch_panic};
 use perennial_supervisor::StartChildError;
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
@@ -382,7 +382,7 @@ impl<W: Worker> Pool<W> {
             // One that panics has failed: given back as in order, the worker would meet the next borrower so too.
             let check = poll_fn(|context| {
                 let check = || check.as_mut().poll(context);
-                match catch_unwind(AssertUnwindSafe(check)) {
+                match catch_panic(check) {
                     Ok(outcome) => outcome.map(|it| it.map_err(|why| why.to_string())),
                     Err(_) => Poll::Ready(Err("the check panicked".to_owned())),
                 }

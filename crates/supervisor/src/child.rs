@@ -171,7 +171,7 @@ impl Parent {
             };
             let result = match result {
                 Ok(result) => result,
-                Err(payload) => Err(StartError::from_panic(&*payload)),
+                Err(payload) => Err(StartError::from_panic(payload)),
             };
             if !matches!(result, Ok(Started::Running { .. })) {
                 open.clear().boxed().await;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "this is a test, its helpers included")]
 
+use std::panic::panic_any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
@@ -360,6 +361,31 @@ async fn sup_10_a_start_function_that_panics_harms_nobody_else() {
         "{error}"
     );
     assert_eq!(supervisor.count_children().await.unwrap().active, 1);
+}
+
+/// What is thrown, and panics once more when it is dropped.
+struct Grenade;
+
+impl Drop for Grenade {
+    fn drop(&mut self) {
+        panic!("and once more");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_10_what_a_start_function_throws_may_panic_itself() {
+    let supervisor = start(generous().child(ChildSpec::worker("a", || (Puppet, ())))).await;
+    let in_future = ChildSpec::from_fn("b", ChildKind::Worker, |_| async { panic_any(Grenade) });
+    let in_factory = ChildSpec::worker("b", || -> (Puppet, ()) { panic_any(Grenade) });
+    for spec in [in_future, in_factory] {
+        let error = supervisor.start_child(spec).await.unwrap_err();
+        assert!(
+            matches!(&error, StartChildError::Failed(failed) if matches!(failed.reason, ExitReason::Panicked { .. })),
+            "{error}"
+        );
+    }
+    assert_eq!(supervisor.count_children().await.unwrap().active, 1);
+    assert_eq!(supervisor.node().restarts(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,8 +1,6 @@
 //! Work on blocking threads, with what it works on moved in and out.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use perennial_lifecycle::{ExitReason, StartError};
+use perennial_lifecycle::{ExitReason, catch_panic};
 use ractor::{Message, RpcReplyPort};
 use tokio::task::AbortHandle;
 
@@ -12,7 +10,8 @@ use tokio::task::AbortHandle;
 pub(crate) async fn run<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ExitReason> {
-    let task = tokio::task::spawn_blocking(move || catch(work));
+    // A panic is caught on the thread where it happened: only that one knows its location.
+    let task = tokio::task::spawn_blocking(move || catch_panic(work));
     let _waiting = AbortOnDrop(task.abort_handle());
     // The task never panics; it is cancelled when the runtime goes away.
     task.await.unwrap_or(Err(ExitReason::Killed))
@@ -28,7 +27,7 @@ pub(crate) fn answer<S, T: Message>(
     if reply.is_closed() {
         return Ok(state);
     }
-    match catch(|| work(&mut state, &reply)) {
+    match catch_panic(|| work(&mut state, &reply)) {
         Ok(Some(answer)) => {
             // Fails when the caller has just gone.
             drop(reply.send(answer));
@@ -48,11 +47,6 @@ pub(crate) struct Panicked {
     /// The reply port. A caller that sees it dropped asks why the worker ended, so it is dropped only
     /// when the worker does.
     pub(crate) unanswered: Box<dyn Send>,
-}
-
-/// A panic is caught on the thread where it happened: only that one knows its location.
-fn catch<T>(work: impl FnOnce() -> T) -> Result<T, ExitReason> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| StartError::from_panic(&*payload).reason)
 }
 
 struct AbortOnDrop(AbortHandle);

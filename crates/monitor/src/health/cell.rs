@@ -1,9 +1,9 @@
 use std::{
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex},
 };
 
+use perennial_lifecycle::catch_panic;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
@@ -102,7 +102,7 @@ impl HealthCell {
     pub(crate) fn quick(&self) -> QuickHealth {
         machine::quick(self.services().into_iter().map(|service| {
             // A check that panics is a result here as well.
-            let alive = catch_unwind(AssertUnwindSafe(|| service.check.is_alive()));
+            let alive = catch_panic(|| service.check.is_alive());
             (service.name.clone(), alive.unwrap_or(false))
         }))
     }

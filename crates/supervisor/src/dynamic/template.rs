@@ -1,14 +1,13 @@
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use perennial_lifecycle::{
     ActorName, Backoff, ChildKind, ChildSpec, ExitReason, Mailbox, Quarantine, Restart,
-    RestartIntensity, Shutdown, StartContext, StartError, Started, Watchdog,
+    RestartIntensity, Shutdown, StartContext, StartError, Started, Watchdog, catch_panic,
 };
 use ractor::Actor;
 
@@ -34,10 +33,9 @@ impl<Args: Send + Sync + 'static> ChildTemplate<Args> {
             ChildKind::Worker,
             move |context: StartContext, arguments: Arc<Args>| {
                 // Called before the future, which must not borrow the factory; a panic of it is a failed start.
-                let made = catch_unwind(AssertUnwindSafe(|| factory(&arguments)));
+                let made = catch_panic(|| factory(&arguments));
                 async move {
-                    let (actor, arguments) =
-                        made.map_err(|payload| StartError::from_panic(&*payload))?;
+                    let (actor, arguments) = made.map_err(StartError::new)?;
                     Ok(Started::from(context.spawn(actor, arguments).await?))
                 }
             },
