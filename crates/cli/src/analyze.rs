@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use crate::args::AnalyzeArgs;
 use crate::run::HostSettings;
+use crate::say::complain;
 use crate::signals::{self, Interrupts};
 use pipeline::Options;
 pub use pipeline::{Counts, StoreFailed};
@@ -92,7 +93,9 @@ pub async fn main(args: AnalyzeArgs) -> u8 {
                 render::tables(&report)
             };
             if let Err(error) = print(&text) {
-                eprintln!("perennial: the report cannot be printed: {error}");
+                complain(format_args!(
+                    "perennial: the report cannot be printed: {error}"
+                ));
                 COULD_NOT_RUN
             } else if report.interrupted {
                 INTERRUPTED
@@ -103,7 +106,7 @@ pub async fn main(args: AnalyzeArgs) -> u8 {
             }
         }
         Err(error) => {
-            eprintln!("perennial: {error}");
+            complain(format_args!("perennial: {error}"));
             COULD_NOT_RUN
         }
     }
@@ -242,7 +245,7 @@ async fn interrupt(mut interrupts: Interrupts, stop: Arc<AtomicBool>) {
         return;
     }
     stop.store(true, Relaxed);
-    eprintln!("perennial: stopping; press Ctrl-C again to give up what is in flight");
+    complain("perennial: stopping; press Ctrl-C again to give up what is in flight");
     if interrupts.recv().await.is_some() {
         std::process::exit(i32::from(INTERRUPTED));
     }

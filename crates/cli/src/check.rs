@@ -1,20 +1,24 @@
 //! `perennial config check`.
 
+use std::io::Write as _;
+
 use perennial::Settings;
 
 use crate::args::CheckArgs;
 use crate::run::HostSettings;
+use crate::say::complain;
 
 /// Checks a file, prints what is wrong with it, and returns the exit code.
 #[must_use]
 pub fn main(args: &CheckArgs) -> u8 {
     match Settings::<HostSettings>::load(&args.file) {
         Ok(_) => {
-            println!("{}: good", args.file.display());
+            // Who does not read it goes by the exit code.
+            writeln!(std::io::stdout(), "{}: good", args.file.display()).unwrap_or_default();
             0
         }
         Err(errors) => {
-            eprintln!("{errors}");
+            complain(errors);
             1
         }
     }

@@ -8,4 +8,5 @@ pub mod analyze;
 pub mod args;
 pub mod check;
 pub mod run;
+pub mod say;
 mod signals;

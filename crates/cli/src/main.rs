@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use perennial_cli::args::{Args, Command, ConfigCommand};
+use perennial_cli::say::complain;
 use perennial_cli::{analyze, check, run};
 use tracing_subscriber::EnvFilter;
 
@@ -21,6 +22,8 @@ fn main() -> ExitCode {
         )
         .with_writer(std::io::stderr)
         .with_ansi(colours())
+        // They would be told on the very stderr that cannot be written to, with a panic.
+        .log_internal_errors(false)
         .init();
     perennial::install_panic_hook();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -29,7 +32,7 @@ fn main() -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("perennial: cannot start the runtime: {error}");
+            complain(format_args!("perennial: cannot start the runtime: {error}"));
             return ExitCode::from(1);
         }
     };

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use tokio::time::sleep;
 
 use crate::args::RunArgs;
+use crate::say::complain;
 use crate::signals::{self, Interrupts, Terminations};
 pub use actors::ActorSettings;
 
@@ -39,7 +40,7 @@ pub async fn main(args: RunArgs) -> u8 {
     let (settings, host) = match settings {
         Ok(settings) => settings.split(),
         Err(errors) => {
-            eprintln!("{errors}");
+            complain(errors);
             return COULD_NOT_RUN;
         }
     };
@@ -47,7 +48,9 @@ pub async fn main(args: RunArgs) -> u8 {
     let (mut interrupts, mut terminations) = match listen() {
         Ok(signals) => signals,
         Err(error) => {
-            eprintln!("perennial: cannot listen for signals: {error}");
+            complain(format_args!(
+                "perennial: cannot listen for signals: {error}"
+            ));
             return COULD_NOT_RUN;
         }
     };
@@ -62,7 +65,7 @@ pub async fn main(args: RunArgs) -> u8 {
     let tree = match started {
         Some(Ok(tree)) => tree,
         Some(Err(error)) => {
-            eprintln!("perennial: the tree did not start: {error}");
+            complain(format_args!("perennial: the tree did not start: {error}"));
             return COULD_NOT_RUN;
         }
         None => {
@@ -83,7 +86,7 @@ pub async fn main(args: RunArgs) -> u8 {
         () = asked(&mut interrupts, &mut terminations) => {}
         reason = tree.ended() => {
             let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
-            eprintln!("perennial: the tree gave up{reason}");
+            complain(format_args!("perennial: the tree gave up{reason}"));
             return COULD_NOT_RUN;
         }
     }
@@ -95,7 +98,7 @@ pub async fn main(args: RunArgs) -> u8 {
     if report.is_clean() {
         return STOPPED;
     }
-    eprintln!("perennial: {report}");
+    complain(format_args!("perennial: {report}"));
     CUT_OFF
 }
 
@@ -119,7 +122,9 @@ async fn all_ended(root: &Arc<Node>) {
 }
 
 fn cut_off_in_start(how: &str) -> u8 {
-    eprintln!("perennial: cut off by the shutdown: what had started {how}");
+    complain(format_args!(
+        "perennial: cut off by the shutdown: what had started {how}"
+    ));
     CUT_OFF
 }
 

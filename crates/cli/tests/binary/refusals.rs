@@ -111,6 +111,24 @@ async fn a_settings_file_with_errors_is_named() {
 }
 
 #[tokio::test]
+async fn a_run_that_cannot_begin_has_its_exit_code_also_where_nobody_reads_why() {
+    let (place, _) = Place::with_files(5);
+    place.write("good.toml", "");
+    for (arguments, code) in [
+        ("analyze no/such/place --db a.db", 1),
+        ("run --config no_such.toml", 1),
+        ("config check no_such.toml", 1),
+        ("config check good.toml", 0),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = place.perennial(arguments);
+        command.stdout(writer.try_clone().unwrap()).stderr(writer);
+        crate::run::output(&mut command).await.expect(code);
+    }
+}
+
+#[tokio::test]
 async fn settings_of_a_pool_that_is_not_there_are_refused() {
     let (place, _) = Place::with_files(5);
     place.write("bad.toml", "[pools.analizer]\nsize = 3\n");

@@ -73,6 +73,15 @@ async fn a_file_with_errors_is_not_run() {
     );
 }
 
+#[tokio::test]
+async fn a_log_that_nobody_reads_any_more_ends_nothing() {
+    let place = Place::empty();
+    let mut running = Running::start(&mut place.perennial("run"));
+    running.wait_for("running").await;
+    // What it logs about its stop can't be written.
+    assert_eq!(running.end_unheard(Signal::TERM).await, Some(0));
+}
+
 /// A signal that comes while an actor is at something that takes for ever.
 #[tokio::test]
 async fn the_exit_code_says_whether_a_shutdown_cut_something_off() {

@@ -80,6 +80,18 @@ impl Running {
         kill_process(pid, signal).unwrap();
     }
 
+    /// Closes its log, sends a signal, and waits for its end.
+    pub(crate) async fn end_unheard(self, signal: Signal) -> Option<i32> {
+        let Self {
+            mut child, lines, ..
+        } = self;
+        drop(lines);
+        let id = child.id().expect("nobody has waited for it");
+        kill_process(Pid::from_raw(id.try_into().unwrap()).unwrap(), signal).unwrap();
+        let status = timeout(PATIENCE, child.wait()).await;
+        status.expect("the run ends").unwrap().code()
+    }
+
     /// Ends it with SIGKILL.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
