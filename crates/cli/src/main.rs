@@ -10,7 +10,15 @@ use perennial_cli::{analyze, check, run};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(help_or_error) => {
+            // Who closed the other end does not read it.
+            help_or_error.print().unwrap_or_default();
+            // clap's own 2 is what `analyze` says of files that failed.
+            return ExitCode::from(u8::from(help_or_error.use_stderr()));
+        }
+    };
     let default = match args.command {
         Command::Run(_) => "info",
         // The table and the progress bar say what there is to say.

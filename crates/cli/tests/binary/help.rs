@@ -50,7 +50,7 @@ async fn a_command_line_that_is_not_understood_is_explained() {
         "analyze src --rate 0",
     ] {
         let run = place.run(arguments).await;
-        assert!(run.code.is_some_and(|code| code != 0), "{run:?}");
+        assert_eq!(run.code, Some(1), "{run:?}");
         assert!(
             run.stderr.contains("--help") || run.stderr.contains("Usage"),
             "{run:?}"
