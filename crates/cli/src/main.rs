@@ -9,6 +9,9 @@ use perennial_cli::say::complain;
 use perennial_cli::{analyze, check, run};
 use tracing_subscriber::EnvFilter;
 
+/// The environment variable that says what is logged.
+const LOG: &str = "PERENNIAL_LOG";
+
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
@@ -25,9 +28,7 @@ fn main() -> ExitCode {
         _ => "off",
     };
     tracing_subscriber::fmt()
-        .with_env_filter(
-            EnvFilter::try_from_env("PERENNIAL_LOG").unwrap_or_else(|_| EnvFilter::new(default)),
-        )
+        .with_env_filter(filter(default))
         .with_writer(std::io::stderr)
         .with_ansi(colours())
         // They would be told on the very stderr that cannot be written to, with a panic.
@@ -54,6 +55,18 @@ fn main() -> ExitCode {
     // A handler that never yields must not keep the process alive.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     ExitCode::from(code)
+}
+
+/// Says what is logged: what the environment says, if that is understood.
+fn filter(default: &str) -> EnvFilter {
+    EnvFilter::try_from_env(LOG).unwrap_or_else(|error| {
+        if std::env::var_os(LOG).is_some() {
+            complain(format_args!(
+                "perennial: {LOG} is not understood, and `{default}` is logged: {error}"
+            ));
+        }
+        EnvFilter::new(default)
+    })
 }
 
 /// Says whether the log may use colours: on a terminal, unless <https://no-color.org> says otherwise.

@@ -40,6 +40,19 @@ async fn the_files_that_the_help_shows_are_good() {
 }
 
 #[tokio::test]
+async fn what_to_log_is_taken_from_the_environment_or_said_to_be_wrong() {
+    let place = Place::empty();
+    place.write("good.toml", "");
+    for (log, is_understood) in [("info", true), ("a=b=c", false)] {
+        let mut command = place.perennial("config check good.toml");
+        let run = crate::run::output(command.env("PERENNIAL_LOG", log)).await;
+        let run = run.expect(0);
+        let said = run.stderr.contains("PERENNIAL_LOG is not understood");
+        assert_eq!(said, !is_understood, "{run:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_command_line_that_is_not_understood_is_explained() {
     let place = Place::empty();
     for arguments in [
