@@ -100,7 +100,7 @@ pub(super) async fn run(
     let mut in_flight: JoinSet<Option<Row>> = JoinSet::new();
     for (path, reason) in &found.failed {
         let row = Row::Failed {
-            path: path.to_string_lossy().into_owned(),
+            path: source::name(path),
             reason: reason.clone(),
         };
         counts.add(&row);

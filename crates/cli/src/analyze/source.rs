@@ -18,7 +18,7 @@ pub type ContentHash = [u8; 32];
 /// A file to analyze. Cheap to clone, so that it can be sent again.
 #[derive(Clone, Debug)]
 pub struct SourceFile {
-    /// The absolute path: the key in the database.
+    /// The absolute path, as [`name`] has it: the key in the database.
     pub path: Arc<str>,
     /// What it is read as.
     pub language: Language,
@@ -89,12 +89,21 @@ fn place_of(error: &ignore::Error) -> Option<&Path> {
     }
 }
 
+fn is_at(path: &str, place: &Path) -> bool {
+    Path::new(path).starts_with(name(place))
+}
+
 impl Found {
-    /// Says whether a path is below what was walked, and not below what could not be.
+    /// Says whether a path, as the database [names](name) it, is below what was walked.
     #[must_use]
-    pub fn covers(&self, path: &Path) -> bool {
-        self.roots.iter().any(|root| path.starts_with(root))
-            && !self.failed.keys().any(|place| path.starts_with(place))
+    pub fn is_below(&self, path: &str) -> bool {
+        self.roots.iter().any(|root| is_at(path, root))
+    }
+
+    /// Says whether a path is [below](Self::is_below) what was walked, and not below what could not be.
+    #[must_use]
+    pub fn covers(&self, path: &str) -> bool {
+        self.is_below(path) && !self.failed.keys().any(|place| is_at(path, place))
     }
 }
 
@@ -154,7 +163,7 @@ pub fn read(
     known: &HashMap<String, ContentHash>,
     max_bytes: u64,
 ) -> Read {
-    let path: Arc<str> = file.to_string_lossy().into();
+    let path: Arc<str> = name(file).into();
     let failed = |reason: String| Read::Failed {
         path: Arc::clone(&path),
         reason,
@@ -194,11 +203,21 @@ pub fn read(
     }
 }
 
+/// A path as the database names it: a byte that is not UTF-8 is written as `\xff`, so that no two files have one name.
+#[must_use]
+pub fn name(path: &Path) -> String {
+    let mut name = String::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        name.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            name.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    name
+}
+
 /// The paths of a set of files, as the database names them.
 #[must_use]
 pub fn names(files: &BTreeMap<PathBuf, Language>) -> BTreeSet<String> {
-    let names = files.keys();
-    names
-        .map(|path| path.to_string_lossy().into_owned())
-        .collect()
+    files.keys().map(|path| name(path)).collect()
 }

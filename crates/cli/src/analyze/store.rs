@@ -178,7 +178,7 @@ pub fn remove_gone(
             .collect::<Result<_>>()?;
         let mut delete = connection.prepare(&format!("DELETE FROM {table} WHERE path = ?1"))?;
         for path in paths {
-            if found.covers(Path::new(&path)) && !present.contains(&path) {
+            if found.covers(&path) && !present.contains(&path) {
                 removed += delete.execute([path])?;
             }
         }
@@ -239,12 +239,7 @@ pub struct Totals {
 ///
 /// SQLite's own.
 pub fn totals(connection: &Connection, found: &Found) -> Result<Totals> {
-    let below = |path: &str| {
-        found
-            .roots
-            .iter()
-            .any(|root| Path::new(path).starts_with(root))
-    };
+    let below = |path: &str| found.is_below(path);
     let mut languages: BTreeMap<String, LanguageTotals> = BTreeMap::new();
     let mut files = connection.prepare(
         "SELECT path, language, lines, code, comment, blank, functions, worst_complexity, syntax_errors

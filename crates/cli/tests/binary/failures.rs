@@ -36,6 +36,37 @@ fn check(place: &Place, corpus: &Corpus, json: &Run, table: &Run, failed: &[(Pat
     assert_eq!((&*json.stderr, &*table.stderr), ("", ""));
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn names_that_are_not_utf_8_are_told_apart() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    let place = Place::empty();
+    let odd = place.src().join(OsStr::from_bytes(b"odd\xfe"));
+    // Not every file system has such names.
+    if std::fs::create_dir(&odd).is_err() {
+        return;
+    }
+    for name in [&b"\xff.rs"[..], b"\xfe.rs", b"\xc3\xbc.rs"] {
+        std::fs::write(odd.join(OsStr::from_bytes(name)), "fn one() {}\n").unwrap();
+    }
+    let mut command = place.perennial("analyze --db a.db --json");
+    run::output(command.arg(&odd)).await.expect(0);
+    let names = [
+        "src/odd\\xfe/\\xfe.rs",
+        "src/odd\\xfe/\\xff.rs",
+        "src/odd\\xfe/\u{fc}.rs",
+    ];
+    let paths = names.map(|name| place.path(name));
+    assert!(place.rows("a.db").files().iter().eq(&paths));
+
+    std::fs::remove_file(odd.join(OsStr::from_bytes(b"\xff.rs"))).unwrap();
+    let again = run::output(&mut command).await.expect(0).json();
+    assert_eq!(again["files"]["unchanged"], 2);
+    assert_eq!(again["files"]["removed"], 1);
+    assert_eq!(again["languages"][0]["files"], 2);
+}
+
 #[tokio::test]
 async fn files_that_are_not_utf_8_or_too_large_fail_with_their_reasons() {
     let (place, corpus) = Place::with_files(60);
