@@ -3,6 +3,8 @@
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, Table};
 
+use perennial::workers::analysis::Language;
+
 use super::report::Report;
 use super::shorten;
 
@@ -21,7 +23,7 @@ pub(super) fn tables(report: &Report) -> String {
             &format!("\n{} failed", files(report.failures.len() as u64)),
         );
         for (path, reason) in &report.failures {
-            let path = shorten(path, &report.directory);
+            let path = printable(shorten(path, &report.directory));
             line(&mut out, &format!("  {path}: {reason}"));
         }
     }
@@ -32,6 +34,18 @@ pub(super) fn tables(report: &Report) -> String {
 fn line(out: &mut String, text: &str) {
     out.push_str(text.trim_end());
     out.push('\n');
+}
+
+/// A path as it can be shown: a line break in a name would break the table, and an escape sequence the terminal.
+fn printable(path: &str) -> String {
+    let mut shown = String::with_capacity(path.len());
+    for char in path.chars() {
+        match char.is_control() {
+            true => shown.extend(char.escape_default()),
+            false => shown.push(char),
+        }
+    }
+    shown
 }
 
 fn languages(report: &Report) -> String {
@@ -70,7 +84,7 @@ fn functions(report: &Report) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING);
     for it in &report.most_complex {
-        let path = shorten(&it.path, &report.directory);
+        let path = printable(shorten(&it.path, &report.directory));
         table.add_row([
             Cell::new(it.complexity).set_alignment(CellAlignment::Right),
             Cell::new(&it.name),
@@ -128,6 +142,12 @@ fn summary(report: &Report) -> String {
         if pool.max_overflow > 0 {
             text.push_str(&format!("+{}", pool.max_overflow));
         }
+    }
+    if report.found == 0 && report.failures.is_empty() {
+        let languages = Language::ALL.map(Language::name).join(", ");
+        text.push_str(&format!(
+            "\nno file of a known language was found: {languages}"
+        ));
     }
     if report.interrupted {
         // What could not be walked failed without having been found.

@@ -67,6 +67,35 @@ async fn names_that_are_not_utf_8_are_told_apart() {
     assert_eq!(again["languages"][0]["files"], 2);
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn names_that_could_command_the_terminal_are_shown_escaped() {
+    let place = Place::empty();
+    place.write("src/red\u{1b}[31m\n.rs", "fn one() {}\n");
+    place.write("src/latin\r.py", b"# caf\xe9\n");
+    let table = place.run("analyze src --db a.db").await.expect(2);
+    assert!(
+        table.stdout.contains(r" src/red\u{1b}[31m\n.rs:1"),
+        "{table:?}"
+    );
+    assert!(
+        table.stdout.contains(r"  src/latin\r.py: is not UTF-8"),
+        "{table:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_run_that_finds_no_source_file_says_so() {
+    let place = Place::empty();
+    place.write("src/notes.txt", "nothing to analyze");
+    let run = place.run("analyze src/notes.txt --db a.db").await.expect(0);
+    let said = "no file of a known language was found: Rust, Elixir, Erlang, Python, JavaScript";
+    assert!(run.stdout.contains(said), "{run:?}");
+    place.write("src/one.rs", "fn one() {}\n");
+    let run = place.run("analyze src --db a.db").await.expect(0);
+    assert!(!run.stdout.contains("no file of a known"), "{run:?}");
+}
+
 #[tokio::test]
 async fn files_that_are_not_utf_8_or_too_large_fail_with_their_reasons() {
     let (place, corpus) = Place::with_files(60);
