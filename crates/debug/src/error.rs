@@ -91,6 +91,14 @@ pub enum CommandError {
         /// The path.
         path: ActorPath,
     },
+    /// The tree has ended, and nobody starts it again.
+    #[error("cannot {command} `{path}`: its tree has ended")]
+    Ended {
+        /// The path as given.
+        path: String,
+        /// The command.
+        command: &'static str,
+    },
     /// The actor takes another type than the debug message that was declared for it.
     #[error("`{path}` takes {takes}, and the debug message is none")]
     OtherType {
@@ -175,6 +183,7 @@ impl CommandError {
             | Self::NotDeclared { .. }
             | Self::NotMade { .. }
             | Self::ShuttingDown { .. }
+            | Self::Ended { .. }
             | Self::NotOne { .. }
             | Self::NotTripped { .. }
             | Self::PoolClosed { .. }

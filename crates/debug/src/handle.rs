@@ -426,7 +426,17 @@ impl Debugger {
         let name = command.name();
         let outcome = async {
             loop {
-                let run = self.debug_actor().await;
+                let run = tokio::select! {
+                    biased;
+                    run = self.debug_actor() => run,
+                    // Where nobody runs and nobody will there is nothing to wait for.
+                    () = self.shared.scope.root().retired() => {
+                        return Err(CommandError::Ended {
+                            path: path.to_owned(),
+                            command: name,
+                        });
+                    }
+                };
                 if let Some(work) = submit(&run, command.clone(), path).await {
                     return work.await.unwrap_or_else(|_| {
                         Err(CommandError::CutOff {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use perennial_debug::{CommandError, Debugger, Snapshot};
-use perennial_lifecycle::{ChildState, EventKind};
+use perennial_lifecycle::{ChildState, EventKind, ExitReason};
 use perennial_supervisor::Supervisor;
 use tokio::time::Instant;
 
@@ -244,6 +244,25 @@ async fn without_a_debug_actor_commands_time_out_and_snapshots_work() {
     );
     killed.unwrap();
     assert_eq!(ledger.ended().await.class(), "killed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_to_a_tree_that_has_ended_is_refused_at_once() {
+    let shop = Shop::open().await;
+    let root = Supervisor::at(shop.scope.root()).unwrap();
+    shop.debugger.stop("shop/debug").await.unwrap();
+    let start = Instant::now();
+    let (waiting, ()) = tokio::join!(
+        shop.debugger.kill("shop/bank/ledger"),
+        root.stop(ExitReason::Shutdown),
+    );
+    for refused in [waiting, shop.debugger.kill("shop/bank/ledger").await] {
+        let refused = refused.unwrap_err();
+        let text = "cannot kill `shop/bank/ledger`: its tree has ended";
+        assert_eq!(refused.to_string(), text);
+        assert!(!refused.is_retryable());
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
