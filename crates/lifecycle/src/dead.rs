@@ -75,6 +75,19 @@ pub struct DeadLetter {
     pub at: SystemTime,
 }
 
+impl fmt::Display for DeadLetter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.messages > 1 {
+            write!(f, "{} x ", self.messages)?;
+        }
+        write!(f, "{} to {}", self.message_type, self.target)?;
+        if let Some(sender) = &self.sender {
+            write!(f, " from {sender}")?;
+        }
+        write!(f, ": {}", self.reason)
+    }
+}
+
 /// What is known of a message that dies.
 #[derive(Debug)]
 pub(crate) struct Obituary {

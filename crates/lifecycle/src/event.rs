@@ -18,6 +18,12 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.kind)
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

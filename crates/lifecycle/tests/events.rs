@@ -31,6 +31,14 @@ fn seqs(events: &[Event]) -> Vec<u64> {
 }
 
 #[test]
+fn an_event_is_shown_with_whom_it_is_about() {
+    let bus = EventBus::new(4);
+    emit(&bus, 2);
+    let shown: Vec<_> = bus.recent().iter().map(Event::to_string).collect();
+    assert_eq!(shown, ["t: started #0", "t: started #1"]);
+}
+
+#[test]
 fn event_1_a_slow_subscriber_is_told_how_many_it_missed_and_loses_nothing_else() {
     let bus = EventBus::new(4);
     let mut events = bus.subscribe();

@@ -103,6 +103,8 @@ async fn dead_letters_are_listed_followed_and_replayed() {
     }
     let letter = news.next().await.unwrap().unwrap();
     assert_eq!((letter.id, letter.reason), (0, DeadReason::Overflow));
+    let shown = "messages::support::Job to shop/scribe: overflow";
+    assert_eq!(letter.to_string(), shown);
     assert_eq!(shop.debugger.dead_letters().len(), 2);
     shop.debugger.resume_messages("shop/scribe").await.unwrap();
     assert_eq!(shop.scribe.notes(2).await, [0, 1]);
