@@ -201,6 +201,29 @@ impl<H> Settings<H> {
                 note(&format!("pools.{name}.{}", error.field), error.expected);
             }
         }
+        if let Some(pool) = self.pools.get(crate::DATABASE.as_str())
+            && pool.size() == 0
+            && pool.overflow() == 0
+        {
+            note(
+                "pools.database.size",
+                "must not be zero, or max_overflow neither: the live settings are stored through this pool",
+            );
+        }
+        if self.database.path.as_deref() == Some(Path::new("")) {
+            note(
+                "database.path",
+                "must not be empty; without it the database is in memory",
+            );
+        }
+        for name in self.breakers.keys() {
+            if name.is_empty() || name.contains('/') {
+                note(
+                    &format!("breakers.{name}"),
+                    "its name must not be empty or contain `/`",
+                );
+            }
+        }
         for (key, time) in [
             ("supervision.within", self.supervision.within),
             ("config.update_deadline", self.config.update_deadline),

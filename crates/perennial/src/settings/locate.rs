@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue, Deserializer};
+use toml::de::{DeArray, DeTable, DeValue, Deserializer};
 
 use super::{Settings, SettingsError, SettingsErrors};
 
@@ -29,7 +29,7 @@ pub(super) fn parse<H: DeserializeOwned + Default>(
     if !errors.is_empty() {
         return Err(SettingsErrors(errors));
     }
-    let mut taken_out: Vec<Vec<String>> = Vec::new();
+    let mut taken_out: Vec<Vec<Step>> = Vec::new();
     while errors.len() < MOST_ERRORS {
         let error = match Settings::deserialize(Deserializer::from(table.clone())) {
             Ok(settings) => {
@@ -49,15 +49,15 @@ pub(super) fn parse<H: DeserializeOwned + Default>(
             .span()
             .map(|span| key_at(table.get_ref(), &span))
             .unwrap_or_default();
-        let missing = |path: &Vec<String>| match path.split_last() {
-            Some((key, table)) => {
+        let missing = |path: &Vec<Step>| match path.split_last() {
+            Some((Step::Key(key), table)) => {
                 table == found && error.message() == format!("missing field `{key}`")
             }
-            None => false,
+            _ => false,
         };
         if !taken_out.iter().any(missing) {
-            let key = found.join(".");
-            errors.push(place(file, text, error.span(), key, error.message()));
+            let message = for_people(error.message());
+            errors.push(place(file, text, error.span(), dotted(&found), &message));
         }
         if !take_out(table.get_mut(), &found) {
             break;
@@ -87,51 +87,126 @@ fn place(
     }
 }
 
+/// One step from a table or an array to what it holds.
+#[derive(Clone, Debug, PartialEq)]
+enum Step {
+    Key(String),
+    /// To what begins here in the text, in an array: its index changes when something is taken out.
+    Entry(usize),
+}
+
+/// Writes a path as a dotted key. Which entry of an array is meant is told by the line.
+fn dotted(path: &[Step]) -> String {
+    let keys = path.iter().filter_map(|step| match step {
+        Step::Key(key) => Some(key.as_str()),
+        Step::Entry(_) => None,
+    });
+    keys.collect::<Vec<_>>().join(".")
+}
+
+/// Says in words of the file what serde says in those of the program.
+fn for_people(message: &str) -> String {
+    if message == "wanted exactly 1 element, more than 1 element" {
+        return "takes exactly one of its keys".to_owned();
+    }
+    let Some((found, expected)) = message.rsplit_once(", expected ") else {
+        return message.to_owned();
+    };
+    let expected = match expected {
+        "a duration" => "a duration such as \"30s\" or \"1m 30s\"",
+        "a boolean" => "true or false",
+        "a string" => "text in quotes",
+        "a sequence" => "a list",
+        "u8" | "u16" | "u64" | "usize" => "a whole number from 0",
+        "u32" => "a whole number from 0 to 4294967295",
+        "a nonzero u32" => "a whole number from 1 to 4294967295",
+        "a nonzero u64" | "a nonzero usize" => "a whole number from 1",
+        "f64" => "a number",
+        it if it.starts_with("struct ") || it == "a map" => "a table",
+        it => it,
+    };
+    format!("{found}, expected {expected}")
+}
+
 /// Finds the path of the innermost entry that the span points at.
-fn key_at(table: &DeTable<'_>, span: &Range<usize>) -> Vec<String> {
-    let holds = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end;
-    let mut best: Vec<String> = Vec::new();
+fn key_at(table: &DeTable<'_>, span: &Range<usize>) -> Vec<Step> {
+    let mut best = Vec::new();
     for (key, value) in table.iter() {
-        let mut path = vec![key.get_ref().to_string()];
-        if let DeValue::Table(inner) = value.get_ref() {
-            let below = key_at(inner, span);
-            if !below.is_empty() {
-                path.extend(below);
-                return path;
-            }
+        let step = Step::Key(key.get_ref().to_string());
+        let below = below(step.clone(), value, span);
+        if below.len() > 1 {
+            return below;
         }
-        if key.span() == *span || holds(value.span()) {
-            best = path;
+        if key.span() == *span {
+            best = vec![step];
+        } else if !below.is_empty() {
+            best = below;
         }
     }
     best
 }
 
+/// Finds the path of the innermost entry that the span points at, where this value is it or holds it.
+fn below(step: Step, value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> Vec<Step> {
+    let inner = match value.get_ref() {
+        DeValue::Table(inner) => key_at(inner, span),
+        DeValue::Array(inner) => {
+            let entries = inner.iter();
+            let mut paths = entries.map(|it| below(Step::Entry(it.span().start), it, span));
+            paths.find(|path| !path.is_empty()).unwrap_or_default()
+        }
+        _ => Vec::new(),
+    };
+    let outer = value.span();
+    if inner.is_empty() && !(outer.start <= span.start && span.end <= outer.end) {
+        return inner;
+    }
+    std::iter::once(step).chain(inner).collect()
+}
+
 /// Finds where a dotted key, or the nearest table above it, stands in the text.
 fn span_of(table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
-    let (first, rest) = key.split_once('.').unwrap_or((key, ""));
+    let (first, rest) = match key.split_once('.') {
+        Some((first, rest)) => (first, Some(rest)),
+        None => (key, None),
+    };
     let (name, value) = table.iter().find(|(name, _)| name.get_ref() == first)?;
-    match value.get_ref() {
-        DeValue::Table(inner) if !rest.is_empty() => span_of(inner, rest),
+    match (value.get_ref(), rest) {
+        (DeValue::Table(inner), Some(rest)) => span_of(inner, rest),
         _ => None,
     }
     .or_else(|| Some(name.span()))
 }
 
-fn take_out(table: &mut DeTable<'_>, path: &[String]) -> bool {
+fn take_out(table: &mut DeTable<'_>, path: &[Step]) -> bool {
     match path {
-        [] => false,
-        [key] => remove(table, key),
-        [key, rest @ ..] => {
-            let inner = table
-                .iter_mut()
-                .find(|(name, _)| name.get_ref() == key)
-                .map(|(_, value)| value);
-            match inner.map(Spanned::get_mut) {
-                Some(DeValue::Table(inner)) => take_out(inner, rest),
-                _ => false,
-            }
+        [Step::Key(key)] => remove(table, key),
+        [Step::Key(key), rest @ ..] => {
+            let mut entries = table.iter_mut();
+            let inner = entries.find(|(name, _)| name.get_ref() == key);
+            inner.is_some_and(|(_, value)| take_out_below(value.get_mut(), rest))
         }
+        _ => false,
+    }
+}
+
+fn take_out_below(value: &mut DeValue<'_>, path: &[Step]) -> bool {
+    match (value, path) {
+        (DeValue::Table(inner), path) => take_out(inner, path),
+        (DeValue::Array(inner), [Step::Entry(start), rest @ ..]) => {
+            if !rest.is_empty() {
+                let entry = inner.iter_mut().find(|it| it.span().start == *start);
+                return entry.is_some_and(|it| take_out_below(it.get_mut(), rest));
+            }
+            let all = std::mem::replace(inner, DeArray::new());
+            let count = all.len();
+            *inner = all
+                .into_iter()
+                .filter(|it| it.span().start != *start)
+                .collect();
+            inner.len() < count
+        }
+        _ => false,
     }
 }
 
@@ -210,6 +285,65 @@ mod tests {
             ],
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn an_error_in_a_list_of_tables_has_its_key_too_and_hides_no_other() {
+        let found = errors(
+            "[performance]\nmax_services = 0\n\n[[performance.alerts]]\nname = \"a\"\nmetric = \"speed\"\ncomparison = \"above\"\nthreshold = 1\n\n[[performance.alerts]]\nname = \"b\"\nmetric = \"throughput\"\ncomparison = \"beyond\"\nthreshold = \"1\"\n\n[[performance.alerts]]\nname = \"c\"\n",
+        );
+        let places: Vec<_> = found.iter().map(|(l, k, _)| (*l, k.as_str())).collect();
+        let list = [
+            (2, "performance.max_services"),
+            (6, "performance.alerts.metric"),
+            (13, "performance.alerts.comparison"),
+            (14, "performance.alerts.threshold"),
+            (16, "performance.alerts"),
+        ];
+        assert_eq!(places, list, "{found:?}");
+    }
+
+    #[test]
+    fn what_is_expected_is_said_in_words_of_the_file() {
+        let said = |text| errors(text).remove(0).2;
+        for (text, expected) in [
+            ("database = 3", "a table"),
+            ("pools.x.size = -1", "a whole number from 0"),
+            ("rate_gate.max_keys = 0", "a whole number from 1"),
+            (
+                "supervision.max_restarts = \"3\"",
+                "a whole number from 0 to 4294967295",
+            ),
+            ("memory.medium = \"much\"", "a number"),
+            ("memory.automatic_cleanup = 1", "true or false"),
+            ("performance.alerts = 1", "a list"),
+            (
+                "health.timeout = 5",
+                "a duration such as \"30s\" or \"1m 30s\"",
+            ),
+        ] {
+            let said = said(text);
+            let end = format!(", expected {expected}");
+            assert!(said.ends_with(&end), "{text}: {said}");
+        }
+        let trip =
+            "[breakers.x.trip]\nconsecutive = 1\nfailures = { count = 1, within = \"1s\" }\n";
+        assert_eq!(said(trip), "takes exactly one of its keys");
+    }
+
+    #[test]
+    fn names_and_paths_that_could_not_be_used_are_found_in_the_file() {
+        let found = errors(
+            "[database]\npath = \"\"\n\n[pools.database]\nsize = 0\n\n[breakers.\"a/b\"]\n\n[breakers.\"\"]\n",
+        );
+        let places: Vec<_> = found.iter().map(|(l, k, _)| (*l, k.as_str())).collect();
+        let list = [
+            (2, "database.path"),
+            (5, "pools.database.size"),
+            (7, "breakers.a/b"),
+            (9, "breakers."),
+        ];
+        assert_eq!(places, list, "{found:?}");
     }
 
     #[test]
