@@ -194,10 +194,16 @@ impl TreeBuilder {
     ///
     /// [`StartTreeError`]; what had started was stopped again.
     ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime, and in one whose timers are not enabled.
+    ///
     /// # Cancel safety
     ///
     /// Cancel safe: a tree that nobody took over is asked to stop.
     pub async fn start(mut self) -> Result<Tree, StartTreeError> {
+        // Panics here and now where there are no timers. Each actor that needs one would, after its start.
+        drop(tokio::time::sleep(Duration::ZERO));
         let scope = Scope::new(&self.namespace);
         let settings = std::mem::take(&mut self.settings);
         let intensity = settings.supervision.intensity();
@@ -222,6 +228,9 @@ impl TreeBuilder {
             .with_breakers(place("breakers"), &breakers)
             .with_pools(place("pools"), &pools);
         let database = pools.get(DATABASE).ok_or(StartTreeError::DatabasePool)?;
+        if database.config().size() == 0 && database.config().overflow() == 0 {
+            return Err(StartTreeError::EmptyDatabasePool);
+        }
         let environment = Environment::builder()
             .gate(gate.clone())
             .breakers(breakers.clone())
@@ -401,5 +410,19 @@ impl std::fmt::Debug for TreeBuilder {
         f.debug_struct("TreeBuilder")
             .field("namespace", &self.namespace)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "timers are disabled")]
+    fn a_runtime_without_timers_is_refused_by_the_start() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let tree = runtime.unwrap().block_on(Tree::builder("timeless").start());
+        // Only where there was no panic.
+        tree.unwrap();
     }
 }

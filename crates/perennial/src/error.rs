@@ -27,6 +27,9 @@ pub enum StartTreeError {
     /// The pool `database` is not one of `DatabaseWorker`, which the configuration is stored through.
     #[error("pool `database` must lend `DatabaseWorker`s")]
     DatabasePool,
+    /// The pool `database`, which the configuration is stored through, could never lend a worker.
+    #[error("pool `database`: size and max_overflow must not both be zero")]
+    EmptyDatabasePool,
     /// A pool's settings are bad.
     #[error(transparent)]
     Pool(#[from] PoolConfigError),

@@ -26,6 +26,15 @@ fn an_empty_file_says_what_no_file_says() {
     assert_eq!(format!("{file:?}"), format!("{code:?}"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_database_pool_that_could_never_lend_is_refused_before_anything_starts() {
+    let none = PoolConfig::new(0);
+    let worker = DatabaseWorker::in_memory("app");
+    let builder = Tree::builder("app").pool(DATABASE, worker, none);
+    let refused = builder.start().await.unwrap_err();
+    assert!(matches!(refused, StartTreeError::EmptyDatabasePool));
+}
+
 #[test]
 fn every_default_is_as_documented() {
     let it = parse("");
