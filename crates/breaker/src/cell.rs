@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use perennial_lifecycle::shield;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
@@ -181,7 +181,7 @@ impl Cell {
     pub(crate) fn remove(&self) {
         self.is_removed.store(true, Relaxed);
         if matches!(self.place, Place::Named(_)) {
-            event::gone(&self.name);
+            shield(|| event::gone(&self.name));
         }
     }
 
@@ -245,7 +245,7 @@ impl Cell {
             drop(outbox);
             // A subscriber or a recorder that panics has been reported by the panic hook; the call that it met here
             // has nothing to do with it.
-            drop(catch_unwind(AssertUnwindSafe(|| self.tell_one(&entry))));
+            shield(|| self.tell_one(&entry));
             outbox = lock(&self.outbox);
         }
         outbox.has_teller = false;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use perennial_lifecycle::{ActorPath, EventKind, Scope};
+use perennial_lifecycle::{ActorPath, EventKind, Scope, shield};
 
 use crate::machine::Skipped;
 use crate::{ConfigChange, UpdateError};
@@ -62,14 +62,19 @@ pub(crate) fn updated(result: &Result<ConfigChange, UpdateError>, took: Duration
     if let Err(error) = result {
         tracing::debug!(error.type = outcome, "setting not changed: {error}");
     }
-    metrics::histogram!("perennial.config.update.duration", "error.type" => outcome).record(took);
+    shield(|| {
+        metrics::histogram!("perennial.config.update.duration", "error.type" => outcome)
+            .record(took);
+    });
 }
 
 /// Tells of an update that was refused before it began.
 pub(crate) fn refused(error: &UpdateError) {
     let class = class(error);
     tracing::debug!(error.type = class, "setting not changed: {error}");
-    metrics::counter!("perennial.config.update.refused", "error.type" => class).increment(1);
+    shield(|| {
+        metrics::counter!("perennial.config.update.refused", "error.type" => class).increment(1);
+    });
 }
 
 fn class(error: &UpdateError) -> &'static str {
@@ -87,5 +92,5 @@ fn gauge(version: u64) {
         clippy::cast_precision_loss,
         reason = "versions beyond 2^53 are not in reach"
     )]
-    metrics::gauge!("perennial.config.version").set(version as f64);
+    shield(|| metrics::gauge!("perennial.config.version").set(version as f64));
 }

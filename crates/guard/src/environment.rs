@@ -1,11 +1,10 @@
 use std::collections::HashMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use perennial_breaker::Breakers;
-use perennial_lifecycle::Stopwatch;
+use perennial_lifecycle::{Stopwatch, shield};
 use perennial_pool::Pools;
 use perennial_rate_limit::RateGate;
 
@@ -56,7 +55,7 @@ impl Service {
     /// The one place where the end of a call is recorded.
     pub(crate) fn record(&self, outcome: OperationOutcome, took: Duration, slow: bool) {
         self.ledger.record(outcome, took, slow);
-        tell(|| {
+        shield(|| {
             let meter = self.meter();
             meter.ended(&self.name, outcome, took);
             if slow {
@@ -64,13 +63,13 @@ impl Service {
             }
         });
         if let Some(recorder) = &self.recorder {
-            tell(|| recorder.record(outcome, took));
+            shield(|| recorder.record(outcome, took));
         }
     }
 
     pub(crate) fn retried(&self, attempt: u32, outcome: OperationOutcome, pause: Duration) {
         let error = outcome.error_type();
-        tell(|| self.meter().retried(&self.name, attempt, error, pause));
+        shield(|| self.meter().retried(&self.name, attempt, error, pause));
     }
 
     pub(crate) fn status(&self) -> GuardStatus {
@@ -81,14 +80,6 @@ impl Service {
         // Made at first use, by when a host has installed its recorder.
         self.meter.get_or_init(|| Meter::new(&self.name))
     }
-}
-
-/// Runs code that is not ours: a subscriber's, a metrics recorder's, a host's.
-///
-/// The panic hook has reported its panic. The operation has nothing to do with it, and this may be the drop of a call
-/// whose own panic unwinds.
-fn tell(what: impl FnOnce()) {
-    drop(catch_unwind(AssertUnwindSafe(what)));
 }
 
 /// Collects the parts of an [`Environment`].

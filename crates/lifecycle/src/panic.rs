@@ -41,14 +41,31 @@ pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, ExitReason> {
     catch_unwind(AssertUnwindSafe(work)).map_err(caught)
 }
 
+/// Tells of something to code that is not ours, as a recorder of metrics is.
+///
+/// A panic of it has been reported by the panic hook. What is told of has nothing to do with it, and this may be a drop
+/// during another panic.
+#[inline]
+pub fn shield(tell: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(tell)) {
+        discard(payload);
+    }
+}
+
 /// Makes the exit reason of a panic that was just caught on this thread, and drops what was thrown.
 pub(crate) fn caught(payload: Box<dyn Any + Send>) -> ExitReason {
     let reason = reason(&*payload);
-    // It may be of any type, and its drop panics once more. What that throws is let go of: it may do the same.
+    discard(payload);
+    reason
+}
+
+/// Drops what was thrown. It may be of any type, and its drop panics once more.
+#[cold]
+fn discard(payload: Box<dyn Any + Send>) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        // It may do the same.
         std::mem::forget(again);
     }
-    reason
 }
 
 /// Makes the exit reason of a panic that was just caught on this thread.

@@ -3,6 +3,7 @@
 use std::io;
 
 use metrics::{counter, gauge, histogram};
+use perennial_lifecycle::shield;
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -47,6 +48,10 @@ pub(crate) enum Event<'a> {
 }
 
 pub(crate) fn emit(event: Event<'_>) {
+    shield(|| tell(event));
+}
+
+fn tell(event: Event<'_>) {
     match event {
         Event::MemoryMeasured { reading, level } => memory_measured(reading, level),
         Event::PressureChanged { from, to } => pressure_changed(from, to),

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram};
-use perennial_lifecycle::{ActorPath, EventKind, ExitReason, Incarnation, Node, Scope};
+use perennial_lifecycle::{
+    ActorPath, EventKind, ExitReason, Incarnation, Node, Scope, catch_panic, shield,
+};
 
 use crate::{CheckoutError, Holder};
 
@@ -23,8 +25,20 @@ pub(crate) struct Meters {
 }
 
 impl Meters {
-    /// `what` is lent: `worker` or `object`.
+    /// `what` is lent: `worker` or `object`. A recorder that panics is told nothing.
     pub(crate) fn new(what: &str, pool: &Arc<str>) -> Self {
+        catch_panic(|| Self::register(what, pool)).unwrap_or_else(|_| Self {
+            idle: Gauge::noop(),
+            used: Gauge::noop(),
+            pending: Gauge::noop(),
+            timeouts: Counter::noop(),
+            create_time: Histogram::noop(),
+            wait_time: Histogram::noop(),
+            use_time: Histogram::noop(),
+        })
+    }
+
+    fn register(what: &str, pool: &Arc<str>) -> Self {
         let name = || ("pool.name", pool.to_string());
         let metric = |of| format!("perennial.pool.{what}.{of}");
         let count = |state| metrics::gauge!(metric("count"), &[name(), ("state", state)]);
@@ -49,28 +63,30 @@ fn gauge(count: usize) -> f64 {
 }
 
 pub(crate) fn counted(meters: &Meters, idle: usize, used: usize) {
-    meters.idle.set(gauge(idle));
-    meters.used.set(gauge(used));
+    shield(|| {
+        meters.idle.set(gauge(idle));
+        meters.used.set(gauge(used));
+    });
 }
 
 pub(crate) fn pending(meters: &Meters, waiting: usize) {
-    meters.pending.set(gauge(waiting));
+    shield(|| meters.pending.set(gauge(waiting)));
 }
 
 pub(crate) fn checked_out(meters: &Meters, waited: Duration) {
-    meters.wait_time.record(waited);
+    shield(|| meters.wait_time.record(waited));
 }
 
 pub(crate) fn checked_in(meters: &Meters, used: Duration) {
-    meters.use_time.record(used);
+    shield(|| meters.use_time.record(used));
 }
 
 pub(crate) fn created(meters: &Meters, took: Duration) {
-    meters.create_time.record(took);
+    shield(|| meters.create_time.record(took));
 }
 
 pub(crate) fn timed_out(meters: &Meters, place: Option<(&Scope, &Node)>, error: &CheckoutError) {
-    meters.timeouts.increment(1);
+    shield(|| meters.timeouts.increment(1));
     tracing::warn!(pool.name = error.pool(), error.type = "timed_out", "{error}");
     note(place, error);
 }

@@ -14,7 +14,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use perennial_lifecycle::Lane;
+use perennial_lifecycle::{Lane, shield};
 
 use crate::{decision::Decision, store::Swept};
 
@@ -71,12 +71,14 @@ impl Outcomes {
         ] {
             let untold = untold(total, told);
             if untold > 0 {
-                metrics::counter!(
-                    "perennial.rate_limit.check",
-                    "rate_limit.scope" => scope.to_owned(),
-                    "outcome" => outcome,
-                )
-                .increment(untold);
+                shield(|| {
+                    metrics::counter!(
+                        "perennial.rate_limit.check",
+                        "rate_limit.scope" => scope.to_owned(),
+                        "outcome" => outcome,
+                    )
+                    .increment(untold);
+                });
             }
         }
     }
@@ -109,9 +111,9 @@ pub(crate) fn swept(swept: Swept, keys: usize) {
         clippy::cast_precision_loss,
         reason = "a gauge is a float, and keys are far below 2^52"
     )]
-    metrics::gauge!("perennial.rate_limit.key").set(keys as f64);
+    shield(|| metrics::gauge!("perennial.rate_limit.key").set(keys as f64));
     if swept.removed > 0 {
-        metrics::counter!("perennial.rate_limit.swept").increment(swept.removed as u64);
+        shield(|| metrics::counter!("perennial.rate_limit.swept").increment(swept.removed as u64));
         tracing::trace!(
             examined = swept.examined,
             removed = swept.removed,
@@ -124,7 +126,7 @@ pub(crate) fn swept(swept: Swept, keys: usize) {
 pub(crate) fn evicted(told: &AtomicU64, total: u64, max_keys: usize) {
     let untold = untold(total, told);
     if untold > 0 {
-        metrics::counter!("perennial.rate_limit.evicted").increment(untold);
+        shield(|| metrics::counter!("perennial.rate_limit.evicted").increment(untold));
         tracing::warn!(
             evicted = untold,
             max_keys,

@@ -1,6 +1,6 @@
 //! The only place of this crate that emits tracing and metrics.
 
-use perennial_lifecycle::ActorName;
+use perennial_lifecycle::{ActorName, shield};
 
 use crate::{CallError, Refusal};
 
@@ -25,7 +25,7 @@ pub(crate) fn refused(refusal: &Refusal) {
         Refusal::WrongType { .. } => "wrong_type",
     };
     tracing::debug!(error.type = kind, "message refused: {refusal}");
-    metrics::counter!("perennial.message.refused", "error.type" => kind).increment(1);
+    shield(|| metrics::counter!("perennial.message.refused", "error.type" => kind).increment(1));
 }
 
 pub(crate) fn call_failed<M>(error: &CallError<M>) {
@@ -37,11 +37,11 @@ pub(crate) fn call_failed<M>(error: &CallError<M>) {
         CallError::NoReply { .. } => "no_reply",
     };
     tracing::debug!(error.type = kind, "call failed: {error}");
-    metrics::counter!("perennial.call.failed", "error.type" => kind).increment(1);
+    shield(|| metrics::counter!("perennial.call.failed", "error.type" => kind).increment(1));
 }
 
 pub(crate) fn size(names: usize) {
     // A gauge is a float; names beyond 2^53 are not a concern.
     #[allow(clippy::cast_precision_loss, reason = "a count of names")]
-    metrics::gauge!("perennial.registry.name").set(names as f64);
+    shield(|| metrics::gauge!("perennial.registry.name").set(names as f64));
 }

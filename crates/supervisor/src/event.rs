@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use perennial_lifecycle::{
-    ChildSpec, EventKind, ExitReason, Incarnation, Node, ReportContext, Scope,
+    ChildSpec, EventKind, ExitReason, Incarnation, Node, ReportContext, Scope, shield,
 };
 use tracing::level_filters::LevelFilter;
 
@@ -37,7 +37,7 @@ pub(crate) fn started(scope: &Scope, node: &Node, incarnation: u64) {
 pub(crate) fn restarted(scope: &Scope, node: &Node, incarnation: u64) {
     let restarts = node.restarts();
     tracing::warn!(actor.name = %node.path(), incarnation, restart.count = restarts, "restarted");
-    metrics::counter!("perennial.supervisor.restart").increment(1);
+    shield(|| metrics::counter!("perennial.supervisor.restart").increment(1));
     scope.events().emit(
         node.path(),
         EventKind::Restarted {
@@ -57,7 +57,7 @@ pub(crate) fn ignored(scope: &Scope, node: &Node, incarnation: u64) {
 pub(crate) fn start_failed(scope: &Scope, node: &Node, incarnation: u64, reason: &ExitReason) {
     node.note_failed_start(incarnation, reason);
     tracing::warn!(actor.name = %node.path(), exit.reason = %reason, "start failed");
-    metrics::counter!("perennial.supervisor.start_failure").increment(1);
+    shield(|| metrics::counter!("perennial.supervisor.start_failure").increment(1));
     scope.events().emit(
         node.path(),
         EventKind::StartFailed {
@@ -149,7 +149,7 @@ pub(crate) fn delayed(scope: &Scope, node: &Node, attempt: u32, delay: Duration)
 
 pub(crate) fn quarantined(scope: &Scope, node: &Node, attempt: u32, delay: Duration) {
     tracing::error!(actor.name = %node.path(), restart.attempt = attempt, ?delay, "quarantined");
-    metrics::counter!("perennial.supervisor.quarantine").increment(1);
+    shield(|| metrics::counter!("perennial.supervisor.quarantine").increment(1));
     scope
         .events()
         .emit(node.path(), EventKind::Quarantined { attempt, delay });
@@ -158,7 +158,7 @@ pub(crate) fn quarantined(scope: &Scope, node: &Node, attempt: u32, delay: Durat
 pub(crate) fn stuck(scope: &Scope, node: &Node, run: &Incarnation, age: Duration) {
     let message = run.message_type().name;
     tracing::error!(actor.name = %node.path(), message, ?age, "handler is stuck");
-    metrics::counter!("perennial.supervisor.stuck").increment(1);
+    shield(|| metrics::counter!("perennial.supervisor.stuck").increment(1));
     scope.events().emit(
         node.path(),
         EventKind::Stuck {
@@ -172,5 +172,5 @@ pub(crate) fn stuck(scope: &Scope, node: &Node, run: &Incarnation, age: Duration
 /// The event itself comes from the node, which knows whether the run ended at that moment.
 pub(crate) fn detached(node: &Node) {
     tracing::error!(actor.name = %node.path(), "does not yield to a kill; left behind");
-    metrics::counter!("perennial.supervisor.detached").increment(1);
+    shield(|| metrics::counter!("perennial.supervisor.detached").increment(1));
 }

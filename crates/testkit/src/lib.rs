@@ -3,6 +3,7 @@
 //! [`Puppet`] is an actor that does what it is told, including everything that an actor should not do.
 //! [`Journal`] is a list that tests write to from anywhere and wait on.
 //! [`assert_books_balance!`] says whether each message of a tree is accounted for.
+//! [`under_panicking_metrics`] runs something with a recorder that panics.
 //!
 //! ```
 //! use perennial_testkit::{Order, Puppet};
@@ -22,6 +23,8 @@
 mod books;
 mod journal;
 mod puppet;
+mod recorder;
 
 pub use journal::Journal;
 pub use puppet::{Order, Puppet};
+pub use recorder::{Panics, under_panicking_metrics};

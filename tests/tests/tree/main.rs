@@ -8,6 +8,7 @@ mod kills;
 mod memory;
 mod operators;
 mod public_types;
+mod recorder;
 mod root;
 mod settings;
 mod shutdown;

@@ -4,12 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
 use perennial_breaker::Outcome;
 use perennial_guard::{Bulkhead, Environment, OperationOutcome, Recorder, Retry};
 use perennial_lifecycle::Backoff;
 use perennial_pool::{PoolConfig, Pools};
 use perennial_rate_limit::{Quota, RateGate};
+use perennial_testkit::{Panics, under_panicking_metrics};
 
 use crate::support::{ECHO, Seen, breaker, fail, ok, pool, slept};
 
@@ -145,25 +145,13 @@ async fn grd_16_a_recorder_that_panics_takes_nothing_away() {
     assert_eq!(pool.status().in_use, 0);
 }
 
-struct PanickingMetrics;
-
-impl metrics::Recorder for PanickingMetrics {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
-        panic!("a counter")
-    }
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        panic!("a gauge")
-    }
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        panic!("a histogram")
-    }
-}
-
 #[test]
 fn grd_16_metrics_that_panic_take_nothing_away_nor_a_retry() {
+    tells_of_a_retry(Panics::AtFirst);
+    tells_of_a_retry(Panics::Always);
+}
+
+fn tells_of_a_retry(panics: Panics) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -182,7 +170,7 @@ fn grd_16_metrics_that_panic_take_nothing_away_nor_a_retry() {
         let first = runs == 1;
         async move { if first { fail().await } else { ok().await } }
     });
-    let answer = metrics::with_local_recorder(&PanickingMetrics, || runtime.block_on(run));
+    let answer = under_panicking_metrics(panics, || runtime.block_on(run));
     assert_eq!(answer.unwrap(), 1);
     let told = [OperationOutcome::Failure, OperationOutcome::Success];
     assert_eq!(*seen.0.lock().unwrap(), told);

@@ -9,4 +9,5 @@ mod keeping;
 mod late;
 mod lending;
 mod objects;
+mod recorder;
 mod support;

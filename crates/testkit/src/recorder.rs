@@ -1,0 +1,88 @@
+use std::sync::Arc;
+
+use metrics::{
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata,
+    SharedString, Unit,
+};
+
+/// When a recorder of metrics panics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Panics {
+    /// When a metric is registered.
+    AtFirst,
+    /// When a metric is told of something.
+    Always,
+}
+
+/// Runs `work` with a recorder of metrics that panics whatever it is told.
+///
+/// It is that of this thread alone, so a runtime within must stay on it.
+pub fn under_panicking_metrics<T>(panics: Panics, work: impl FnOnce() -> T) -> T {
+    metrics::with_local_recorder(&Panicking(panics), work)
+}
+
+struct Panicking(Panics);
+
+impl Panicking {
+    fn register(&self, key: &Key) -> Arc<Metric> {
+        assert_ne!(self.0, Panics::AtFirst, "the metric {key}");
+        Arc::new(Metric(key.to_string()))
+    }
+}
+
+impl metrics::Recorder for Panicking {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(self.register(key))
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(self.register(key))
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(self.register(key))
+    }
+}
+
+/// A metric that panics whatever it is told.
+struct Metric(String);
+
+impl Metric {
+    fn told(&self) {
+        panic!("the metric {}", self.0)
+    }
+}
+
+impl CounterFn for Metric {
+    fn increment(&self, _: u64) {
+        self.told();
+    }
+
+    fn absolute(&self, _: u64) {
+        self.told();
+    }
+}
+
+impl GaugeFn for Metric {
+    fn increment(&self, _: f64) {
+        self.told();
+    }
+
+    fn decrement(&self, _: f64) {
+        self.told();
+    }
+
+    fn set(&self, _: f64) {
+        self.told();
+    }
+}
+
+impl HistogramFn for Metric {
+    fn record(&self, _: f64) {
+        self.told();
+    }
+}
