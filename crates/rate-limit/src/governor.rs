@@ -11,6 +11,7 @@ use governor::{
         keyed::{DashMapStateStore, ShrinkableKeyedStateStore},
     },
 };
+use tokio::sync::Notify;
 
 use crate::{
     clock::{Clock, Nanos},
@@ -144,7 +145,9 @@ impl<K: Hash + Eq + Clone> GovernorLimiter<K> {
     ///
     /// Cancel safe. A cell is spent in the poll that returns it, so a future that is dropped has spent nothing.
     pub async fn until_ready(&self, key: &K, patience: Patience) -> Result<u32, WaitError> {
-        wait::until(patience, || self.check(key)).await
+        // Its quota stays as it is.
+        let unchanged = Notify::new();
+        wait::until(patience, &unchanged, || self.check(key)).await
     }
 
     /// Forgets all keys that are as good as new, and gives their memory back; a shard at a time.

@@ -10,6 +10,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 use perennial_lifecycle::{ChildSpec, Count};
+use tokio::sync::Notify;
 
 use crate::{
     actor::RateGateActor,
@@ -74,6 +75,8 @@ struct Inner {
     config: RateGateConfig,
     /// Evictions that metrics were told of.
     evictions_told: AtomicU64,
+    /// Tells those who wait for a cell.
+    changed: Notify,
 }
 
 struct Scope {
@@ -120,6 +123,7 @@ impl RateGate {
                 clock,
                 config,
                 evictions_told: AtomicU64::default(),
+                changed: Notify::new(),
             }),
         }
     }
@@ -177,8 +181,8 @@ impl RateGate {
     where
         K: Hash + Eq + ?Sized + 'static,
     {
-        let print = self.inner.printer.scope(scope).print(key);
-        self.inner.store.reset(&print)
+        self.inner
+            .reset(&self.inner.printer.scope(scope).print(key))
     }
 
     /// Resolves a scope and a quota once, for a path that checks often.
@@ -277,6 +281,12 @@ impl Inner {
             cells,
             now: self.clock.now(),
         }
+    }
+
+    fn reset(&self, print: &Fingerprint) -> bool {
+        let was_known = self.store.reset(print);
+        self.changed.notify_waiters();
+        was_known
     }
 
     fn scope(&self, name: &str) -> Arc<Scope> {
@@ -410,7 +420,7 @@ impl GateLimiter {
     where
         K: Hash + Eq + ?Sized + 'static,
     {
-        wait::until(patience, || self.check_n(key, cells)).await
+        wait::until(patience, &self.inner.changed, || self.check_n(key, cells)).await
     }
 
     /// Answers as [`check`](Self::check) would, without spending or counting.
@@ -438,7 +448,7 @@ impl GateLimiter {
     where
         K: Hash + Eq + ?Sized + 'static,
     {
-        self.inner.store.reset(&self.scope.printer.print(key))
+        self.inner.reset(&self.scope.printer.print(key))
     }
 
     /// Returns the name of the scope.

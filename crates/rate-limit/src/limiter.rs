@@ -10,6 +10,7 @@ use std::{
 };
 
 use foldhash::quality::RandomState;
+use tokio::sync::Notify;
 
 use crate::{
     clock::Clock,
@@ -55,6 +56,8 @@ struct Inner<K> {
     /// Held while a change of quota goes through the shards, so that two
     /// changes cannot leave half of the keys with either.
     quota: Mutex<Quota>,
+    /// Tells those who wait for a cell.
+    changed: Notify,
 }
 
 impl<K: Hash + Eq> KeyedLimiter<K> {
@@ -98,9 +101,8 @@ impl<K: Hash + Eq> KeyedLimiter<K> {
     /// Spends one cell of the key, waiting until there is one.
     ///
     /// It waits on tokio's clock, so with a [manual clock](crate::Clock::manual) it asks again after the time that the
-    /// limiter said, whatever that clock shows then. So it does after a [`reset`](Self::reset) or a
-    /// [change of quota](Self::set_quota) meanwhile: what these give is seen no sooner. There is no queue: of several who
-    /// wait for one key, any may be first.
+    /// limiter said, whatever that clock shows then. A [`reset`](Self::reset) or a [change of quota](Self::set_quota) wakes all
+    /// who wait, and they ask again. There is no queue: of several who wait for one key, any may be first.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -157,7 +159,7 @@ impl<K: Hash + Eq> KeyedLimiter<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        wait::until(patience, || self.check_n(key, cells)).await
+        wait::until(patience, &self.inner.changed, || self.check_n(key, cells)).await
     }
 
     /// Answers as [`check`](Self::check) would, without spending.
@@ -184,7 +186,9 @@ impl<K: Hash + Eq> KeyedLimiter<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.inner.store.reset(key)
+        let was_known = self.inner.store.reset(key);
+        self.inner.changed.notify_waiters();
+        was_known
     }
 
     /// Changes the quota of every key, keeping what each has spent.
@@ -201,6 +205,7 @@ impl<K: Hash + Eq> KeyedLimiter<K> {
         *current = quota;
         let now = self.inner.clock.now();
         self.inner.store.set_quota(&quota, now);
+        self.inner.changed.notify_waiters();
     }
 
     /// Returns the quota.
@@ -312,6 +317,7 @@ impl<K: Hash + Eq> KeyedLimiterBuilder<K> {
                 store: Store::new(&self.quota, self.max_keys, self.when_full, hasher),
                 clock: self.clock,
                 quota: Mutex::new(self.quota),
+                changed: Notify::new(),
             }),
         }
     }

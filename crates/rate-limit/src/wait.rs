@@ -1,8 +1,11 @@
 //! Waiting for a cell: [`Patience`], and the loop that has it.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, sleep_until},
+};
 
 use crate::{decision::Decision, error::WaitError};
 
@@ -74,11 +77,15 @@ impl Patience {
     }
 }
 
-/// Asks until it is allowed, and sleeps in between for as long as the refusal says. Nothing is held meanwhile.
+/// Asks until it is allowed, and sleeps in between for as long as the refusal says, or until `changed` tells that another
+/// answer may be had sooner. Nothing is held meanwhile.
 pub(crate) async fn until(
     patience: Patience,
+    changed: &Notify,
     mut check: impl FnMut() -> Decision,
 ) -> Result<u32, WaitError> {
+    // From here on it hears of each change, which costs those nothing who need not wait.
+    let mut change = pin!(changed.notified());
     let retry_after = match check() {
         Decision::Allowed { remaining } => return Ok(remaining),
         Decision::Never => return Err(WaitError::Never),
@@ -90,11 +97,11 @@ pub(crate) async fn until(
     let mut retry_after = retry_after;
     loop {
         let now = Instant::now();
-        match (now.checked_add(retry_after), deadline) {
-            (None, None) => sleep(retry_after).await,
-            (Some(at), None) => sleep_until(later(at, patience.jitter)).await,
+        let pause = match (now.checked_add(retry_after), deadline) {
+            (None, None) => sleep(retry_after),
+            (Some(at), None) => sleep_until(later(at, patience.jitter)),
             (Some(at), Some(deadline)) if at <= deadline => {
-                sleep_until(later(at, patience.jitter).min(deadline)).await;
+                sleep_until(later(at, patience.jitter).min(deadline))
             }
             (_, Some(_)) => {
                 return Err(WaitError::TimedOut {
@@ -102,6 +109,10 @@ pub(crate) async fn until(
                     retry_after,
                 });
             }
+        };
+        tokio::select! {
+            () = change.as_mut() => change.set(changed.notified()),
+            () = pause => {}
         }
         retry_after = match check() {
             Decision::Allowed { remaining } => return Ok(remaining),

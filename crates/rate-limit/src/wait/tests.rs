@@ -57,7 +57,8 @@ async fn who_comes_too_late_again_and_again_gives_up_at_the_deadline() {
     // Whoever asks right when a cell is back, but earlier, has it.
     let patience = Patience::within(Duration::from_millis(2500));
     let mut begin = None;
-    let waited = until(patience, || {
+    let unchanged = Notify::new();
+    let waited = until(patience, &unchanged, || {
         begin.get_or_insert_with(Instant::now);
         let _taken = greedy.check("ada");
         limiter.check("ada")
@@ -108,18 +109,36 @@ async fn what_never_can_be_is_told_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quota_that_opens_while_somebody_waits_is_seen_at_the_retry() {
-    let limiter = limiter(Quota::per_minute(1));
-    assert!(limiter.check("ada").is_allowed());
+async fn who_waits_asks_again_at_once_when_the_quota_changes() {
     let begin = Instant::now();
-    let waiter = {
-        let limiter = limiter.clone();
-        tokio::spawn(async move { limiter.until_ready("ada", Patience::forever()).await })
-    };
-    tokio::task::yield_now().await;
-    limiter.set_quota(Quota::per_minute(60));
-    assert!(waiter.await.unwrap().is_ok());
-    assert_eq!(begin.elapsed(), Duration::from_secs(60));
+    for (quota, answer) in [
+        (Quota::per_minute(60).burst(2), Ok(0)),
+        (Quota::per_minute(0), Err(WaitError::Never)),
+    ] {
+        let limiter = limiter(Quota::per_minute(1));
+        assert!(limiter.check("ada").is_allowed());
+        let wait = limiter.until_ready("ada", Patience::forever());
+        let change = async { limiter.set_quota(quota) };
+        assert_eq!(tokio::join!(wait, change), (answer, ()));
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_key_that_is_reset_goes_on_at_once() {
+    let begin = Instant::now();
+    let limiter = limiter(Quota::per_hour(1));
+    assert!(limiter.check("ada").is_allowed());
+    let wait = limiter.until_ready("ada", Patience::forever());
+    let reset = async { limiter.reset("ada") };
+    assert_eq!(tokio::join!(wait, reset), (Ok(0), true));
+    let gate = RateGate::new();
+    let limiter = gate.limiter("api", Quota::per_hour(1));
+    assert!(limiter.check("ada").is_allowed());
+    let wait = limiter.until_ready("ada", Patience::forever());
+    let reset = async { gate.reset("api", "ada") };
+    assert_eq!(tokio::join!(wait, reset), (Ok(0), true));
+    assert_eq!(begin.elapsed(), Duration::ZERO);
 }
 
 /// Waits for a cell that is a second away, and drops the wait after each number of polls until it gets through. Other
