@@ -65,8 +65,8 @@ pub(crate) enum DynamicMsg {
     Launched(ChildKey, u64),
     /// This attempt at a restart failed, and is to be followed by another.
     Retry(ChildKey, u64),
-    /// A stop beside the queue is through.
-    Stopped(Arc<str>),
+    /// The stop beside the queue with this ticket is through.
+    Stopped(u64),
 }
 
 /// Puts the ends of children into the supervisor's queue.

@@ -11,7 +11,7 @@ use perennial_lifecycle::{
     Child, ChildKey, ChildState, Exit, ExitReason, Incarnation, Node, Scope, StartContext,
     StartError,
 };
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
@@ -51,13 +51,20 @@ pub(super) struct State {
     watchdogs: Watchdogs,
     /// Starts beside the queue.
     pub(super) starting: HashMap<ChildKey, Pending>,
-    /// How many of those there were.
+    /// How many of those, and of stops beside the queue, there were.
     pub(super) tickets: u64,
     /// Stops beside the queue; each says at which place.
     stopping: JoinSet<Arc<str>>,
-    /// How many of those have not been heard of: their actors count as children.
-    leaving: usize,
+    /// The children of those that have not been heard of, by ticket: their actors count as children.
+    leaving: HashMap<u64, Leaving>,
     left_behind: LeftBehind,
+}
+
+/// A child that is being stopped beside the queue.
+struct Leaving {
+    child: ChildEntry,
+    /// Those who asked for its stop as well.
+    others: Vec<RpcReplyPort<Result<(), TerminateChildError>>>,
 }
 
 impl Drop for State {
@@ -87,7 +94,7 @@ impl Actor for DynamicActor {
             starting: HashMap::new(),
             tickets: 0,
             stopping: JoinSet::new(),
-            leaving: 0,
+            leaving: HashMap::new(),
             left_behind,
             settings,
         })
@@ -315,6 +322,9 @@ impl State {
             if let Ok(id) = stopped {
                 self.vacate(&id);
             }
+        }
+        for (_, leaving) in self.leaving.drain() {
+            leaving.answer();
         }
         let template = self.settings.template.spec().id();
         for (reason, count) in errors {

@@ -452,3 +452,26 @@ async fn dyn_19_a_retry_behind_a_bounce_starts_nobody_beside_it() {
     listed(started).await;
     assert_eq!(child.node().incarnations(), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn dyn_25_whoever_terminates_a_child_that_is_being_stopped_waits_for_the_same_end() {
+    for concurrent in [false, true] {
+        let template =
+            ChildTemplate::worker("w", |(): &()| (SlowStop, ())).shutdown(Shutdown::Infinity);
+        let supervisor = start(generous(template).concurrent_starts(concurrent)).await;
+        let child = supervisor.start_child(()).await.unwrap();
+        let terminate = async || {
+            let answer = supervisor.terminate_child(&child).await;
+            (answer.is_ok(), child.node().current().is_none())
+        };
+        let (first, second, third) = tokio::join!(terminate(), terminate(), terminate());
+        assert_eq!([first, second, third], [(true, true); 3], "{concurrent}");
+        assert_eq!(terminate().await, (true, true));
+        // Who waits when the supervisor is stopped hears of the same end as well.
+        let child = supervisor.start_child(()).await.unwrap();
+        let terminate = async || supervisor.terminate_child(&child).await.is_ok();
+        let stop = supervisor.stop(ExitReason::Shutdown);
+        let (first, second, ()) = tokio::join!(terminate(), terminate(), stop);
+        assert_eq!((first, second), (true, true), "{concurrent}");
+    }
+}

@@ -7,11 +7,29 @@ use perennial_lifecycle::{ChildKey, ChildKind, Exit, Incarnation, Node};
 use ractor::RpcReplyPort;
 
 use super::super::start::Why;
-use super::State;
+use super::{Leaving, State};
 use crate::children::{ChildEntry, Run};
 use crate::handle::{ChildCount, ChildInfo, StartedChild};
 use crate::message::{DynamicMsg, SupervisorMsg};
 use crate::{RestartChildError, ResumeChildError, StartChildError, TerminateChildError};
+
+impl Leaving {
+    /// Tells those who asked as well that it is gone.
+    pub(super) fn answer(self) {
+        for reply in self.others {
+            drop(reply.send(Ok(())));
+        }
+    }
+}
+
+impl ChildEntry {
+    /// Says whether `run` at `node` is its run, or was its last.
+    fn has_run(&self, node: &Arc<Node>, run: &Incarnation) -> bool {
+        // Beside the queue it may have come up in a start that is not through.
+        let is_its_own = self.is_last(run) || run.number() == node.incarnations();
+        Arc::ptr_eq(&self.node, node) && is_its_own
+    }
+}
 
 impl State {
     pub(super) async fn dynamic(&mut self, message: DynamicMsg) -> Result<(), Exit> {
@@ -26,22 +44,19 @@ impl State {
             },
             DynamicMsg::Terminate((node, run), reply) => match self.find(&node, &run) {
                 Some(key) => self.terminate(key, reply).await,
-                // What is over needs no stop, whoever's child it was.
-                None if run.exit_reason().is_some() => drop(reply.send(Ok(()))),
-                None => {
-                    let id = node.path().id().to_owned();
-                    drop(reply.send(Err(TerminateChildError::NotFound { id })));
-                }
+                None => self.terminate_again(&node, &run, reply),
             },
             DynamicMsg::ChildSpec((node, run), reply) => {
                 let ours = self.find(&node, &run).is_some() || run.exit_reason().is_some();
                 drop(reply.send(ours.then(|| self.settings.template.spec().clone())));
             }
             DynamicMsg::Launched(key, ticket) => self.launched_beside(key, ticket).await,
-            DynamicMsg::Stopped(id) => {
-                self.leaving -= 1;
+            DynamicMsg::Stopped(ticket) => {
                 while self.stopping.try_join_next().is_some() {}
-                self.vacate(&id);
+                if let Some(leaving) = self.leaving.remove(&ticket) {
+                    self.vacate(leaving.child.spec.id());
+                    leaving.answer();
+                }
             }
             DynamicMsg::Retry(key, number) => self.retry(key, number).await?,
         }
@@ -51,10 +66,7 @@ impl State {
     /// Finds the child that `run` is, or was the last run of.
     fn find(&self, node: &Arc<Node>, run: &Incarnation) -> Option<ChildKey> {
         let key = self.find_child(node.path().id())?;
-        let child = self.children.get(key)?;
-        // Beside the queue it may have come up in a start that is not through.
-        let is_its_own = child.is_last(run) || run.number() == node.incarnations();
-        (Arc::ptr_eq(&child.node, node) && is_its_own).then_some(key)
+        self.children.get(key)?.has_run(node, run).then_some(key)
     }
 
     fn add(
@@ -76,7 +88,7 @@ impl State {
             });
         }
         if let Some(limit) = self.settings.max_children
-            && u32::try_from(self.children.len() + self.leaving)
+            && u32::try_from(self.children.len() + self.leaving.len())
                 .is_ok_and(|count| count >= limit.get())
         {
             let path = self.parent.node.path().clone();
@@ -166,15 +178,41 @@ impl State {
             return;
         }
         let queue = self.parent.queue.clone();
-        self.leaving += 1;
+        self.tickets += 1;
+        let ticket = self.tickets;
+        let others = Vec::new();
+        self.leaving.insert(ticket, Leaving { child, others });
         self.stopping.spawn(async move {
             stop.await;
             // Before the answer, so that the place is empty for whoever heard it.
-            let message = DynamicMsg::Stopped(Arc::clone(&id));
+            let message = DynamicMsg::Stopped(ticket);
             drop(queue.send_message(SupervisorMsg::Dynamic(message)));
             drop(reply.send(Ok(())));
             id
         });
+    }
+
+    /// Answers who wants a run stopped that is no child any more; one that is being stopped beside the queue is waited for,
+    /// as it would be in the queue.
+    fn terminate_again(
+        &mut self,
+        node: &Arc<Node>,
+        run: &Incarnation,
+        reply: RpcReplyPort<Result<(), TerminateChildError>>,
+    ) {
+        let mut leaving = self.leaving.values_mut();
+        if let Some(leaving) = leaving.find(|it| it.child.has_run(node, run)) {
+            leaving.others.push(reply);
+            return;
+        }
+        // What is over needs no stop, whoever's child it was.
+        let answer = match run.exit_reason() {
+            Some(_) => Ok(()),
+            None => Err(TerminateChildError::NotFound {
+                id: node.path().id().to_owned(),
+            }),
+        };
+        drop(reply.send(answer));
     }
 
     /// Lists the children, newest first; one that was never up is not there yet.
