@@ -361,7 +361,9 @@ impl<W: Worker> Pool<W> {
             Some(worker) => Ok(Checkout::new(self.worker.client(worker), lease)),
             None => {
                 let reason = ExitReason::failed("the worker takes another type of message");
-                Err(self.cells.no_start(Duration::ZERO, StartError::new(reason)))
+                Err(self
+                    .cells
+                    .unstarted(Duration::ZERO, StartError::new(reason)))
             }
         }
     }

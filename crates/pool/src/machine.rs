@@ -371,6 +371,10 @@ impl<D: Clone, H, W: Clone> Machine<D, H, W> {
         self.stats.refused += 1;
     }
 
+    pub(crate) fn note_no_start(&mut self) {
+        self.stats.not_started += 1;
+    }
+
     /// Says whether there is anything to be done outside.
     #[inline]
     pub(crate) fn has_effects(&self) -> bool {

@@ -25,6 +25,9 @@ pub struct PoolStatus {
 }
 
 /// What a pool has done so far. Counts go on over restarts of its actors.
+///
+/// A checkout is counted when it is over: as one of `checkouts`, `timeouts`, `refused` or `not_started`. One whose caller
+/// went away while it waited is not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {
@@ -32,8 +35,10 @@ pub struct PoolStats {
     pub checkouts: u64,
     /// Checkouts whose time ran out.
     pub timeouts: u64,
-    /// Checkouts that were refused at once.
+    /// Checkouts that were refused: nothing was free at once, or the pool lends nothing now.
     pub refused: u64,
+    /// Checkouts that ended because a worker did not start, or could not in time.
+    pub not_started: u64,
     /// Checkouts that had to wait and got a worker.
     pub waits: u64,
     /// How long they waited, all together.

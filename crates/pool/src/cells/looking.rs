@@ -92,6 +92,12 @@ impl Cells {
     }
 
     pub(crate) fn no_start(&self, waited: Duration, source: StartError) -> CheckoutError {
+        lock(&self.machine.0).note_no_start();
+        self.unstarted(waited, source)
+    }
+
+    /// Refuses a worker that is counted as lent already, and is not what the pool lends.
+    pub(crate) fn unstarted(&self, waited: Duration, source: StartError) -> CheckoutError {
         let machine = lock(&self.machine.0);
         let (size, max_overflow) = machine.size();
         let (waiting, in_use) = (machine.waiting(), machine.in_use());

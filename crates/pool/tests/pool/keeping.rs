@@ -413,6 +413,9 @@ async fn a_start_that_fails_does_not_spin_and_refuses_at_once_who_cannot_wait_so
     );
     it.worker.failing.store(false, SeqCst);
     assert_eq!(it.pool.checkout().await.unwrap().echo(1).await.unwrap(), 1);
+    let stats = it.pool.stats();
+    assert_eq!((stats.checkouts, stats.not_started), (1, refused));
+    assert_eq!((stats.refused, stats.timeouts), (0, 0));
     it.stop().await;
 }
 
