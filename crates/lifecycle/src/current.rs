@@ -30,12 +30,14 @@ pub(crate) fn with<T>(look: impl FnOnce(Option<&Arc<Incarnation>>) -> T) -> T {
 /// Says whether a handler is being polled on this thread.
 #[inline(always)]
 pub(crate) fn is_any() -> bool {
-    CURRENT.with(|it| {
+    // As above: at the end of its thread nobody is polled there any more.
+    let is_any = CURRENT.try_with(|it| {
         let run = it.take();
         let is_any = run.is_some();
         it.set(run);
         is_any
-    })
+    });
+    is_any.unwrap_or(false)
 }
 
 /// Returns the run whose handler is being polled on this thread.
@@ -47,8 +49,39 @@ pub(crate) fn run() -> Option<Arc<Incarnation>> {
 /// Returns where the run lives whose handler is being polled on this thread.
 #[inline]
 pub(crate) fn path() -> Option<ActorPath> {
-    let run = CURRENT.take()?;
-    let path = run.node().path().clone();
-    CURRENT.set(Some(run));
-    Some(path)
+    with(|run| run.map(|run| run.node().path().clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Asks when it is dropped.
+    struct Late(mpsc::Sender<(bool, bool)>);
+
+    impl Drop for Late {
+        fn drop(&mut self) {
+            let asked = (Incarnation::current(), Incarnation::current_path());
+            self.0.send((asked.0.is_none(), asked.1.is_none())).unwrap();
+        }
+    }
+
+    thread_local! {
+        static LATE: RefCell<Option<Late>> = const { RefCell::new(None) };
+    }
+
+    #[test]
+    fn nobody_is_polled_any_more_at_the_end_of_a_thread() {
+        let (tell, told) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            LATE.set(Some(Late(tell)));
+            // Used later, it is gone earlier.
+            assert!(!is_any());
+        });
+        thread.join().unwrap();
+        assert_eq!(told.recv(), Ok((true, true)));
+    }
 }

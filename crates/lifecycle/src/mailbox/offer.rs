@@ -282,7 +282,7 @@ impl Incarnation {
             target: self.node().path().clone(),
             message_type: std::any::type_name::<M>(),
             reason: DeadReason::Overflow,
-            sender: current::with(|run| run.map(|run| run.node().path().clone())),
+            sender: current::path(),
             age: None,
             crashes: 0,
             messages: 1,

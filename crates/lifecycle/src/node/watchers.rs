@@ -67,7 +67,7 @@ impl Entry {
     #[track_caller]
     pub(crate) fn new(node: &Arc<Node>, incarnation: Option<u64>) -> Self {
         let watcher = Watcher {
-            actor: current::with(|run| run.map(|run| run.node().path().clone())),
+            actor: current::path(),
             location: Location::caller(),
             incarnation,
         };
