@@ -121,3 +121,27 @@ impl StopDoor for QueueDoor {
         drop(cell.send_message(SupervisorMsg::Stop(reason)));
     }
 }
+
+/// Starts what stands for a supervisor in a test, and hears of nothing.
+#[cfg(test)]
+pub(crate) async fn deaf() -> ActorRef<SupervisorMsg> {
+    use ractor::{Actor, ActorProcessingErr};
+
+    struct Deaf;
+
+    impl Actor for Deaf {
+        type Msg = SupervisorMsg;
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(
+            &self,
+            _: ActorRef<SupervisorMsg>,
+            (): (),
+        ) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+    }
+    let (queue, _task) = Actor::spawn(None, Deaf, ()).await.unwrap();
+    queue
+}

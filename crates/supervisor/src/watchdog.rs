@@ -179,7 +179,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use perennial_lifecycle::{ActorPath, Watchdog};
+    use perennial_lifecycle::{ActorPath, ChildSpec, Scope, Watchdog};
+    use perennial_testkit::Puppet;
+
+    use crate::children::ChildEntry;
+    use crate::message::deaf;
 
     fn child(limit: u64) -> Watched {
         Watched {
@@ -187,6 +191,29 @@ mod tests {
             watchdog: Watchdog::report(Duration::from_secs(limit)),
             reported: (0, 0),
         }
+    }
+
+    #[tokio::test]
+    async fn an_end_that_it_tells_of_is_counted_as_any_other() {
+        let scope = Scope::new("t");
+        let parent = Parent::new(scope.clone(), Arc::clone(scope.root()), deaf().await);
+        let node = scope.root().child_or_insert(&Arc::from("w"));
+        let mut entry = ChildEntry::new(ChildSpec::worker("w", || (Puppet, ())), node);
+        let node = Arc::clone(&entry.node);
+        let started = parent.start(7, &entry, Arc::clone(&node)).await;
+        parent.settle(&mut entry, started.settle());
+        let run = entry.alive().unwrap();
+        assert_eq!(parent.ends(), 0);
+        replace(
+            7,
+            Arc::clone(&run),
+            Watchdog::replace(Duration::from_secs(1)),
+            &node,
+            &parent,
+        );
+        assert!(run.is_detached());
+        // A supervisor that has heard of more ends than it knows of takes one for waiting, for good.
+        assert_eq!(parent.ends(), 1);
     }
 
     #[test]
