@@ -285,6 +285,13 @@ impl Node {
         self.detail().more().due = due;
     }
 
+    /// Records that its restart is no longer put off until `due`. One that was put off again since then stays so.
+    pub fn clear_due(&self, due: Instant) {
+        if let Some(more) = &mut self.detail().more {
+            more.due.take_if(|it| *it == due);
+        }
+    }
+
     /// Records the end of a child that the run which lives here now will end with.
     pub fn escalate(&self, child: &Self) {
         let Some(ended) = child.last_end() else {

@@ -63,6 +63,28 @@ impl Pause {
 impl Drop for Pause {
     fn drop(&mut self) {
         self.timer.abort();
-        self.node.set_due(None);
+        // A supervisor that was left behind drops it late, when its successor may put off a restart at the same place.
+        self.node.clear_due(self.due);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use perennial_lifecycle::ActorPath;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_dropped_late_leaves_that_of_a_successor() {
+        let (node, queue) = (
+            Node::new(ActorPath::root("t")),
+            crate::message::deaf().await,
+        );
+        let second = Duration::from_secs(1);
+        let put_off = |delay| Pause::begin(Why::Backoff, delay, 1, 1, &node, &queue);
+        let (left_behind, present) = (put_off(second), put_off(2 * second));
+        drop(left_behind);
+        assert_eq!(node.due(), Some(present.due));
+        drop(present);
+        assert_eq!(node.due(), None);
     }
 }
