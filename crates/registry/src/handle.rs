@@ -273,8 +273,16 @@ impl Registry {
     /// [`ResolveError`] when the members take another type, or when the name is one of another tree.
     pub fn group<M: Message>(&self, name: &Name<M>) -> Result<Group<M>, ResolveError> {
         self.check_tree(name)?;
-        let members = self.members(name.as_actor_name());
-        members.check_type::<M>()?;
+        let group = name.as_actor_name();
+        let mut members = self.members(group);
+        if let Err(mismatch) = members.check_type::<M>() {
+            drop(members);
+            if !self.forget_group(group) {
+                return Err(mismatch.into());
+            }
+            members = self.members(group);
+            members.check_type::<M>()?;
+        }
         Ok(Group::new(members, name))
     }
 
@@ -338,11 +346,8 @@ impl Registry {
     pub fn sweep(&self) -> usize {
         let root = self.0.scope.root();
         let before = self.0.slots.len();
-        // A group that has a place, or that somebody sends to, is held there too. First, since each holds a slot.
-        self.0.groups.retain(|_, members| {
-            members.tidy();
-            Arc::strong_count(members) > 1
-        });
+        // First, since each holds a slot.
+        self.0.groups.retain(|_, members| !is_unused(members));
         let mut gone = Vec::new();
         self.0.slots.retain(|_, Named { slot, seen }| {
             // An address that somebody holds keeps its slot, so that a later actor of the name is found. Nobody can
@@ -409,6 +414,13 @@ impl Registry {
         )
     }
 
+    /// Forgets what an unused group takes, ahead of the sweep; `false` if it is in use.
+    #[cold]
+    fn forget_group(&self, group: &ActorName) -> bool {
+        let gone = self.0.groups.remove_if(group, |_, it| is_unused(it));
+        gone.is_some()
+    }
+
     #[inline]
     fn check_tree<M>(&self, name: &Name<M>) -> Result<(), Refusal> {
         match name.namespace() {
@@ -439,6 +451,12 @@ impl fmt::Debug for Registry {
     }
 }
 
+/// Says whether a group has no place, and nobody sends to it: each would hold it.
+fn is_unused(members: &Arc<Members>) -> bool {
+    members.tidy();
+    Arc::strong_count(members) == 1
+}
+
 /// What the tree's scope holds: weak, since the names hold the scope.
 struct Entrance(std::sync::Weak<Names>);
 
@@ -466,9 +484,14 @@ impl Directory for Entrance {
         node: &Arc<Node>,
         message: MessageType,
     ) -> Result<(), GroupMismatch> {
-        match self.0.upgrade() {
-            Some(names) => Registry(names).members(group).join(node, message),
-            None => Ok(()),
+        let Some(names) = self.0.upgrade() else {
+            return Ok(());
+        };
+        let registry = Registry(names);
+        let joined = registry.members(group).join(node, message);
+        if joined.is_err() && registry.forget_group(group) {
+            return registry.members(group).join(node, message);
         }
+        joined
     }
 }

@@ -62,6 +62,43 @@ async fn reg_16_members_join_and_leave_with_their_lives() {
     assert_eq!(listed, [(CLERKS.to_actor_name(), 3)]);
 }
 
+/// Takes other messages than a clerk.
+struct Typist;
+
+impl Actor for Typist {
+    type Msg = u8;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<u8>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_16_a_group_that_has_no_place_any_more_takes_other_messages() {
+    let typists = Name::<u8>::new("clerks");
+    let it = Fixture::start([member("a")]).await;
+    let typist = || ChildSpec::worker("t", || (Typist, ())).group(typists.to_actor_name());
+    // Its place is there, and may be occupied again.
+    it.stop("a").await;
+    it.supervisor.start_child(typist()).await.unwrap_err();
+    assert!(it.registry.group(&typists).is_err());
+    it.supervisor.delete_child("a").await.unwrap();
+    it.supervisor.start_child(typist()).await.unwrap();
+    let group = it.registry.group(&typists).unwrap();
+    group.cast(Route::RoundRobin, 1).unwrap();
+    assert!(it.registry.group(&CLERKS).is_err());
+
+    it.supervisor.terminate_child("t").await.unwrap();
+    it.supervisor.delete_child("t").await.unwrap();
+    // Whoever has it goes on with it.
+    assert!(it.registry.group(&CLERKS).is_err());
+    drop(group);
+    it.registry.group(&CLERKS).unwrap();
+    it.supervisor.start_child(member("a")).await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn reg_17_in_turn_each_member_has_as_much() {
     let (it, group) = clerks().await;
