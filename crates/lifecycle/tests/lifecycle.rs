@@ -13,7 +13,26 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+/// Panics when it is dropped.
+struct Grenade;
+
+impl Drop for Grenade {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "thrown");
+    }
+}
+
+enum Hold {
+    Briefly,
+    ForEver,
+}
+
 enum Order {
+    /// Holds it for as long as it says.
+    Hold(
+        Hold,
+        #[allow(dead_code, reason = "it is there to be dropped")] Grenade,
+    ),
     Fail,
     Panic,
     Exit(ExitReason),
@@ -58,6 +77,8 @@ impl Actor for Puppet {
             Order::Panic => panic!("bang {}", 7),
             Order::Exit(reason) => Err(Exit(reason).into()),
             Order::Hang => std::future::pending().await,
+            Order::Hold(Hold::Briefly, _) => Ok(()),
+            Order::Hold(Hold::ForEver, _held) => std::future::pending().await,
         }
     }
     async fn post_stop(
@@ -150,6 +171,34 @@ async fn life_1_every_way_out_is_reported_once_with_its_reason() {
         assert_eq!(parent.node.last_end().unwrap().incarnation, number);
     }
     assert!(parent.notices.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn life_1_a_message_whose_drop_panics_is_the_end_of_who_drops_it_only() {
+    let mut parent = Parent::new();
+    let briefly = || Order::Hold(Hold::Briefly, Grenade);
+    let run = parent.running(Setup::default()).await;
+    send(&run, briefly());
+    let (_, _, reason) = parent.notices.recv().await.unwrap();
+    assert_eq!(reason, "panicked: thrown");
+
+    // What comes at the end of an actor does not hide what that was.
+    let run = parent.running(Setup::default()).await;
+    send(&run, Order::Hold(Hold::ForEver, Grenade));
+    send(&run, briefly());
+    while run.in_hand().is_none() {
+        tokio::task::yield_now().await;
+    }
+    run.kill();
+    assert_eq!(parent.notices.recv().await.unwrap().2, "killed");
+    let run = parent.running(Setup::default()).await;
+    send(&run, Order::Fail);
+    send(&run, briefly());
+    assert_eq!(parent.notices.recv().await.unwrap().2, "failed: broken");
+    let run = parent.running(Setup::default()).await;
+    send(&run, briefly());
+    run.stop(ExitReason::Shutdown);
+    assert_eq!(parent.notices.recv().await.unwrap().2, "shutdown");
 }
 
 #[tokio::test]
