@@ -36,7 +36,8 @@ impl Moment {
 /// The clock of one tree.
 ///
 /// Made where tokio's time is paused, as in a test, it follows tokio's time. Elsewhere it is the machine's monotonic
-/// clock.
+/// clock, and [`recent`](Self::recent) stays with that when tokio's time is paused later: a test pauses it before it
+/// makes a tree.
 #[derive(Debug)]
 pub struct Clock {
     source: Source,

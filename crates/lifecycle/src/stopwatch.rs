@@ -10,7 +10,8 @@ use crate::{Moment, is_tokio_real};
 ///
 /// Made where tokio's time is paused, as in a test, it follows tokio's time. Elsewhere it reads the processor's
 /// counter, in a third of the time; that is off by some millionths, so its moments are compared with each other only,
-/// and nothing that must be in time goes by it alone.
+/// and nothing that must be in time goes by it alone. It does so as well when tokio's time is paused later: a test pauses it
+/// first.
 #[derive(Debug)]
 pub struct Stopwatch(Source);
 

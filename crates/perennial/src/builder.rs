@@ -190,6 +190,9 @@ impl TreeBuilder {
 
     /// Starts the tree.
     ///
+    /// A test that pauses tokio's time does so before: what measures short times in a tree goes by the clock that it
+    /// finds here.
+    ///
     /// # Errors
     ///
     /// [`StartTreeError`]; what had started was stopped again.

@@ -72,7 +72,9 @@ impl Reference for Nanos {
 /// moves no quota.
 ///
 /// Made where tokio's time is paused, as in a test, it follows tokio's time. Elsewhere it reads the processor's
-/// counter, in a third of the time; what the counter drifts is corrected at each sweep.
+/// counter, in a third of the time; what the counter drifts is corrected at each sweep. So it does when tokio's time is
+/// paused later, and sees what has passed there only at a sweep: a test pauses it first, or takes
+/// [`Clock::tokio`].
 ///
 /// # Examples
 ///
