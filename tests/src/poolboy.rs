@@ -84,14 +84,8 @@ fn judge(record: &Value) -> Verdict {
         Ok(scenario) => scenario,
         Err(error) => return Verdict::Failed(Mismatch::unreadable(error)),
     };
-    // A checkout is owned by its holder, so that nobody else can give it back, and nobody twice. The format
-    // allows to leave out all that is tagged so; what can be said at all is replayed.
-    let foreign = ["no_owner_check", "odd_checkin"].into_iter();
-    let foreign = foreign
-        .filter(|tag| scenario.tags.iter().any(|it| it == tag))
-        .find(|_| scenario.checks_in_what_is_not_held());
-    if let Some(tag) = foreign {
-        return Verdict::Skipped(tag);
+    if let Some(reason) = scenario.cannot_be_replayed() {
+        return Verdict::Skipped(reason);
     }
     let run = std::panic::AssertUnwindSafe(|| replay::run(&scenario));
     match std::panic::catch_unwind(run) {

@@ -73,6 +73,8 @@ struct Shared {
     news: News,
     /// In the order in which they were got.
     held: Mutex<Vec<(String, Checkout<RecordedWorker>)>>,
+    /// The workers of the running transactions, the innermost last.
+    running: Mutex<Vec<String>>,
 }
 
 pub(crate) struct Client {
@@ -88,6 +90,7 @@ impl Client {
             roll: roll.clone(),
             news: news.clone(),
             held: Mutex::default(),
+            running: Mutex::default(),
         });
         let (commands, mut inbox) = mpsc::channel(8);
         let task = tokio::spawn({
@@ -107,6 +110,21 @@ impl Client {
             .expect("a client that lives takes one command at a time");
     }
 
+    pub(crate) fn holds(&self, worker: &str) -> bool {
+        self.shared.held().iter().any(|(name, _)| name == worker)
+    }
+
+    /// Takes away what the client holds.
+    pub(crate) fn take(&self, worker: &str) -> Option<Checkout<RecordedWorker>> {
+        self.shared.take(worker)
+    }
+
+    /// Takes from the innermost transaction the worker that it would give back at its end.
+    pub(crate) fn take_running(&self) -> Option<Checkout<RecordedWorker>> {
+        let worker = self.shared.running().last()?.clone();
+        self.shared.take(&worker)
+    }
+
     /// Ends the client without a word: what it holds goes first, in order, then what it waits for.
     pub(crate) async fn kill(self) {
         let held = std::mem::take(&mut *self.shared.held());
@@ -121,6 +139,10 @@ impl Client {
 impl Shared {
     fn held(&self) -> MutexGuard<'_, Vec<(String, Checkout<RecordedWorker>)>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn running(&self) -> MutexGuard<'_, Vec<String>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Carries out commands, up to the end of the innermost transaction; `None` when there are no more.
@@ -146,7 +168,8 @@ impl Shared {
                         };
                         self.news.answer(&call, answer);
                     }
-                    Command::Checkin { worker } => self.give_back(&worker),
+                    // Nothing if it does not hold it.
+                    Command::Checkin { worker } => drop(self.take(&worker)),
                     Command::TxBegin { call, timeout } => {
                         self.transact(&call, timeout, inbox).await;
                     }
@@ -168,8 +191,9 @@ impl Shared {
                 shared: self,
                 worker: self.hold(checkout),
             };
-            let worker = Answer::Worker(holding.worker.clone());
-            self.news.answer(call, worker);
+            let worker = holding.worker.clone();
+            self.running().push(worker.clone());
+            self.news.answer(call, Answer::Worker(worker));
             match self.run(inbox).await {
                 Some(How::Return) | None => Ok(()),
                 Some(How::Error) => Err("error"),
@@ -196,12 +220,10 @@ impl Shared {
         name
     }
 
-    fn give_back(&self, worker: &str) {
+    fn take(&self, worker: &str) -> Option<Checkout<RecordedWorker>> {
         let mut held = self.held();
         let index = held.iter().position(|(name, _)| name == worker);
-        let checkout = index.map(|index| held.remove(index));
-        drop(held);
-        drop(checkout);
+        index.map(|index| held.remove(index).1)
     }
 }
 
@@ -213,7 +235,8 @@ struct Holding<'a> {
 
 impl Drop for Holding<'_> {
     fn drop(&mut self) {
-        self.shared.give_back(&self.worker);
+        self.shared.running().pop();
+        drop(self.shared.take(&self.worker));
     }
 }
 

@@ -1,13 +1,10 @@
 //! What a recording says.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde::Deserialize;
 use serde_json::Value;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Scenario {
-    pub(crate) tags: Vec<String>,
     pub(crate) config: Config,
     pub(crate) start: Observation,
     pub(crate) steps: Vec<Step>,
@@ -125,6 +122,32 @@ pub(crate) enum Death {
     Error,
 }
 
+impl Operation {
+    pub(crate) fn call(&self) -> Option<&str> {
+        match self {
+            Self::Checkout { call, .. } | Self::TxBegin { call, .. } => Some(call),
+            _ => None,
+        }
+    }
+
+    /// In milliseconds.
+    pub(crate) fn timeout(&self) -> Option<u64> {
+        match self {
+            Self::Checkout { timeout, .. } | Self::TxBegin { timeout, .. } => *timeout,
+            _ => None,
+        }
+    }
+
+    /// Whether it is a call that waits for a worker if there is none.
+    pub(crate) fn waits(&self) -> bool {
+        match self {
+            Self::Checkout { mode, .. } => *mode == Mode::Block,
+            Self::TxBegin { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 impl Scenario {
     pub(crate) fn read(record: &Value) -> Result<Self, String> {
         let mut scenario: Self =
@@ -136,34 +159,31 @@ impl Scenario {
         Ok(scenario)
     }
 
-    /// Says whether a client checks in what it does not hold.
-    pub(crate) fn checks_in_what_is_not_held(&self) -> bool {
-        let mut held: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    /// Says why it cannot be replayed, if it cannot.
+    ///
+    /// A pool that reads nothing is played by holding back what is said to it. What it sees for itself cannot be held
+    /// back.
+    pub(crate) fn cannot_be_replayed(&self) -> Option<&'static str> {
+        // The calls that waited when the pool stopped reading, and whether it has something to read since.
+        let mut stalled = None;
+        let mut unread = false;
         for step in &self.steps {
-            let (Operation::Checkout { client, .. } | Operation::TxBegin { client, .. }) =
-                &step.operation
-            else {
-                if let Operation::Checkin { client, worker } = &step.operation
-                    && !held.entry(client).or_default().remove(&**worker)
-                {
-                    return true;
+            match &step.operation {
+                Operation::Stall => stalled = Some(&step.seen.pending),
+                Operation::Resume => (stalled, unread) = (None, false),
+                Operation::Wait { .. } => {
+                    let ended = step.resolved.iter().map(|it| &it.call);
+                    let waited = |call| stalled.is_some_and(|waiting| waiting.contains(call));
+                    if unread && ended.into_iter().any(waited) {
+                        return Some("stall: a waiting call ends meanwhile");
+                    }
                 }
-                note(&mut held, &step.resolved);
-                continue;
-            };
-            if let Some(worker) = step.result.as_deref().filter(|it| it.starts_with('w')) {
-                held.entry(client).or_default().insert(worker);
+                Operation::KillWorker { .. } if stalled.is_some() => {
+                    return Some("stall: a worker ends meanwhile");
+                }
+                _ => unread |= stalled.is_some(),
             }
-            note(&mut held, &step.resolved);
         }
-        false
-    }
-}
-
-fn note<'a>(held: &mut BTreeMap<&'a str, BTreeSet<&'a str>>, resolved: &'a [Resolved]) {
-    for Resolved { client, result, .. } in resolved {
-        if result.starts_with('w') {
-            held.entry(client).or_default().insert(result);
-        }
+        None
     }
 }

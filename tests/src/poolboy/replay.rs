@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use perennial::pool::{Dismissal, Pool, PoolConfig, PoolStrategy, PoolWorkerState, Timeout};
+use perennial::pool::{
+    Checkout, Dismissal, Pool, PoolConfig, PoolStrategy, PoolWorkerState, Timeout,
+};
 use perennial::supervisor::{RestartIntensity, Supervisor};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::client::{Answer, Client, Command, News};
@@ -111,12 +114,23 @@ struct Pending {
     late: bool,
 }
 
-/// What was asked for while the pool reads nothing.
-struct Late {
-    operation: Operation,
-    deadline: Option<Instant>,
-    /// Its caller has given it up.
-    gone: bool,
+/// What lies unread before a pool that reads nothing.
+enum Letter {
+    Said {
+        operation: Operation,
+        deadline: Option<Instant>,
+        /// Nobody waits for the answer any more.
+        gone: bool,
+    },
+    /// The caller has given up, and says so behind all that was said before.
+    TakenBack {
+        call: String,
+    },
+    /// The function of a transaction has ended without waiting for the pool.
+    Returned(Option<Checkout<RecordedWorker>>),
+    ClientDied {
+        client: String,
+    },
 }
 
 struct Stage {
@@ -129,9 +143,26 @@ struct Stage {
     /// By number of the call.
     pending: BTreeMap<u64, Pending>,
     end: Option<End>,
-    /// What was asked for while the pool reads nothing.
-    stalled: Option<Vec<Late>>,
+    /// What was said since the pool reads nothing.
+    stalled: Option<Vec<Letter>>,
+    /// Calls of clients that died meanwhile: what comes of them is of no account.
+    lost: BTreeSet<String>,
     waited: Duration,
+}
+
+impl Letter {
+    /// Notes that nobody waits any more for the answers to such calls.
+    fn abandon(&mut self, is_such: impl Fn(&String) -> bool) {
+        if let Self::Said {
+            operation: Operation::Checkout { call, .. } | Operation::TxBegin { call, .. },
+            gone,
+            ..
+        } = self
+            && is_such(call)
+        {
+            *gone = true;
+        }
+    }
 }
 
 impl Stage {
@@ -168,6 +199,7 @@ impl Stage {
             pending: BTreeMap::new(),
             end: None,
             stalled: None,
+            lost: BTreeSet::new(),
             waited: Duration::ZERO,
         };
         stage.rest().await;
@@ -192,30 +224,11 @@ impl Stage {
         }
         match operation {
             Operation::Stall => self.stalled = Some(Vec::new()),
-            Operation::Resume => {
-                let mut gone = Vec::new();
-                for late in self.stalled.take().unwrap_or_default() {
-                    if late.gone {
-                        // Served like any other, and taken back behind all others.
-                        let pool = self.pool.clone();
-                        gone.push(tokio::spawn(async move {
-                            let held = pool.checkout_within(Timeout::Never).await;
-                            std::future::pending::<()>().await;
-                            drop(held);
-                        }));
-                    } else {
-                        self.ask(&late.operation, late.deadline);
-                    }
-                    self.rest().await;
-                }
-                for late in gone {
-                    late.abort();
-                    drop(late.await);
-                }
-            }
+            Operation::Resume => self.read_letters().await,
             Operation::Wait { ms } => {
                 self.waited += Duration::from_millis(*ms);
                 tokio::time::sleep_until(self.began + self.waited).await;
+                self.give_up_stalled();
             }
             Operation::KillWorker { worker, how } => self.kill_worker(worker, *how),
             Operation::KillClient { client, lost, .. } => {
@@ -223,15 +236,13 @@ impl Stage {
                     self.pending.remove(&number(call));
                 }
                 if let Some(stalled) = &mut self.stalled {
-                    let call = |it: &Operation| match it {
-                        Operation::Checkout { call, .. } | Operation::TxBegin { call, .. } => {
-                            lost.contains(call)
-                        }
-                        _ => false,
-                    };
-                    stalled.retain(|it| !call(&it.operation));
-                }
-                if let Some(client) = self.clients.remove(client) {
+                    for letter in stalled.iter_mut() {
+                        letter.abandon(|call| lost.contains(call));
+                    }
+                    let client = client.clone();
+                    stalled.push(Letter::ClientDied { client });
+                    self.lost.extend(lost.iter().cloned());
+                } else if let Some(client) = self.clients.remove(client) {
                     client.kill().await;
                 }
             }
@@ -248,24 +259,26 @@ impl Stage {
                 }
             }
             _ => {
-                let timeout = match operation {
-                    Operation::Checkout { timeout, .. } | Operation::TxBegin { timeout, .. } => {
-                        timeout.map(Duration::from_millis)
-                    }
-                    _ => None,
+                let timeout = operation.timeout().map(Duration::from_millis);
+                let deadline = timeout.map(|timeout| self.began + self.waited + timeout);
+                let Some(stalled) = &mut self.stalled else {
+                    self.ask(operation, deadline);
+                    return;
                 };
-                let deadline = timeout.map(|timeout| Instant::now() + timeout);
-                match &mut self.stalled {
-                    Some(stalled) => stalled.push(Late {
+                if let Operation::TxEnd { client, .. } = operation {
+                    let client = self.clients.get(client);
+                    let checkout = client.and_then(Client::take_running);
+                    stalled.push(Letter::Returned(checkout));
+                    self.ask(operation, deadline);
+                } else {
+                    stalled.push(Letter::Said {
                         operation: operation.clone(),
                         deadline,
                         gone: false,
-                    }),
-                    None => self.ask(operation, deadline),
+                    });
                 }
             }
         }
-        self.give_up_stalled();
     }
 
     /// Calls that a pool which reads nothing has not even seen end at their own time.
@@ -274,15 +287,77 @@ impl Stage {
         let Some(stalled) = &mut self.stalled else {
             return;
         };
-        for late in stalled.iter_mut().filter(|it| !it.gone) {
-            if let Operation::Checkout { call, .. } | Operation::TxBegin { call, .. } =
-                &late.operation
-                && late.deadline.is_some_and(|deadline| deadline <= now)
+        let mut due = Vec::new();
+        for letter in stalled.iter() {
+            if let Letter::Said {
+                operation,
+                deadline: Some(deadline),
+                gone: false,
+            } = letter
+                && let Some(call) = operation.call()
+                && *deadline <= now
             {
-                late.gone = true;
-                let mut told = self.news.told();
-                told.answers.insert(call.clone(), Answer::Timeout);
+                due.push((*deadline, call.to_owned()));
             }
+        }
+        // Those of one time in the order in which they were said.
+        due.sort_by_key(|(deadline, _)| *deadline);
+        let mut told = self.news.told();
+        for (_, call) in due {
+            for letter in stalled.iter_mut() {
+                letter.abandon(|it| *it == call);
+            }
+            told.answers.insert(call.clone(), Answer::Timeout);
+            stalled.push(Letter::TakenBack { call });
+        }
+    }
+
+    /// Has the pool do what was said while it read nothing.
+    ///
+    /// A call whose caller has given up or died is served like any other and taken back: where its caller said so, or
+    /// behind all that was said, where the pool finds that there is no caller.
+    async fn read_letters(&mut self) {
+        let mut gone: Vec<(String, JoinHandle<()>)> = Vec::new();
+        for letter in self.stalled.take().unwrap_or_default() {
+            match letter {
+                Letter::Said {
+                    operation,
+                    gone: true,
+                    ..
+                } => {
+                    let (pool, waits) = (self.pool.clone(), operation.waits());
+                    let task = tokio::spawn(async move {
+                        let held = match waits {
+                            true => pool.checkout_within(Timeout::Never).await,
+                            false => pool.try_checkout().await,
+                        };
+                        std::future::pending::<()>().await;
+                        drop(held);
+                    });
+                    gone.push((operation.call().unwrap_or_default().to_owned(), task));
+                }
+                Letter::Said {
+                    operation,
+                    deadline,
+                    ..
+                } => self.ask(&operation, deadline),
+                Letter::TakenBack { call } => {
+                    if let Some(index) = gone.iter().position(|(it, _)| *it == call) {
+                        end(gone.remove(index).1).await;
+                    }
+                }
+                Letter::Returned(checkout) => drop(checkout),
+                Letter::ClientDied { client } => {
+                    if let Some(client) = self.clients.remove(&client) {
+                        client.kill().await;
+                    }
+                }
+            }
+            self.rest().await;
+        }
+        for (_, task) in gone {
+            end(task).await;
+            self.rest().await;
         }
     }
 
@@ -300,7 +375,10 @@ impl Stage {
                 };
                 (client, command)
             }
-            Operation::Checkin { client, worker } => (client, Command::Checkin { worker }),
+            Operation::Checkin { client, worker } => {
+                self.hand_over(&client, &worker);
+                (client, Command::Checkin { worker })
+            }
             Operation::TxBegin { client, call, .. } => (client, Command::TxBegin { call, timeout }),
             Operation::TxEnd { client, how, .. } => (client, Command::TxEnd { how }),
             _ => return,
@@ -310,6 +388,17 @@ impl Stage {
         client
             .or_insert_with(|| Client::start(pool, roll, news))
             .tell(command);
+    }
+
+    /// The original does not look at who checks a worker in. A checkout is given back by its owner, so it is taken from
+    /// whoever that is. What nobody holds nobody can give back, and the original ignores that.
+    fn hand_over(&self, client: &str, worker: &str) {
+        let holder = self.clients.iter().find(|(_, it)| it.holds(worker));
+        if let Some((name, holder)) = holder
+            && name != client
+        {
+            drop(holder.take(worker));
+        }
     }
 
     fn kill_worker(&self, worker: &str, how: Death) {
@@ -332,10 +421,7 @@ impl Stage {
         let answers = std::mem::take(&mut told.answers);
         let ends = std::mem::take(&mut told.ends);
         drop(told);
-        let own = match operation {
-            Operation::Checkout { call, .. } | Operation::TxBegin { call, .. } => Some(call),
-            _ => None,
-        };
+        let own = operation.call();
         let mut result = own.map(|_| "pending".to_owned());
         if let Operation::TxEnd { call, .. } = operation {
             result = Some(ends.get(call).copied().unwrap_or("running").to_owned());
@@ -344,6 +430,9 @@ impl Stage {
         answers.sort_by_key(|(call, _)| number(call));
         let mut resolved = Vec::new();
         for (call, answer) in answers {
+            if self.lost.contains(&call) {
+                continue;
+            }
             let pending = self.pending.remove(&number(&call));
             let late = pending.as_ref().is_none_or(|it| it.late);
             let text = match answer {
@@ -354,7 +443,7 @@ impl Stage {
                 Answer::Closed => self.end.map_or("closed", End::name).to_owned(),
                 Answer::Other(text) => text,
             };
-            if own == Some(&call) {
+            if own == Some(&*call) {
                 result = Some(text);
             } else {
                 resolved.push(Resolved {
@@ -414,6 +503,12 @@ impl Stage {
             seen: format!("{seen:?}"),
         })
     }
+}
+
+/// Ends a task, and with it what it holds or waits for.
+async fn end(task: JoinHandle<()>) {
+    task.abort();
+    drop(task.await);
 }
 
 /// What poolboy calls the state of a pool.
