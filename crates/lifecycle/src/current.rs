@@ -1,29 +1,30 @@
 //! Whose handler is being run on this thread.
 
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use crate::{ActorPath, Incarnation};
 
 thread_local! {
-    static CURRENT: Cell<Option<Arc<Incarnation>>> = const { Cell::new(None) };
+    /// Nothing is dropped here with the thread, which has no handler in hand by then: so none of the looks at it, of which
+    /// each message takes several, has to ask whether the thread is ending.
+    static CURRENT: Cell<Option<ManuallyDrop<Arc<Incarnation>>>> = const { Cell::new(None) };
 }
 
 /// Sets who is being polled, and returns who was.
 #[inline]
 pub(crate) fn replace(run: Option<Arc<Incarnation>>) -> Option<Arc<Incarnation>> {
-    CURRENT.replace(run)
+    let outer = CURRENT.replace(run.map(ManuallyDrop::new));
+    outer.map(ManuallyDrop::into_inner)
 }
 
 /// Looks at the run whose handler is being polled on this thread.
 #[inline]
 pub(crate) fn with<T>(look: impl FnOnce(Option<&Arc<Incarnation>>) -> T) -> T {
-    // A message may be dropped as late as at the end of its thread, when nothing is here any more.
-    let run = CURRENT.try_with(Cell::take).ok().flatten();
-    let result = look(run.as_ref());
-    if run.is_some() {
-        CURRENT.set(run);
-    }
+    let run = CURRENT.take();
+    let result = look(run.as_deref());
+    CURRENT.set(run);
     result
 }
 
