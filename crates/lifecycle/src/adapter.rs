@@ -1,4 +1,4 @@
-use std::any::TypeId;
+use std::any::{Any, TypeId};
 use std::convert::identity;
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -88,6 +88,14 @@ pub(crate) struct Seed {
 pub(crate) struct SupervisedState<S> {
     inner: S,
     pub(crate) life: Life,
+}
+
+/// What becomes of a message that is not just handled, as nearly all are.
+enum Special {
+    /// Somebody looks at the actor's messages, and it is not in hand yet.
+    Inspect,
+    /// Nobody wants it any more.
+    Skip,
 }
 
 /// Reports the end when it is dropped, which happens on every way out: stop, error, panic, kill, abort.
@@ -181,6 +189,23 @@ impl Life {
         self.run.as_ref().expect("lent only during a poll")
     }
 
+    /// Takes a message in hand, unless there is more to it.
+    ///
+    /// A function of its own, so that the adapter's is small enough to be in place.
+    #[inline(never)]
+    fn begin_message(&self, message: &mut dyn Any) -> Option<Special> {
+        let run = self.run();
+        if run.taken() == 0 {
+            // It may have been idle for long, and end with its first message.
+            self.node.expect_message();
+            self.node.expect_end();
+        }
+        if run.is_inspected() || span::is_on() {
+            return Some(Special::Inspect);
+        }
+        (!run.begin_message(message)).then_some(Special::Skip)
+    }
+
     /// Turns the result of one of the actor's functions into what ractor must see.
     #[inline(always)]
     fn judge(
@@ -200,16 +225,25 @@ impl Life {
         &mut self,
         result: std::thread::Result<Result<(), ActorProcessingErr>>,
     ) -> Result<(), ActorProcessingErr> {
+        if let Ok(Ok(())) = result {
+            self.run().end_message(true);
+            return Ok(());
+        }
+        self.end_message_badly(result)
+    }
+
+    #[cold]
+    fn end_message_badly(
+        &mut self,
+        result: std::thread::Result<Result<(), ActorProcessingErr>>,
+    ) -> Result<(), ActorProcessingErr> {
         let verdict = self.judge(result);
         self.run().end_message(verdict.is_ok());
         verdict
     }
 
     #[cold]
-    fn end_with_panic(
-        &mut self,
-        payload: &(dyn std::any::Any + Send),
-    ) -> Result<(), ActorProcessingErr> {
+    fn end_with_panic(&mut self, payload: &(dyn Any + Send)) -> Result<(), ActorProcessingErr> {
         self.end_with(panic::reason(payload))
     }
 
@@ -288,17 +322,16 @@ impl<A: Actor> Supervised<A> {
         )
     }
 
-    /// What becomes of a message that is not just handled, as nearly all are.
     async fn specially(
         &self,
         myself: ActorRef<A::Msg>,
         message: A::Msg,
         state: &mut SupervisedState<A::State>,
-        is_inspected: bool,
+        special: Special,
     ) -> Result<(), ActorProcessingErr> {
-        match is_inspected {
-            true => self.inspected(myself, message, state).await,
-            false => Self::skip(message, state).await,
+        match special {
+            Special::Inspect => self.inspected(myself, message, state).await,
+            Special::Skip => Self::skip(message, state).await,
         }
     }
 }
@@ -350,27 +383,22 @@ impl<A: Actor> Actor for Supervised<A> {
         )
     }
 
+    /// In place, as ractor has the handler of an actor that is not wrapped: what is returned is made where it stays. To
+    /// move it right after it was written takes as long as all the rest.
+    #[inline(always)]
     fn handle(
         &self,
         myself: ActorRef<A::Msg>,
         mut message: A::Msg,
         state: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
-        let Life { node, .. } = &state.life;
-        let run = state.life.run();
-        node.expect_message();
-        if run.taken() == 0 {
-            // It may have been idle for long, and end with its first message.
-            node.expect_end();
+        let Some(special) = state.life.begin_message(&mut message) else {
+            return self.deliver(myself, message, state);
+        };
+        let special = self.specially(myself, message, state, special);
+        Call::Boxed {
+            future: Box::pin(Either::Left(special)),
         }
-        let is_inspected = run.is_inspected() || span::is_on();
-        if is_inspected || !run.begin_message(&mut message) {
-            let special = self.specially(myself, message, state, is_inspected);
-            return Call::Boxed {
-                future: Box::pin(Either::Left(special)),
-            };
-        }
-        self.deliver(myself, message, state)
     }
 
     fn handle_supervisor_evt(

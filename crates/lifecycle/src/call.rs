@@ -59,7 +59,7 @@ where
 /// Does something of an actor's own, and catches its panic.
 ///
 /// The run is lent to the thread meanwhile, so that its handles need not be counted.
-#[inline]
+#[inline(always)]
 fn on_behalf_of<T>(life: &mut Life, work: impl FnOnce() -> T) -> Ended<T> {
     let outer = current::replace(life.run.take());
     let result = catch_unwind(AssertUnwindSafe(work));
@@ -75,6 +75,8 @@ where
 {
     type Output = U;
 
+    /// In place, or what it comes to is written in parts and read as a whole at once, for which the processor waits.
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<U> {
         match self.project() {
             Projection::Made { future, life, then } => {

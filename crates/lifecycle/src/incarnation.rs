@@ -482,6 +482,33 @@ impl Incarnation {
     /// Takes a message in hand; `false` when it is to be skipped.
     #[inline(always)]
     pub(crate) fn begin_message(&self, message: &mut dyn Any) -> bool {
+        let opened = match self.known_letterbox() {
+            Some(letterbox) => letterbox.open(message, self),
+            None => Opened::Foreign,
+        };
+        let ledger = self.ledger();
+        match opened {
+            Opened::Handle => {}
+            Opened::Foreign => {
+                self.take_in_hand();
+                self.take_plain(ledger);
+            }
+            Opened::Skip | Opened::Nothing => {
+                if opened == Opened::Skip {
+                    ledger.tracked.taken();
+                }
+                self.taken.store(self.taken.load(Relaxed) - 1, Relaxed);
+                self.in_hand.store(0, Relaxed);
+                return false;
+            }
+        }
+        ledger.tracked.taken();
+        true
+    }
+
+    /// Notes that a message is in hand, before it is counted as taken, and returns since when.
+    #[inline(always)]
+    pub(crate) fn take_in_hand(&self) -> Moment {
         // One writer: the actor's own task. Plain stores suffice, and are cheaper than read-modify-write.
         let taken = self.taken.load(Relaxed) + 1;
         let clock = self.traffic.clock();
@@ -493,25 +520,7 @@ impl Incarnation {
         // Before the count, so that a message is not taken for handled in between.
         self.in_hand.store(now.as_nanos() + 1, Relaxed);
         self.taken.store(taken, Relaxed);
-        let ledger = self.ledger();
-        if let Some(letterbox) = self.known_letterbox() {
-            match letterbox.open(message, now) {
-                Opened::Handle => {}
-                Opened::Foreign => self.take_plain(ledger),
-                opened => {
-                    if opened == Opened::Skip {
-                        ledger.tracked.taken();
-                    }
-                    self.taken.store(taken - 1, Relaxed);
-                    self.in_hand.store(0, Relaxed);
-                    return false;
-                }
-            }
-        } else {
-            self.take_plain(ledger);
-        }
-        ledger.tracked.taken();
-        true
+        now
     }
 
     /// Counts a message off that did not come through a letterbox.
@@ -530,7 +539,9 @@ impl Incarnation {
     }
 
     /// The message in hand was handled, or has failed.
-    #[inline(always)]
+    ///
+    /// A function of its own, so that what polls a handler is small enough to be in place.
+    #[inline(never)]
     pub(crate) fn end_message(&self, is_handled: bool) {
         let since = self.in_hand.load(Relaxed);
         // One look for all that is rare.

@@ -12,14 +12,14 @@ use tracing::Span;
 
 use crate::dead::{Kept, Obituary, Replay};
 use crate::incarnation::Custody;
-use crate::mail::Letter;
+use crate::mail::{Cover, Letter};
 use crate::mailbox::front::Front;
 use crate::mailbox::homes::Home;
 use crate::mailbox::intake::{Intake, NoEntry};
 use crate::mailbox::ledger::Ledger;
 use crate::mailbox::{AtRestart, Overflow};
 use crate::traffic::Traffic;
-use crate::{ActorPath, Clock, DeadReason, Mail, Mailbox, Moment, Node};
+use crate::{ActorPath, Clock, DeadReason, Incarnation, Mail, Mailbox, Moment, Node};
 
 /// The letterbox of a place: where messages wait between two runs, and where the one in hand is put down.
 ///
@@ -68,8 +68,8 @@ pub(crate) enum Opened {
 
 /// A letterbox, whatever the type of its messages.
 pub(crate) trait AnyLetterbox: Any + Send + Sync {
-    /// Takes a message in hand.
-    fn open(&self, message: &mut dyn Any, now: Moment) -> Opened;
+    /// Has a run take a message in hand, unless it is a foreign one.
+    fn open(&self, message: &mut dyn Any, run: &Incarnation) -> Opened;
     /// Returns the span in which a message was sent.
     fn span<'a>(&self, message: &'a dyn Any) -> Option<&'a Span>;
     /// Returns how long ago a message was sent, where that is written on it.
@@ -395,20 +395,35 @@ impl<M> Store<M> {
 
 impl<M: Message> AnyLetterbox for Letterbox<M> {
     #[inline]
-    fn open(&self, message: &mut dyn Any, now: Moment) -> Opened {
+    fn open(&self, message: &mut dyn Any, run: &Incarnation) -> Opened {
         let Some(mail) = message.downcast_mut::<Mail<M>>() else {
             return Opened::Foreign;
         };
-        match &mail.letter {
-            None => mail.letter = self.claim(),
-            Some(letter)
-                if letter.cover.is_on_its_way() && letter.cover.home() == self.front.home =>
-            {
-                self.count_taken();
+        let is_here = |cover: &Cover| cover.is_on_its_way() && cover.home() == self.front.home;
+        let now = match &mut mail.letter {
+            None => {
+                let now = run.take_in_hand();
+                mail.letter = self.claim();
+                now
             }
             // An actor's own, one that was handled and sent on in its envelope, or one sent by a `Name<Mail<M>>`.
-            Some(_) => return Opened::Foreign,
-        }
+            Some(letter) if !is_here(&letter.cover) => return Opened::Foreign,
+            Some(Letter {
+                cover: cover @ Cover::Plain { .. },
+                ..
+            }) => {
+                // As early as can be: the message is moved next, and the processor waits for what was written in parts.
+                cover.set_number(self.front.hand.take(Moment::NEVER));
+                run.take_in_hand();
+                self.count_taken();
+                return Opened::Handle;
+            }
+            Some(_) => {
+                let now = run.take_in_hand();
+                self.count_taken();
+                now
+            }
+        };
         let Some(letter) = &mut mail.letter else {
             // What it was for has been handled by the claim of another.
             return Opened::Nothing;
