@@ -132,14 +132,17 @@ pub(crate) async fn call<M: Message, T: Send + 'static>(
             .instrument(span)
             .await
     };
-    if let Err(error) = &result {
-        if let CallError::Refused(error) = error {
-            refused(target, &error.refusal);
-        } else {
-            event::call_failed(error);
-        }
+    // An error is large: what has its answer is not to be moved about with room for one.
+    let error = match result {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
+    };
+    if let CallError::Refused(error) = &error {
+        refused(target, &error.refusal);
+    } else {
+        event::call_failed(&error);
     }
-    result
+    Err(error)
 }
 
 async fn try_call<M: Message, T: Send + 'static>(
@@ -160,7 +163,7 @@ async fn try_call<M: Message, T: Send + 'static>(
     // The clock is read only for what needs it: most calls come from outside of all handlers, have no envelope and are
     // answered at once.
     let began = caller.map(|_| clock.recent());
-    let limit = timeout.min(own.since(began.unwrap_or_default()));
+    let limit = || timeout.min(own.since(began.unwrap_or_default()));
     let until = once(|| after(timeout.min(clock.until(own))));
     // Never early, though the reading may be late.
     let deadline = |now: Moment| now.after(timeout).after(clock.grain()).min(own);
@@ -216,7 +219,8 @@ async fn try_call<M: Message, T: Send + 'static>(
     let waker = waiting.as_ref().map(|(_, waker)| waker);
     let name = || target.name().clone();
     let answered = match early(|context| poll_answer(&mut answer, waker, context)).await {
-        Some(answered) => answered.map_err(|_| NoAnswer::Dropped),
+        Some(Ok(value)) => return Ok(value),
+        Some(Err(_)) => Err(NoAnswer::Dropped),
         None => {
             tokio::select! {
                 biased;
@@ -237,7 +241,7 @@ async fn try_call<M: Message, T: Send + 'static>(
         }
         Err(_) => Err(CallError::TimedOut {
             name: name(),
-            timeout: limit,
+            timeout: limit(),
         }),
     }
 }
