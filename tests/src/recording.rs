@@ -8,8 +8,8 @@ use serde_json::Value;
 /// Names a directory whose recordings are replayed instead of the repository's.
 const DIRECTORY: &str = "PERENNIAL_CONFORMANCE_DIR";
 
-/// Reads the recordings of `suite`: every `suite*.jsonl` of the directory named by the environment, or the
-/// repository's own copy.
+/// Reads the recordings of `suite`: every `suite*.jsonl` of the directory named by the environment, or every
+/// `suite*.jsonl.gz` of the repository's own.
 pub(crate) fn read(suite: &str) -> io::Result<Vec<Value>> {
     let mut records = Vec::new();
     for path in files(suite)? {
@@ -29,22 +29,25 @@ pub(crate) fn read(suite: &str) -> io::Result<Vec<Value>> {
 }
 
 fn files(suite: &str) -> io::Result<Vec<PathBuf>> {
-    let Some(directory) = std::env::var_os(DIRECTORY) else {
-        let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance");
-        return Ok(vec![ours.join(format!("{suite}.jsonl.gz"))]);
+    let (directory, ending) = match std::env::var_os(DIRECTORY) {
+        Some(directory) => (PathBuf::from(directory), ".jsonl"),
+        None => {
+            let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance");
+            (ours, ".jsonl.gz")
+        }
     };
     let mut paths = Vec::new();
     for entry in fs::read_dir(&directory)? {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(suite) && name.ends_with(".jsonl") {
+        if name.starts_with(suite) && name.ends_with(ending) {
             paths.push(entry.path());
         }
     }
     paths.sort();
     if paths.is_empty() {
-        let missing = format!("no {suite}*.jsonl in {}", Path::new(&directory).display());
+        let missing = format!("no {suite}*{ending} in {}", directory.display());
         return Err(io::Error::new(io::ErrorKind::NotFound, missing));
     }
     Ok(paths)
