@@ -15,7 +15,6 @@ use std::time::Duration;
 use once_cell::race::OnceBox;
 use ractor::{ActorCell, ActorRef, Message, SupervisionEvent};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use self::inspect::Inspection;
 use crate::adapter::Nature;
@@ -213,11 +212,11 @@ impl Incarnation {
         self.taken.load(Relaxed).saturating_sub(in_hand)
     }
 
-    /// Returns when the message in hand was taken; `None` when idle.
+    /// Returns when the message in hand was taken, by the clock of the tree; `None` when idle.
     #[must_use]
-    pub fn in_hand_since(&self) -> Option<Instant> {
+    pub fn in_hand_since(&self) -> Option<Moment> {
         let since = self.in_hand.load(Relaxed).checked_sub(1)?;
-        Some(self.traffic.clock().instant(Moment::from_nanos(since)))
+        Some(Moment::from_nanos(since))
     }
 
     /// Returns for how long the message in hand has been worked on; `None` when idle.

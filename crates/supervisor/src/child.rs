@@ -9,11 +9,10 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
 use perennial_lifecycle::{
-    ChildKey, ChildSpec, ChildState, ExitReason, Incarnation, Node, ParentLink, ReportContext,
-    Restart, Scope, Shutdown, StartContext, StartError, StartFn, Started,
+    ChildKey, ChildSpec, ChildState, ExitReason, Incarnation, Moment, Node, ParentLink,
+    ReportContext, Restart, Scope, Shutdown, StartContext, StartError, StartFn, Started,
 };
 use ractor::ActorRef;
-use tokio::time::Instant;
 
 use crate::children::{ChildEntry, Run};
 use crate::event;
@@ -97,8 +96,9 @@ impl Parent {
     }
 
     /// Returns when the message in hand was taken: the clock has been read for it already.
-    fn taken(&self) -> Option<Instant> {
-        self.run.as_ref()?.in_hand_since()
+    fn taken(&self) -> Moment {
+        let taken = self.run.as_ref().and_then(|run| run.in_hand_since());
+        taken.unwrap_or_else(|| self.scope.traffic().clock().now())
     }
 
     /// Returns how many ends its children have told of, also those that it has not heard of yet.
@@ -296,7 +296,7 @@ impl Parent {
         window: &mut RestartWindow,
         ran: Duration,
     ) -> Next {
-        let now = self.taken().unwrap_or_else(Instant::now);
+        let now = self.taken();
         match recovery::decide(child.recovery.as_deref_mut(), window, now, ran) {
             Verdict::Restart => Next::Restart,
             Verdict::Delay { delay, attempt } => {

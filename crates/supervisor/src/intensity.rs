@@ -1,15 +1,14 @@
 use std::collections::VecDeque;
-use std::time::Duration;
 
-use tokio::time::Instant;
+use perennial_lifecycle::Moment;
 
 use crate::RestartIntensity;
 
-/// The restarts within a sliding window: a ring of at most `max` instants.
+/// The restarts within a sliding window: a ring of at most `max` moments.
 #[derive(Debug)]
 pub(crate) struct RestartWindow {
     limit: RestartIntensity,
-    recent: VecDeque<Instant>,
+    recent: VecDeque<Moment>,
 }
 
 impl RestartWindow {
@@ -26,11 +25,11 @@ impl RestartWindow {
     }
 
     /// Notes a restart at `now`; `false` when it is one too many. A restart exactly `period` old counts.
-    pub(crate) fn allow(&mut self, now: Instant) -> bool {
+    pub(crate) fn allow(&mut self, now: Moment) -> bool {
         let max = usize::try_from(self.limit.max()).unwrap_or(usize::MAX);
-        let period: Duration = self.limit.period();
+        let period = self.limit.period();
         while let Some(oldest) = self.recent.front() {
-            if now.saturating_duration_since(*oldest) <= period {
+            if now <= oldest.after(period) {
                 break;
             }
             self.recent.pop_front();
@@ -45,6 +44,8 @@ impl RestartWindow {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -58,12 +59,12 @@ mod tests {
         ) {
             let period = Duration::from_millis(period);
             let mut window = RestartWindow::new(RestartIntensity::new(max, period));
-            let mut all: Vec<Instant> = Vec::new();
-            let mut now = Instant::now();
+            let mut all: Vec<Moment> = Vec::new();
+            let mut now = Moment::default();
             for step in steps {
-                now += Duration::from_millis(step);
+                now = now.after(Duration::from_millis(step));
                 all.push(now);
-                let within = all.iter().filter(|at| now - **at <= period).count();
+                let within = all.iter().filter(|at| now.since(**at) <= period).count();
                 let expected = within <= max as usize;
                 prop_assert_eq!(window.allow(now), expected);
                 if !expected {

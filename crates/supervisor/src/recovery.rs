@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use perennial_lifecycle::{ActorPath, ChildSpec};
-use tokio::time::Instant;
+use perennial_lifecycle::{ActorPath, ChildSpec, Moment};
 
 use crate::intensity::RestartWindow;
 use crate::schedule::Schedule;
@@ -47,7 +46,7 @@ impl Recovery {
     }
 
     /// Decides on one restart. `ran` is how long the child had run; zero for a start that failed.
-    fn decide(&mut self, window: &mut RestartWindow, now: Instant, ran: Duration) -> Verdict {
+    fn decide(&mut self, window: &mut RestartWindow, now: Moment, ran: Duration) -> Verdict {
         // A start that failed is no run that has lasted, however short one may be.
         let lasted = |time: Duration| ran >= time && !ran.is_zero();
         if let Some(backoff) = &mut self.backoff
@@ -94,7 +93,7 @@ impl Recovery {
 pub(crate) fn decide(
     recovery: Option<&mut Recovery>,
     window: &mut RestartWindow,
-    now: Instant,
+    now: Moment,
     ran: Duration,
 ) -> Verdict {
     match recovery {

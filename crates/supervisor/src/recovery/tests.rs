@@ -130,12 +130,11 @@ proptest! {
         let (max, period) = rules.supervisor;
         let mut window = RestartWindow::new(RestartIntensity::new(max, ms(period)));
         let mut model = Model::default();
-        let epoch = Instant::now();
         let mut now = 0;
         for (pause, ran) in ends {
             now += pause;
             let expected = model.decide(rules, now, ran);
-            let verdict = decide(recovery.as_deref_mut(), &mut window, epoch + ms(now), ms(ran));
+            let verdict = decide(recovery.as_deref_mut(), &mut window, Moment::default().after(ms(now)), ms(ran));
             prop_assert_eq!(verdict, expected);
             if verdict == Verdict::GiveUp {
                 // The supervisor has ended.
