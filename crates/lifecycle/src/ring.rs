@@ -92,6 +92,14 @@ impl Ring {
             path,
             kind,
         });
+        if inner.fresh.len() >= FRESH || !inner.waiting.is_empty() {
+            self.follow_up(inner);
+        }
+    }
+
+    /// Does what few events ask for: apart, so that the others need not carry it along.
+    #[cold]
+    fn follow_up(&self, mut inner: MutexGuard<'_, Inner>) {
         let is_full = inner.fresh.len() >= FRESH;
         let forgotten = is_full.then(|| inner.put_by());
         let waiting = std::mem::take(&mut inner.waiting);
