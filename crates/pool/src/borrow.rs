@@ -25,10 +25,12 @@ enum Started {
 }
 
 /// What somebody has who asked for a worker.
-enum Begin<'a, W: Worker> {
-    Worker(Taken),
+enum Begin<W: Worker> {
+    /// Nothing yet.
+    Asked {
+        has_waited: bool,
+    },
     Claim(Claim),
-    Waiter(Waiter<'a>),
     /// It is to be asked first whether it is in order.
     Unchecked(Box<Checkout<W>>),
 }
@@ -77,7 +79,7 @@ impl<W: Worker> Pool<W> {
         }
         let cells = &self.cells;
         let terms = Terms::new(limit, location, cells.now());
-        let mut offer = cells.take_or_join(self.borrower(location), terms.began, terms.deadline);
+        let mut offer = self.take_or_join(&terms, terms.began).await;
         let is_at_once = offer.is_ok();
         if let Err(Some(waiter)) = offer {
             offer = Ok(self.served(&terms, terms.began, waiter).await?);
@@ -129,8 +131,7 @@ impl<W: Worker> Pool<W> {
                 None if self.cells.has_room_soon() => {
                     // Part of the start, which the same time bounds.
                     let terms = Terms::new(limit.into(), location, began);
-                    let begin = self.take_or_join(&terms, self.cells.now())?;
-                    return Box::pin(self.wait(&terms, begin)).await;
+                    return Box::pin(self.wait(&terms, Begin::Asked { has_waited: false })).await;
                 }
                 None => {
                     let waited = self.cells.since(began);
@@ -193,7 +194,7 @@ impl<W: Worker> Pool<W> {
     }
 
     /// Waits for a worker that is in order.
-    async fn wait(&self, terms: &Terms, begin: Begin<'_, W>) -> Result<Checkout<W>, CheckoutError> {
+    async fn wait(&self, terms: &Terms, begin: Begin<W>) -> Result<Checkout<W>, CheckoutError> {
         self.wait_for(terms, begin).instrument(self.span()).await
     }
 
@@ -201,21 +202,32 @@ impl<W: Worker> Pool<W> {
     fn wait_for<'a>(
         &'a self,
         terms: &'a Terms,
-        mut begin: Begin<'a, W>,
+        mut begin: Begin<W>,
     ) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send + 'a {
         let cells = &self.cells;
         let mut since = terms.began;
         async move {
             loop {
                 let checkout = match begin {
-                    Begin::Waiter(waiter) => {
-                        begin = match self.served(terms, since, waiter).await? {
-                            Offer::Worker(taken) => Begin::Worker(taken),
-                            Offer::Start(claim) => Begin::Claim(claim),
+                    Begin::Asked { has_waited } => {
+                        let offer = match self.take_or_join(terms, cells.now()).await {
+                            Ok(offer) => {
+                                if has_waited && matches!(offer, Offer::Worker(_)) {
+                                    cells.note_wait(cells.since(since));
+                                }
+                                offer
+                            }
+                            Err(Some(waiter)) => self.served(terms, since, waiter).await?,
+                            Err(None) => return Err(cells.exhausted(cells.since(since))),
                         };
-                        continue;
+                        match offer {
+                            Offer::Worker(taken) => self.hand_over(taken, terms.location)?,
+                            Offer::Start(claim) => {
+                                begin = Begin::Claim(claim);
+                                continue;
+                            }
+                        }
                     }
-                    Begin::Worker(taken) => self.hand_over(taken, terms.location)?,
                     Begin::Unchecked(checkout) => *checkout,
                     Begin::Claim(claim) => {
                         let start = self.start(claim, terms.location);
@@ -228,10 +240,7 @@ impl<W: Worker> Pool<W> {
                                 return Err(cells.no_start(cells.since(since), source));
                             }
                             Started::NotNow => {
-                                begin = self.take_or_join(terms, cells.now())?;
-                                if let Begin::Worker(_) = begin {
-                                    cells.note_wait(cells.since(since));
-                                }
+                                begin = Begin::Asked { has_waited: true };
                                 continue;
                             }
                         }
@@ -244,7 +253,7 @@ impl<W: Worker> Pool<W> {
                     return Ok(checkout);
                 }
                 since = cells.now();
-                begin = self.take_or_join(terms, since)?;
+                begin = Begin::Asked { has_waited: false };
             }
         }
     }
@@ -253,16 +262,19 @@ impl<W: Worker> Pool<W> {
         tracing::debug_span!("pool.checkout", pool.name = &*self.cells.name)
     }
 
-    /// Takes what there is: a worker, the right to start one, or a place in the queue.
+    /// Takes what there is: a worker, or the right to start one; else a place in the queue, from where it is called. Waits
+    /// for nothing.
     #[inline]
-    fn take_or_join(&self, terms: &Terms, now: Moment) -> Result<Begin<'_, W>, CheckoutError> {
+    fn take_or_join<'a>(
+        &'a self,
+        terms: &Terms,
+        now: Moment,
+    ) -> impl Future<Output = Result<Offer, Option<Waiter<'a>>>> + Send + use<'a, W> {
         let (cells, borrower) = (&self.cells, self.borrower(terms.location));
-        match cells.take_or_join(borrower, now, terms.deadline) {
-            Ok(Offer::Worker(taken)) => Ok(Begin::Worker(taken)),
-            Ok(Offer::Start(claim)) => Ok(Begin::Claim(claim)),
-            Err(Some(waiter)) => Ok(Begin::Waiter(waiter)),
-            Err(None) => Err(cells.exhausted(cells.since(now))),
-        }
+        let deadline = terms.deadline;
+        poll_fn(move |context| {
+            Poll::Ready(cells.take_or_join(borrower, now, deadline, context.waker()))
+        })
     }
 
     /// Waits for the turn of one who stands in the queue.
@@ -274,43 +286,27 @@ impl<W: Worker> Pool<W> {
     ) -> Result<Offer, CheckoutError> {
         let cells = &self.cells;
         let span = self.span();
-        let begin = {
-            let mut turn = pin!(None);
-            poll_fn(|context| {
-                // Where nobody listens, entering and leaving the span at each poll would cost for nothing.
-                let _entered = (!span.is_disabled()).then(|| span.enter());
-                // First of all: a turn that was taken must be used, or it is lost to who waits behind.
-                if !cells.is_open() {
-                    return Poll::Ready(Err(Over::Shut));
-                }
-                loop {
-                    let Some(mine) = turn.as_mut().as_pin_mut() else {
-                        turn.set(Some(cells.queue.next()));
-                        continue;
-                    };
-                    if mine.poll(context).is_pending() {
-                        break;
-                    }
-                    match cells.serve(&mut waiter, self.borrower(terms.location), since) {
-                        Some(offer) => return Poll::Ready(Ok(offer)),
-                        // It was taken back while it was on its way.
-                        None => turn.set(None),
-                    }
-                }
-                if waiter.poll_late(context).is_ready() {
-                    return Poll::Ready(Err(Over::Late));
-                }
-                // What came before it could be called is to be seen now.
-                if !cells.is_open() {
-                    return Poll::Ready(Err(Over::Shut));
-                }
-                match cells.hopeless_before(terms.deadline) {
-                    Some(source) => Poll::Ready(Err(Over::Hopeless(source.into()))),
-                    None => Poll::Pending,
-                }
-            })
-            .await
-        };
+        let begin = poll_fn(|context| {
+            // Where nobody listens, entering and leaving the span at each poll would cost for nothing.
+            let _entered = (!span.is_disabled()).then(|| span.enter());
+            if !cells.is_open() {
+                return Poll::Ready(Err(Over::Shut));
+            }
+            match waiter.poll_turn(context, self.borrower(terms.location), since) {
+                Poll::Ready(Some(offer)) => return Poll::Ready(Ok(offer)),
+                Poll::Ready(None) => return Poll::Ready(Err(Over::Late)),
+                Poll::Pending => {}
+            }
+            // What came before it could be called is to be seen now.
+            if !cells.is_open() {
+                return Poll::Ready(Err(Over::Shut));
+            }
+            match cells.hopeless_before(terms.deadline) {
+                Some(source) => Poll::Ready(Err(Over::Hopeless(source.into()))),
+                None => Poll::Pending,
+            }
+        });
+        let begin = begin.await;
         begin.map_err(|over| {
             // Before the refusal, which counts those who wait beside it.
             drop(waiter);

@@ -27,7 +27,6 @@ use self::alarm::Alarm;
 pub(crate) use self::lending::{Borrower, Claim, Offer, Taken, Waiter};
 use crate::event::{self, Meters};
 use crate::machine::{Effects, Machine};
-use crate::queue::Queue;
 use crate::worker::Desk;
 use crate::{Holder, PoolConfig};
 
@@ -114,7 +113,6 @@ pub(crate) struct Cells {
     /// supervisor says late must not be taken for news of the next.
     ready: AtomicBool,
     machine: Apart<Mutex<Ledger>>,
-    pub(crate) queue: Queue,
     /// The last start failed; what is in `failures` matters.
     failing: AtomicBool,
     failures: Mutex<Failures>,
@@ -167,7 +165,6 @@ impl Cells {
                 machine: Machine::new(&config),
                 alarm: Alarm::new(),
             })),
-            queue: Queue::new(),
             failing: AtomicBool::new(false),
             failures: Mutex::default(),
             home: Mutex::default(),
@@ -340,7 +337,7 @@ impl Cells {
     /// Tells whoever waits for anything that there is news.
     fn tell(self: &Arc<Self>) {
         self.news.notify_waiters();
-        self.call_all();
+        self.books().call_all();
     }
 
     /// Waits for news after this call; look at what they are about once it is made.
@@ -357,21 +354,13 @@ impl Cells {
 
     /// Does what follows from a change in the books.
     fn carry_on(self: &Arc<Self>, mut ledger: MutexGuard<'_, Ledger>) {
-        let Effects {
-            grants,
-            revokes,
-            endings,
-        } = ledger.effects().unwrap_or_default();
-        // Under the lock, so that whoever takes a turn back finds it.
-        for _ in 0..revokes {
-            self.queue.revoke();
-        }
-        for _ in 0..grants {
-            self.queue.grant();
-        }
+        let first = ledger.next_call();
+        let rest = ledger.effects();
         drop(ledger);
-        for ending in endings {
-            self.carry_out(ending);
+        first.into_iter().for_each(Waker::wake);
+        if let Some(Effects { calls, endings }) = rest {
+            calls.into_iter().for_each(Waker::wake);
+            endings.into_iter().for_each(|it| self.carry_out(it));
         }
     }
 

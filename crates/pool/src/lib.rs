@@ -1,8 +1,8 @@
 //! Which worker may I borrow? Checkout and checkin.
 //!
 //! A pool lends supervised worker actors: `size` of them are started up front, up to `max_overflow` more
-//! on demand. Under it deadpool hands workers over to those who wait; this is the only crate that sees it.
-//! What needs no actor to look after it is lent by an [`ObjectPool`].
+//! on demand. What needs no actor to look after it is lent by an [`ObjectPool`], under which deadpool hands objects over to
+//! those who wait; this is the only crate that sees it.
 //!
 //! ```
 //! use perennial_lifecycle::ExitReason;
@@ -107,7 +107,6 @@ mod machine;
 mod name;
 mod objects;
 mod pools;
-mod queue;
 mod status;
 mod view;
 mod worker;

@@ -33,7 +33,8 @@ pub(crate) struct Machine<D, H, W> {
     vacant: BTreeSet<usize>,
     /// Places in state `Idle`, each once; the longest idle in front.
     idle: VecDeque<usize>,
-    /// Places given to who waits and not fetched yet: the first to the first in the queue, and so on.
+    /// Places given to who waits and not fetched yet: the first to the first in the queue, and so on. Whoever comes to
+    /// have one is called.
     handed: VecDeque<usize>,
     /// Who waits, in order of arrival: growing numbers.
     queue: VecDeque<Waiting<W>>,
@@ -45,7 +46,7 @@ pub(crate) struct Machine<D, H, W> {
     down: usize,
     out: usize,
     stats: PoolStats,
-    effects: Effects<D>,
+    effects: Effects<D, W>,
 }
 
 #[derive(Debug)]
@@ -79,19 +80,16 @@ enum State<H> {
 
 /// What is to be done outside.
 #[derive(Debug)]
-pub(crate) struct Effects<D> {
-    /// How many in the queue have been given something.
-    pub(crate) grants: usize,
-    /// How many of these gifts were taken back.
-    pub(crate) revokes: usize,
+pub(crate) struct Effects<D, W> {
+    /// Who is to look whether it was given something, in this order.
+    pub(crate) calls: VecDeque<W>,
     pub(crate) endings: Vec<Ending<D>>,
 }
 
-impl<D> Default for Effects<D> {
+impl<D, W> Default for Effects<D, W> {
     fn default() -> Self {
         Self {
-            grants: 0,
-            revokes: 0,
+            calls: VecDeque::new(),
             endings: Vec::new(),
         }
     }
@@ -155,7 +153,7 @@ pub(crate) enum Standing<'a, H> {
     Out(&'a H),
 }
 
-impl<D: Clone, H, W: Clone> Machine<D, H, W> {
+impl<D: Clone, H, W> Machine<D, H, W> {
     pub(crate) fn new(config: &PoolConfig) -> Self {
         let mut machine = Self {
             size: config.size,
@@ -252,8 +250,7 @@ impl<D: Clone, H, W: Clone> Machine<D, H, W> {
             self.renew(place);
         } else if self.unserved() > 0 {
             self.places[place].state = State::Handed;
-            self.handed.push_back(place);
-            self.effects.grants += 1;
+            self.hand(place);
         } else if self.overflow_ttl.is_none() && self.is_surplus(place) {
             self.dismiss(place);
         } else {
@@ -378,12 +375,17 @@ impl<D: Clone, H, W: Clone> Machine<D, H, W> {
     /// Says whether there is anything to be done outside.
     #[inline]
     pub(crate) fn has_effects(&self) -> bool {
-        let effects = &self.effects;
-        effects.grants + effects.revokes > 0 || !effects.endings.is_empty()
+        !self.effects.calls.is_empty() || !self.effects.endings.is_empty()
+    }
+
+    /// Takes the first of those who are to be called: mostly all there is to be done.
+    #[inline]
+    pub(crate) fn next_call(&mut self) -> Option<W> {
+        self.effects.calls.pop_front()
     }
 
     /// Takes what is to be done outside.
-    pub(crate) fn effects(&mut self) -> Option<Effects<D>> {
+    pub(crate) fn effects(&mut self) -> Option<Effects<D, W>> {
         if !self.has_effects() {
             return None;
         }

@@ -3,6 +3,7 @@
 mod builder;
 mod line;
 mod object;
+mod queue;
 mod shelf;
 mod shelves;
 mod status;

@@ -110,7 +110,6 @@ impl Cells {
     /// Calls those whose time is over; `due`: it was time to look. Returns for how long there is nothing to do, if there
     /// will be anything.
     fn call_the_late(self: &Arc<Self>, due: bool) -> Option<Duration> {
-        let mut calls = Vec::new();
         let now = self.now();
         let mut books = self.books();
         // tokio's clock has the last word: what was set for now is late now, whatever the stopwatch shows.
@@ -119,10 +118,9 @@ impl Cells {
         } else {
             now
         };
-        let next = books.find_late(late, &mut calls);
+        let next = books.find_late(late);
         books.alarm().next = next;
         drop(books);
-        calls.into_iter().for_each(std::task::Waker::wake);
         (next != Moment::NEVER).then(|| next.since(now))
     }
 
@@ -130,13 +128,7 @@ impl Cells {
         let mut books = self.books();
         books.alarm().runtime = None;
         books.alarm().next = Moment::NEVER;
-        drop(books);
-        self.call_all();
-    }
-
-    /// Calls all who wait: there is news.
-    pub(super) fn call_all(self: &Arc<Self>) {
-        let calls = self.books().calls();
-        calls.into_iter().for_each(std::task::Waker::wake);
+        // For each to see to its own end, and one of them to begin the task anew.
+        books.call_all();
     }
 }

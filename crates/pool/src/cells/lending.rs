@@ -4,7 +4,7 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use perennial_lifecycle::{ActorPath, Moment};
@@ -79,6 +79,7 @@ impl Cells {
         borrower: Borrower<'_>,
         now: Moment,
         deadline: Moment,
+        waker: &Waker,
     ) -> Result<Offer, Option<Waiter<'_>>> {
         let held = borrower.held(now);
         let mut books = self.books();
@@ -88,55 +89,27 @@ impl Cells {
             drop(books);
             return self.offer(take, now, counts).ok_or(None);
         }
-        let ticket = books.join(self.config.max_waiting, deadline);
+        let Some(ticket) = books.join(self.config.max_waiting, deadline, || waker.clone()) else {
+            return Err(None);
+        };
+        let setting = books.alarm().set(deadline);
         let waiting = books.waiting();
         let is_short = books.is_short();
         drop(books);
         event::pending(self.meters(), waiting);
-        let waiter = ticket.map(|ticket| Waiter {
+        let mut waiter = Waiter {
             cells: self,
             ticket: Some(ticket),
             deadline,
             timer: None,
-        });
+            has_just_come: true,
+        };
+        waiter.settle(setting);
         // It may be the first that waits for a start that was put off.
         if is_short {
             self.mend();
         }
-        Err(waiter)
-    }
-
-    /// Gives what was reserved for who has waited since then.
-    pub(crate) fn serve(
-        self: &Arc<Self>,
-        waiter: &mut Waiter<'_>,
-        borrower: Borrower<'_>,
-        since: Moment,
-    ) -> Option<Offer> {
-        let ticket = waiter.ticket?;
-        let now = self.now();
-        let held = borrower.held(now);
-        let mut books = self.books();
-        let take = books.serve(ticket, || held, |desk| desk.is_alive());
-        let waited = match take {
-            Take::Worker(_) => {
-                let waited = now.since(since);
-                books.note_wait(waited);
-                Some(waited)
-            }
-            Take::Start { .. } | Take::Wait => None,
-        };
-        let counts = (books.idle(), books.in_use());
-        let waiting = books.waiting();
-        drop(books);
-        if !matches!(take, Take::Wait) {
-            waiter.ticket = None;
-            event::pending(self.meters(), waiting);
-        }
-        if let Some(waited) = waited {
-            event::checked_out(self.meters(), waited);
-        }
-        self.offer(take, now, counts)
+        Err(Some(waiter))
     }
 
     #[inline]
@@ -214,6 +187,8 @@ pub(crate) struct Waiter<'a> {
     deadline: Moment,
     /// Where the pool's alarm cannot be set.
     timer: Option<Pin<Box<Sleep>>>,
+    /// It was not polled since it joined, in this very poll: there was nothing for it, and it is called from now on.
+    has_just_come: bool,
 }
 
 impl Waiter<'_> {
@@ -236,28 +211,64 @@ impl Waiter<'_> {
         }
     }
 
-    /// Waits for the end of its time, and to be called.
-    pub(crate) fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// Waits for its turn, and takes what it is given; `None`: its time is over.
+    pub(crate) fn poll_turn(
+        &mut self,
+        context: &mut Context<'_>,
+        borrower: Borrower<'_>,
+        since: Moment,
+    ) -> Poll<Option<Offer>> {
         let Some(ticket) = self.ticket else {
-            return Poll::Pending;
+            return Poll::Ready(None);
         };
-        let waker = context.waker();
-        let mut books = self.cells.books();
-        let waits_on = books.waits_on(ticket, |call| match call {
-            Some(call) => call.clone_from(waker),
-            None => *call = Some(waker.clone()),
-        });
-        let setting = match self.timer {
-            None if waits_on => books.alarm().set(self.deadline),
-            _ => Setting::Set,
-        };
-        drop(books);
-        if !waits_on {
-            return Poll::Ready(());
+        if std::mem::take(&mut self.has_just_come) {
+            return self.poll_timer(context);
         }
-        self.settle(setting);
+        let cells = self.cells;
+        let now = cells.now();
+        let held = borrower.held(now);
+        let waker = context.waker();
+        let mut books = cells.books();
+        let take = books.serve(ticket, || held, |desk| desk.is_alive());
+        let waited = match take {
+            Take::Worker(_) => {
+                let waited = now.since(since);
+                books.note_wait(waited);
+                Some(waited)
+            }
+            Take::Start { .. } => None,
+            Take::Wait => {
+                let waits_on = books.waits_on(ticket, |call| match call {
+                    Some(call) => call.clone_from(waker),
+                    None => *call = Some(waker.clone()),
+                });
+                let setting = match self.timer {
+                    None if waits_on => books.alarm().set(self.deadline),
+                    _ => Setting::Set,
+                };
+                drop(books);
+                if !waits_on {
+                    return Poll::Ready(None);
+                }
+                self.settle(setting);
+                return self.poll_timer(context);
+            }
+        };
+        self.ticket = None;
+        let counts = (books.idle(), books.in_use());
+        let waiting = books.waiting();
+        drop(books);
+        event::pending(cells.meters(), waiting);
+        if let Some(waited) = waited {
+            event::checked_out(cells.meters(), waited);
+        }
+        Poll::Ready(cells.offer(take, now, counts))
+    }
+
+    /// Waits for the end of its time where the pool's alarm cannot be set.
+    fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<Option<Offer>> {
         match &mut self.timer {
-            Some(timer) => timer.as_mut().poll(context),
+            Some(timer) => timer.as_mut().poll(context).map(|()| None),
             None => Poll::Pending,
         }
     }

@@ -7,7 +7,7 @@ use perennial_lifecycle::Moment;
 use super::{Machine, Place, State, Take};
 use crate::Dismissal;
 
-impl<D: Clone, H, W: Clone> Machine<D, H, W> {
+impl<D: Clone, H, W> Machine<D, H, W> {
     /// Returns how many workers there may be.
     pub(super) fn limit(&self) -> usize {
         self.size + self.max_overflow
@@ -32,7 +32,6 @@ impl<D: Clone, H, W: Clone> Machine<D, H, W> {
 
     /// Begins anew under a new supervisor: whatever worked under the last one is gone or going.
     pub(crate) fn settle(&mut self) {
-        self.effects.revokes += self.handed.len();
         (self.live, self.down, self.out) = (0, 0, 0);
         self.idle.clear();
         self.handed.clear();
@@ -81,8 +80,7 @@ impl<D: Clone, H, W: Clone> Machine<D, H, W> {
             && let Some(place) = self.vacant.pop_first()
         {
             self.begin_life(place, State::Starting);
-            self.handed.push_back(place);
-            self.effects.grants += 1;
+            self.hand(place);
         }
     }
 

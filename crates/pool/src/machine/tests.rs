@@ -9,7 +9,8 @@ use super::*;
 
 /// One run of a worker.
 type Run = usize;
-type Books = Machine<Run, (), ()>;
+/// Who waits is called by its number.
+type Books = Machine<Run, (), usize>;
 
 fn config(size: usize, max_overflow: usize, fifo: bool, returned: bool) -> PoolConfig {
     PoolConfig::new(size)
@@ -149,11 +150,16 @@ impl Prompt {
                 assert_eq!(ending.how, How::Dismiss);
                 self.books.left(ending.place, ending.life);
             }
-            let served: Vec<_> = self.tickets.iter().map(|(at, who)| (*at, *who)).collect();
-            for (ticket, borrower) in served.into_iter().take(effects.grants) {
+            for borrower in effects.calls {
+                let mut tickets = self.tickets.iter();
+                let Some((&ticket, _)) = tickets.find(|(_, it)| **it == borrower) else {
+                    continue;
+                };
                 let take = self.books.serve(ticket, || (), |_| true);
                 if self.take(borrower, take) {
                     self.tickets.remove(&ticket);
+                } else {
+                    assert!(self.books.waits_on(ticket, |it| *it = Some(borrower)));
                 }
             }
         }
@@ -178,8 +184,8 @@ impl Prompt {
     fn checkout(&mut self, borrower: usize) {
         let take = self.books.take(|| (), |_| true, || true);
         if !self.take(borrower, take) {
-            let ticket = self.books.join(None, Moment::NEVER).unwrap();
-            self.tickets.insert(ticket, borrower);
+            let ticket = self.books.join(None, Moment::NEVER, || borrower);
+            self.tickets.insert(ticket.unwrap(), borrower);
         }
         self.settle();
     }
@@ -238,7 +244,8 @@ fn deed() -> impl Strategy<Value = Deed> {
 #[derive(Clone, Debug)]
 enum Step {
     Take(bool),
-    Join,
+    Join(bool),
+    Late,
     Leave(Index),
     Serve(Index),
     Start(Index),
@@ -260,7 +267,8 @@ fn step() -> impl Strategy<Value = Step> {
     let index = any::<Index>;
     prop_oneof![
         4 => any::<bool>().prop_map(Step::Take),
-        3 => Just(Step::Join),
+        3 => prop::bool::weighted(0.3).prop_map(Step::Join),
+        1 => Just(Step::Late),
         1 => index().prop_map(Step::Leave),
         3 => index().prop_map(Step::Serve),
         4 => index().prop_map(Step::Start),
@@ -279,13 +287,23 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Somebody who waits, as the outside knows it.
+struct Waiter {
+    ticket: u64,
+    number: usize,
+    deadline: Moment,
+    /// It was called, and has not looked since.
+    is_called: bool,
+}
+
 /// The outside of a machine, as slow as it may be.
 struct Slow {
     books: Books,
     alive: RefCell<BTreeSet<Run>>,
     runs: usize,
     now: Moment,
-    tickets: Vec<u64>,
+    waiters: Vec<Waiter>,
+    joined: usize,
     /// Rights to start, in the hands of borrowers.
     claims: Vec<(usize, u64)>,
     /// Lives that the supervisor knows, and the run of each.
@@ -348,6 +366,12 @@ impl Slow {
         let Some(effects) = self.books.effects() else {
             return;
         };
+        for number in effects.calls {
+            for it in self.waiters.iter_mut().filter(|it| it.number == number) {
+                assert!(!it.is_called, "called twice for one look");
+                it.is_called = true;
+            }
+        }
         for Ending {
             place,
             life,
@@ -374,22 +398,53 @@ impl Slow {
                 let take = self.books.take(|| (), self.alive(), || *startable);
                 self.take(take);
             }
-            Step::Join => {
+            Step::Join(for_a_while) => {
                 let take = self.books.take(|| (), self.alive(), || false);
                 if !self.take(take) {
-                    self.tickets.extend(self.books.join(Some(4), Moment::NEVER));
+                    let deadline = match for_a_while {
+                        true => now.after(Duration::from_secs(6)),
+                        false => Moment::NEVER,
+                    };
+                    self.joined += 1;
+                    let number = self.joined;
+                    let ticket = self.books.join(Some(4), deadline, || number);
+                    self.waiters.extend(ticket.map(|ticket| Waiter {
+                        ticket,
+                        number,
+                        deadline,
+                        is_called: false,
+                    }));
+                }
+            }
+            Step::Late => {
+                let next = self.books.find_late(now);
+                self.do_effects();
+                for it in &self.waiters {
+                    assert!(it.deadline > now || it.is_called, "late, and not told");
+                    assert!(
+                        it.deadline <= now || it.deadline >= next,
+                        "looked for too late"
+                    );
                 }
             }
             Step::Leave(at) => {
-                if let Some(at) = pick(at, 0..self.tickets.len()) {
-                    self.books.leave(self.tickets.remove(at), now);
+                if let Some(at) = pick(at, 0..self.waiters.len()) {
+                    self.books.leave(self.waiters.remove(at).ticket, now);
                 }
             }
+            // Whether it was called or not.
             Step::Serve(at) => {
-                if let Some(at) = pick(at, 0..self.tickets.len()) {
-                    let take = self.books.serve(self.tickets[at], || (), self.alive());
+                if let Some(at) = pick(at, 0..self.waiters.len()) {
+                    let (ticket, number) = (self.waiters[at].ticket, self.waiters[at].number);
+                    let take = self.books.serve(ticket, || (), self.alive());
                     if self.take(take) {
-                        self.tickets.remove(at);
+                        self.waiters.remove(at);
+                    } else if self.books.waits_on(ticket, |it| *it = Some(number)) {
+                        self.waiters[at].is_called = false;
+                    } else {
+                        assert!(self.waiters[at].deadline <= now, "given up too early");
+                        self.waiters.remove(at);
+                        self.books.leave(ticket, now);
                     }
                 }
             }
@@ -489,6 +544,13 @@ impl Slow {
             books.handed.len() <= books.queue.len(),
             "something is kept for nobody"
         );
+        for (position, it) in self.waiters.iter().enumerate() {
+            assert_eq!(it.ticket, books.queue[position].ticket, "out of order");
+            assert!(
+                position >= books.handed.len() || it.is_called,
+                "something is there for one who was not called"
+            );
+        }
     }
 
     /// Lets everything outside come to its end, and everybody give back and go.
@@ -501,8 +563,8 @@ impl Slow {
             for (place, life) in std::mem::take(&mut self.leaving) {
                 self.books.left(place, life);
             }
-            for ticket in std::mem::take(&mut self.tickets) {
-                self.books.leave(ticket, self.now);
+            for waiter in std::mem::take(&mut self.waiters) {
+                self.books.leave(waiter.ticket, self.now);
             }
             for (place, loan, run) in std::mem::take(&mut self.out) {
                 let alive = self.alive.borrow().contains(&run);
@@ -539,12 +601,14 @@ fn what_was_meant_for_one_that_leaves_goes_to_the_first_who_has_nothing() {
         lent.push(worker);
     }
     let tickets: Vec<u64> = (0..3)
-        .map(|_| books.join(None, Moment::NEVER).unwrap())
+        .map(|number| books.join(None, Moment::NEVER, || number).unwrap())
         .collect();
     for worker in &lent {
         books.give_back(worker.place, worker.loan, now, |_| Condition::Fit);
     }
+    assert_eq!(books.effects().unwrap().calls, [0, 1]);
     books.leave(tickets[0], now);
+    assert_eq!(books.effects().unwrap().calls, [2]);
     let mut serve = |ticket| match books.serve(ticket, || (), |_| true) {
         Take::Worker(worker) => Some(worker.desk),
         _ => None,
@@ -630,7 +694,8 @@ proptest! {
             alive: RefCell::default(),
             runs: 0,
             now: Moment::default(),
-            tickets: Vec::new(),
+            waiters: Vec::new(),
+            joined: 0,
             claims: Vec::new(),
             lives: BTreeMap::new(),
             leaving: Vec::new(),

@@ -14,19 +14,24 @@ pub(super) struct Waiting<W> {
     deadline: Moment,
     /// Its time is over, and it was called for that.
     is_late: bool,
-    /// How it is called, once that is known.
+    /// How it is called. `None`: it was, and has not looked since.
     call: Option<W>,
 }
 
-impl<D: Clone, H, W: Clone> Machine<D, H, W> {
+impl<D: Clone, H, W> Machine<D, H, W> {
     /// Returns how many wait for whom nothing is reserved.
     pub(super) fn unserved(&self) -> usize {
         self.queue.len().saturating_sub(self.handed.len())
     }
 
-    /// Joins the queue, unless `limit` wait already. Returns the ticket.
+    /// Joins the queue, unless `limit` wait already, to be called like this. Returns the ticket.
     #[inline]
-    pub(crate) fn join(&mut self, limit: Option<usize>, deadline: Moment) -> Option<u64> {
+    pub(crate) fn join(
+        &mut self,
+        limit: Option<usize>,
+        deadline: Moment,
+        call: impl FnOnce() -> W,
+    ) -> Option<u64> {
         if limit.is_some_and(|limit| self.queue.len() >= limit) {
             return None;
         }
@@ -35,7 +40,7 @@ impl<D: Clone, H, W: Clone> Machine<D, H, W> {
             ticket: self.tickets,
             deadline,
             is_late: false,
-            call: None,
+            call: Some(call()),
         });
         Some(self.tickets)
     }
@@ -53,24 +58,24 @@ impl<D: Clone, H, W: Clone> Machine<D, H, W> {
         position.ok()
     }
 
-    /// Somebody goes on waiting, and is called like this from now on; `false` when its time is over.
+    /// Whoever was given nothing goes on waiting, and is called like this from now on; `false` when its time is over.
     pub(crate) fn waits_on(&mut self, ticket: u64, call: impl FnOnce(&mut Option<W>)) -> bool {
         let Some(position) = self.position(ticket) else {
-            return true;
+            return false;
         };
         let it = &mut self.queue[position];
         call(&mut it.call);
         !it.is_late
     }
 
-    /// Finds those whose time is over, each once; `calls` are theirs. Returns when the next one's is.
-    pub(crate) fn find_late(&mut self, now: Moment, calls: &mut Vec<W>) -> Moment {
+    /// Finds those whose time is over, each once, and has them called. Returns when the next one's is.
+    pub(crate) fn find_late(&mut self, now: Moment) -> Moment {
         let mut next = Moment::NEVER;
         for it in &mut self.queue {
             if it.is_late {
             } else if it.deadline <= now {
                 it.is_late = true;
-                calls.extend(it.call.clone());
+                self.effects.calls.extend(it.call.take());
             } else {
                 next = next.min(it.deadline);
             }
@@ -78,40 +83,48 @@ impl<D: Clone, H, W: Clone> Machine<D, H, W> {
         next
     }
 
-    /// Returns how all who wait are called.
-    pub(crate) fn calls(&self) -> Vec<W> {
-        self.queue.iter().filter_map(|it| it.call.clone()).collect()
+    /// Has all called who wait.
+    pub(crate) fn call_all(&mut self) {
+        let calls = self.queue.iter_mut().filter_map(|it| it.call.take());
+        self.effects.calls.extend(calls);
     }
 
-    /// Fetches what was given to who has this ticket, and takes it out of the queue. `Wait`: it was taken
-    /// back, or somebody was faster; the ticket stays good.
+    /// Gives a place, or the right to fill it, to the first in the queue who has nothing, if there is one.
+    #[inline]
+    pub(super) fn hand(&mut self, place: usize) {
+        self.handed.push_back(place);
+        // Who was called before, for what was then taken back, is about to look.
+        if let Some(it) = self.queue.get_mut(self.handed.len() - 1)
+            && let Some(call) = it.call.take()
+        {
+            self.effects.calls.push_back(call);
+        }
+    }
+
+    /// Fetches what was given to who has this ticket, and takes it out of the queue. `Wait`: it was given nothing, or
+    /// that was taken back; the ticket stays good.
     pub(crate) fn serve(
         &mut self,
         ticket: u64,
         holder: impl FnOnce() -> H,
         alive: impl Fn(&D) -> bool,
     ) -> Take<D> {
-        let Some(in_queue) = self.position(ticket) else {
+        let Some(position) = self.position(ticket) else {
             return Take::Wait;
         };
-        let mut position = in_queue;
-        loop {
-            if position >= self.handed.len() {
-                position = 0;
-            }
-            let Some(place) = take_out(&mut self.handed, position) else {
-                return Take::Wait;
-            };
+        while position < self.handed.len()
+            && let Some(place) = take_out(&mut self.handed, position)
+        {
             let it = &self.places[place];
             let desk = it.desk.as_ref().filter(|desk| alive(desk)).cloned();
             match (&it.state, desk) {
                 (State::Starting, _) => {
                     let life = it.life;
-                    take_out(&mut self.queue, in_queue);
+                    take_out(&mut self.queue, position);
                     return Take::Start { place, life };
                 }
                 (_, Some(desk)) => {
-                    take_out(&mut self.queue, in_queue);
+                    take_out(&mut self.queue, position);
                     return Take::Worker(self.lend(place, desk, holder()));
                 }
                 (_, None) => {
@@ -120,6 +133,7 @@ impl<D: Clone, H, W: Clone> Machine<D, H, W> {
                 }
             }
         }
+        Take::Wait
     }
 
     /// Leaves the queue. What was meant for the one that leaves becomes free once more.
@@ -132,10 +146,9 @@ impl<D: Clone, H, W: Clone> Machine<D, H, W> {
             return;
         };
         if self.unserved() > 0 {
-            self.handed.push_back(place);
+            self.hand(place);
             return;
         }
-        self.effects.revokes += 1;
         match self.places[place].state {
             State::Starting => {
                 self.live -= 1;
@@ -149,7 +162,6 @@ impl<D: Clone, H, W: Clone> Machine<D, H, W> {
     pub(super) fn unhand(&mut self, place: usize) {
         if let Some(position) = self.handed.iter().position(|it| *it == place) {
             self.handed.remove(position);
-            self.effects.revokes += 1;
             self.hand_idle();
         }
     }
@@ -160,8 +172,7 @@ impl<D: Clone, H, W: Clone> Machine<D, H, W> {
             && let Some(place) = self.next_idle()
         {
             self.places[place].state = State::Handed;
-            self.handed.push_back(place);
-            self.effects.grants += 1;
+            self.hand(place);
         }
     }
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::ObjectPoolStats;
+use super::queue::Queue;
 use crate::CheckoutError;
 use crate::event::{self, Meters};
-use crate::queue::Queue;
 
 /// The line of those who wait.
 pub(super) struct Line<T> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use perennial_pool::{Checkout, Dismissal, Pool, Timeout};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::support::{Fixture, ProbeWorker, config, let_others_run, poll};
 
@@ -104,6 +105,36 @@ async fn while_it_waits_for_its_turn() {
                 it.lends_all().await;
             }
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_on_its_way_to_who_is_dropped_goes_to_the_next() {
+    let it = Fixture::start(config(2, 0)).await;
+    for dropped in [vec![0], vec![1], vec![0, 1]] {
+        let mut held = vec![it.pool.checkout().await.unwrap()];
+        held.push(it.pool.checkout().await.unwrap());
+        let mut first: Vec<_> = (0..2)
+            .map(|_| Some(borrow_and_call(it.pool.clone())))
+            .collect();
+        for run in first.iter_mut().flatten() {
+            assert!(poll(run.as_mut()).is_pending());
+        }
+        // Polled only when it is called.
+        let pool = it.pool.clone();
+        let next = tokio::spawn(async move { pool.checkout().await.map(drop) });
+        let_others_run().await;
+        assert_eq!(it.pool.status().waiting, 3);
+        held.clear();
+        for at in dropped {
+            first[at] = None;
+        }
+        // At once: at the end of its time it would look by itself.
+        let began = Instant::now();
+        next.await.unwrap().unwrap();
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        first.clear();
+        assert_eq!(it.pool.status().idle, 2);
     }
 }
 

@@ -1,14 +1,15 @@
-//! deadpool's side of the pool.
+//! deadpool's side of a pool of plain objects.
 //!
-//! A worker that comes back while others wait is handed over through deadpool: each of those who wait asks
-//! its unmanaged pool for an object, and one object is added for each worker given to the queue. deadpool so
-//! keeps the line, first come, first served, wakes whose turn it is, and passes an object on when its
-//! receiver was cancelled.
+//! An object that comes back while others wait is handed over through deadpool: each of those who wait asks its
+//! unmanaged pool for a turn, and one turn is added for each object that is meant for them. deadpool so keeps the line,
+//! first come, first served, wakes whose turn it is, and passes a turn on when its receiver was cancelled.
 //!
-//! The objects carry nothing. Which worker an object stands for is decided by the
-//! [machine](crate::machine), for deadpool itself would lend a worker that is just being restarted, and
-//! could neither lend in the order of idleness nor say which of two workers is for whom. A worker that is
-//! idle when somebody comes is lent without deadpool: nobody waits then.
+//! The turns carry nothing: the objects themselves lie where the threads that gave them back find them fastest. One that
+//! is free when somebody comes is lent without deadpool: nobody waits then.
+//!
+//! Those who wait for a worker stand in the [machine](crate::machine)'s own queue instead. Its books name each of them
+//! anyway, for its deadline and for which of several workers it is given, so that deadpool's line would be a second one;
+//! and where fifty tasks share ten workers, and so everybody waits, that cost an eighth of a whole call to a worker.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -21,10 +22,10 @@ use crate::config::MOST_WORKERS;
 
 /// The line of those who wait.
 #[derive(Debug)]
-pub(crate) struct Queue(Pool<()>);
+pub(super) struct Queue(Pool<()>);
 
 impl Queue {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         // Units take no room, so that the largest pool costs no more than the smallest.
         Self(Pool::from_config(&PoolConfig::new(MOST_WORKERS)))
     }
@@ -32,7 +33,7 @@ impl Queue {
     /// Waits for its turn, unless a `look` finds that there is nothing to wait for: at first, and again at all news.
     ///
     /// Whoever is cancelled after its turn came passes it on.
-    pub(crate) async fn turn<E>(
+    pub(super) async fn turn<E>(
         &self,
         news: &Notify,
         look: impl Fn() -> Result<(), E>,
@@ -59,7 +60,7 @@ impl Queue {
     }
 
     /// Waits for its turn, whatever else there may be.
-    pub(crate) async fn next(&self) {
+    async fn next(&self) {
         match self.0.get().await {
             Ok(object) => Object::take(object),
             // It is never closed; a pool that closes says so to those who wait itself.
@@ -68,13 +69,13 @@ impl Queue {
     }
 
     /// Gives the first in the line its turn.
-    pub(crate) fn grant(&self) {
-        // Fails only beyond the largest number of workers, each of which is granted once.
+    pub(super) fn grant(&self) {
+        // Fails only beyond the largest number of objects, each of which is granted once.
         self.0.try_add(()).ok();
     }
 
     /// Takes back a turn that nobody has taken yet.
-    pub(crate) fn revoke(&self) {
+    pub(super) fn revoke(&self) {
         // One that is on its way is left to its receiver, who finds nothing and waits on.
         self.0.try_remove().ok();
     }
