@@ -143,10 +143,16 @@ impl Stage {
         flags: &Flags,
         children: &[Spec],
     ) -> Result<AnySpec, BadSupervisor> {
+        // Another spec may have had the id before.
+        self.cast().dynamic.remove(id);
         if let Some(Plan::Dynamic(_)) = flags.strategy {
             self.cast().dynamic.insert(id.to_owned());
             let [template] = children else {
-                return Err(BadSupervisor::Templates);
+                // Settings are checked before children.
+                return Err(match flags.period_s {
+                    Some(0) => SupervisorSpecError::ZeroPeriod.into(),
+                    _ => BadSupervisor::Templates,
+                });
             };
             return Ok(AnySpec::Dynamic(dynamic::build(self, flags, template)?));
         }
@@ -249,6 +255,8 @@ impl Stage {
             (instance(&spec.id, call), Arc::clone(&node)),
         );
         cast.nodes.insert(spec.id.clone(), node);
+        // Another spec may have had the id before, and its process was a worker.
+        cast.workers.remove(&spec.id);
         let gate = match cast.gate.take() {
             Some((id, gate)) if id == spec.id => Some(gate),
             other => {
