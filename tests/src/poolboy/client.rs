@@ -119,10 +119,9 @@ impl Client {
         self.shared.take(worker)
     }
 
-    /// Takes from the innermost transaction the worker that it would give back at its end.
-    pub(crate) fn take_running(&self) -> Option<Checkout<RecordedWorker>> {
-        let worker = self.shared.running().last()?.clone();
-        self.shared.take(&worker)
+    /// The worker that the innermost transaction gives back at its end.
+    pub(crate) fn running(&self) -> Option<String> {
+        self.shared.running().last().cloned()
     }
 
     /// Ends the client without a word: what it holds goes first, in order, then what it waits for.

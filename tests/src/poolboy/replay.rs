@@ -15,6 +15,10 @@ use super::client::{Answer, Client, Command, News};
 use super::record::{Death, Observation, Operation, Resolved, Scenario, Strategy};
 use super::worker::{RecordedWorker, Roll, WorkerMsg};
 
+/// What a millisecond of a recording takes here. Each step takes one of the clock's milliseconds, and all of them
+/// together are to stay far below any timeout.
+const MILLISECOND: Duration = Duration::from_millis(100);
+
 /// The first thing that was not as recorded.
 #[derive(Debug)]
 pub(crate) struct Mismatch {
@@ -127,7 +131,10 @@ enum Letter {
         call: String,
     },
     /// The function of a transaction has ended without waiting for the pool.
-    Returned(Option<Checkout<RecordedWorker>>),
+    Returned {
+        worker: String,
+        checkout: Option<Checkout<RecordedWorker>>,
+    },
     ClientDied {
         client: String,
     },
@@ -208,7 +215,7 @@ impl Stage {
 
     /// Lets everything go on until nothing does.
     async fn rest(&self) {
-        // The clock is paused: it moves only when all tasks wait. Far less than any timeout in the recordings.
+        // The clock is paused: it moves only when all tasks wait.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 
@@ -226,7 +233,7 @@ impl Stage {
             Operation::Stall => self.stalled = Some(Vec::new()),
             Operation::Resume => self.read_letters().await,
             Operation::Wait { ms } => {
-                self.waited += Duration::from_millis(*ms);
+                self.waited += millis(*ms);
                 tokio::time::sleep_until(self.began + self.waited).await;
                 self.give_up_stalled();
             }
@@ -259,16 +266,19 @@ impl Stage {
                 }
             }
             _ => {
-                let timeout = operation.timeout().map(Duration::from_millis);
+                let timeout = operation.timeout().map(millis);
                 let deadline = timeout.map(|timeout| self.began + self.waited + timeout);
                 let Some(stalled) = &mut self.stalled else {
                     self.ask(operation, deadline);
                     return;
                 };
-                if let Operation::TxEnd { client, .. } = operation {
-                    let client = self.clients.get(client);
-                    let checkout = client.and_then(Client::take_running);
-                    stalled.push(Letter::Returned(checkout));
+                if let Operation::TxEnd { client, .. } = operation
+                    && let Some(client) = self.clients.get(client)
+                {
+                    if let Some(worker) = client.running() {
+                        let checkout = client.take(&worker);
+                        stalled.push(Letter::Returned { worker, checkout });
+                    }
                     self.ask(operation, deadline);
                 } else {
                     stalled.push(Letter::Said {
@@ -346,7 +356,9 @@ impl Stage {
                         end(gone.remove(index).1).await;
                     }
                 }
-                Letter::Returned(checkout) => drop(checkout),
+                Letter::Returned { worker, checkout } => {
+                    drop(checkout.or_else(|| self.holder(&worker)?.1.take(&worker)));
+                }
                 Letter::ClientDied { client } => {
                     if let Some(client) = self.clients.remove(&client) {
                         client.kill().await;
@@ -380,7 +392,15 @@ impl Stage {
                 (client, Command::Checkin { worker })
             }
             Operation::TxBegin { client, call, .. } => (client, Command::TxBegin { call, timeout }),
-            Operation::TxEnd { client, how, .. } => (client, Command::TxEnd { how }),
+            Operation::TxEnd { client, how, .. } => {
+                // Not while the pool reads nothing: then it is a letter.
+                if self.stalled.is_none()
+                    && let Some(worker) = self.clients.get(&client).and_then(Client::running)
+                {
+                    self.hand_over(&client, &worker);
+                }
+                (client, Command::TxEnd { how })
+            }
             _ => return,
         };
         let (pool, roll, news) = (&self.pool, &self.roll, &self.news);
@@ -393,12 +413,15 @@ impl Stage {
     /// The original does not look at who checks a worker in. A checkout is given back by its owner, so it is taken from
     /// whoever that is. What nobody holds nobody can give back, and the original ignores that.
     fn hand_over(&self, client: &str, worker: &str) {
-        let holder = self.clients.iter().find(|(_, it)| it.holds(worker));
-        if let Some((name, holder)) = holder
+        if let Some((name, holder)) = self.holder(worker)
             && name != client
         {
             drop(holder.take(worker));
         }
+    }
+
+    fn holder(&self, worker: &str) -> Option<(&String, &Client)> {
+        self.clients.iter().find(|(_, it)| it.holds(worker))
     }
 
     fn kill_worker(&self, worker: &str, how: Death) {
@@ -503,6 +526,10 @@ impl Stage {
             seen: format!("{seen:?}"),
         })
     }
+}
+
+fn millis(ms: u64) -> Duration {
+    MILLISECOND.saturating_mul(u32::try_from(ms).unwrap_or(u32::MAX))
 }
 
 /// Ends a task, and with it what it holds or waits for.
