@@ -9,6 +9,7 @@ mod reason;
 mod record;
 mod replay;
 mod stage;
+mod story;
 
 use std::collections::BTreeMap;
 use std::fmt;

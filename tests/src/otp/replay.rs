@@ -18,7 +18,8 @@ use super::compare::{canonical, events_agree, multisets_agree};
 use super::dynamic;
 use super::reason::{self, Reason};
 use super::record::{Expectation, Init, Operation, Scenario};
-use super::stage::{Command, Recorder, Stage};
+use super::stage::{Command, Stage};
+use super::story::Recorder;
 
 /// No step may take longer, except by sleeping.
 const LIMIT: Duration = Duration::from_secs(2);

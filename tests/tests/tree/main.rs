@@ -13,4 +13,5 @@ mod root;
 mod settings;
 mod shutdown;
 mod sigkill;
+mod start;
 mod support;

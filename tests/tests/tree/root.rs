@@ -4,20 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use perennial::{ChildSpec, Event, EventKind, ExitReason, Tree};
-use perennial_testkit::Puppet;
+use perennial::{ChildKind, ChildSpec, Event, EventKind, ExitReason, StartError, Tree};
+use perennial_testkit::{Journal, Puppet};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 
-use crate::support::nothing_runs;
+use crate::support::{nothing_runs, patient, puppet, random, shut_down, within};
 
 /// A child whose starts fail from the second to that of this number.
 fn fails_until(number: u64) -> ChildSpec {
     let starts = Arc::new(AtomicU64::new(0));
-    ChildSpec::from_fn("frail", perennial::ChildKind::Worker, move |context| {
+    ChildSpec::from_fn("frail", ChildKind::Worker, move |context| {
         let start = starts.fetch_add(1, Ordering::Relaxed) + 1;
         async move {
             if (2..=number).contains(&start) {
-                return Err(perennial::StartError::new(ExitReason::failed("no disk")));
+                return Err(StartError::new(ExitReason::failed("no disk")));
             }
             Ok(context.spawn(Puppet, ()).await?.into())
         }
@@ -91,5 +92,89 @@ async fn tree_7_a_shutdown_does_not_wait_for_a_root_that_is_to_be_started_again(
     tree.shutdown().await;
     assert!(began.elapsed() < Duration::from_secs(1));
     assert!(tree.ended().await.is_none());
+    nothing_runs(tree.scope());
+}
+
+async fn shutdowns_meet_restarts_of_the_root(seed: u64) {
+    let mut random = random(seed);
+    for round in 0..30 {
+        let tree = Tree::builder("t")
+            .settings(patient())
+            .child(puppet("a"))
+            .start()
+            .await
+            .unwrap();
+        let run = tree.root().incarnation().unwrap();
+        run.kill();
+        if random.bool() {
+            within("the end of the root", run.ended()).await;
+        }
+        for _ in 0..random.u32(0..200) {
+            tokio::task::yield_now().await;
+        }
+        let report = shut_down(&tree).await;
+        // What was in hand when the root was lost is cut off, and said so; nobody was killed.
+        assert!(report.killed.is_empty(), "round {round}: {report:?}");
+        nothing_runs(tree.scope());
+        // And nothing comes back.
+        let before = tree.scope().root().incarnations();
+        drop(tree.ended().await);
+        tokio::task::yield_now().await;
+        assert_eq!(tree.scope().root().incarnations(), before);
+        nothing_runs(tree.scope());
+    }
+}
+
+#[tokio::test]
+async fn tree_4_a_shutdown_on_one_thread_leaves_nothing_while_the_root_is_being_restarted() {
+    shutdowns_meet_restarts_of_the_root(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn tree_4_a_shutdown_on_many_threads_leaves_nothing_while_the_root_is_being_restarted() {
+    shutdowns_meet_restarts_of_the_root(2).await;
+}
+
+/// Starts once, and never again.
+struct StartsOnce(Journal<u64>);
+
+impl Actor for StartsOnce {
+    type Msg = ();
+    type State = ();
+    type Arguments = u64;
+
+    async fn pre_start(&self, _: ActorRef<()>, number: u64) -> Result<(), ActorProcessingErr> {
+        self.0.push(number);
+        if number > 1 {
+            std::future::pending().await
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn tree_4_a_shutdown_does_not_wait_for_a_start_that_never_ends() {
+    let starts = Journal::new();
+    let spec = {
+        let starts = starts.clone();
+        ChildSpec::from_fn("once", ChildKind::Worker, move |context| {
+            let starts = starts.clone();
+            async move {
+                let number = context.incarnation();
+                Ok(context.spawn(StartsOnce(starts), number).await?.into())
+            }
+        })
+    };
+    let mut settings = patient();
+    settings.supervision.shutdown_deadline = Duration::from_millis(200);
+    let tree = Tree::builder("t")
+        .settings(settings)
+        .child(spec)
+        .start()
+        .await
+        .unwrap();
+    tree.root().kill();
+    within("the second start", starts.wait_for(2)).await;
+    shut_down(&tree).await;
     nothing_runs(tree.scope());
 }

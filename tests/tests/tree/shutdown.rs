@@ -1,4 +1,4 @@
-//! How trees end.
+//! How trees stop.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -6,18 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::Poll;
 use std::time::Duration;
 
-use perennial::lifecycle::ReportContext;
 use perennial::{
-    ChildKind, ChildSpec, ChildTemplate, DATABASE, DynamicSupervisor, Event, EventKind, ExitReason,
-    Name, PoolConfig, Schema, Scope, Shutdown, Started, Strategy, Tree,
+    ChildKind, ChildSpec, ChildTemplate, DATABASE, DynamicSupervisor, EventKind, ExitReason, Name,
+    PoolConfig, Schema, Shutdown, Started, Tree,
 };
-use perennial_testkit::{Journal, Order, Puppet};
+use perennial_testkit::{Journal, Order};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::Notify;
 
 use crate::support::{
-    DEADLINE, Folder, echoes, healed, nothing_runs, patient, places, puppet, random, running,
-    shut_down, within, workers_by_name,
+    Folder, echoes, nothing_runs, patient, places, puppet, shut_down, within, workers_by_name,
 };
 
 const A: Name<Order> = Name::new("a");
@@ -282,216 +280,6 @@ async fn tree_4_a_tree_that_has_ended_refuses_and_does_not_wait() {
     assert_eq!(snapshot.totals.down, snapshot.totals.actors);
 }
 
-async fn shutdowns_meet_restarts_of_the_root(seed: u64) {
-    let mut random = random(seed);
-    for round in 0..30 {
-        let tree = Tree::builder("t")
-            .settings(patient())
-            .child(puppet("a"))
-            .start()
-            .await
-            .unwrap();
-        let run = tree.root().incarnation().unwrap();
-        run.kill();
-        if random.bool() {
-            within("the end of the root", run.ended()).await;
-        }
-        for _ in 0..random.u32(0..200) {
-            tokio::task::yield_now().await;
-        }
-        let report = shut_down(&tree).await;
-        // What was in hand when the root was lost is cut off, and said so; nobody was killed.
-        assert!(report.killed.is_empty(), "round {round}: {report:?}");
-        nothing_runs(tree.scope());
-        // And nothing comes back.
-        let before = tree.scope().root().incarnations();
-        drop(tree.ended().await);
-        tokio::task::yield_now().await;
-        assert_eq!(tree.scope().root().incarnations(), before);
-        nothing_runs(tree.scope());
-    }
-}
-
-#[tokio::test]
-async fn tree_4_a_shutdown_on_one_thread_leaves_nothing_while_the_root_is_being_restarted() {
-    shutdowns_meet_restarts_of_the_root(1).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn tree_4_a_shutdown_on_many_threads_leaves_nothing_while_the_root_is_being_restarted() {
-    shutdowns_meet_restarts_of_the_root(2).await;
-}
-
-/// Starts once, and never again.
-struct StartsOnce(Journal<u64>);
-
-impl Actor for StartsOnce {
-    type Msg = ();
-    type State = ();
-    type Arguments = u64;
-
-    async fn pre_start(&self, _: ActorRef<()>, number: u64) -> Result<(), ActorProcessingErr> {
-        self.0.push(number);
-        if number > 1 {
-            std::future::pending().await
-        }
-        Ok(())
-    }
-}
-
-#[tokio::test]
-async fn tree_4_a_shutdown_does_not_wait_for_a_start_that_never_ends() {
-    let starts = Journal::new();
-    let spec = {
-        let starts = starts.clone();
-        ChildSpec::from_fn("once", perennial::ChildKind::Worker, move |context| {
-            let starts = starts.clone();
-            async move {
-                let number = context.incarnation();
-                Ok(context.spawn(StartsOnce(starts), number).await?.into())
-            }
-        })
-    };
-    let mut settings = patient();
-    settings.supervision.shutdown_deadline = Duration::from_millis(200);
-    let tree = Tree::builder("t")
-        .settings(settings)
-        .child(spec)
-        .start()
-        .await
-        .unwrap();
-    tree.root().kill();
-    within("the second start", starts.wait_for(2)).await;
-    shut_down(&tree).await;
-    nothing_runs(tree.scope());
-}
-
-/// Starts, and fails at once, always.
-struct Crashes;
-
-impl Actor for Crashes {
-    type Msg = ();
-    type State = ();
-    type Arguments = ();
-
-    async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
-        Ok(())
-    }
-
-    async fn post_start(&self, _: ActorRef<()>, (): &mut ()) -> Result<(), ActorProcessingErr> {
-        Err("always".into())
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tree_5_a_host_actor_that_always_crashes_takes_host_and_root_with_it() {
-    let mut settings = patient();
-    settings.supervision.max_restarts = 3;
-    settings.supervision.within = Duration::from_secs(60);
-    let tree = Tree::builder("t")
-        .settings(settings)
-        .child(puppet("a"))
-        .child(ChildSpec::worker("crashes", || (Crashes, ())))
-        .start()
-        .await
-        .unwrap();
-    let reason = within("the end of the tree", tree.ended()).await;
-    assert!(reason.is_some_and(|it| it.is_clean()));
-    nothing_runs(tree.scope());
-    // The host's supervisor gives up four times, then the root does.
-    let gave_up = |event: &Event| match &event.kind {
-        EventKind::Report {
-            context: ReportContext::Shutdown,
-            child,
-            ..
-        } => Some((event.path.to_string(), child.id().to_owned())),
-        _ => None,
-    };
-    let recent = tree.scope().events().recent();
-    let gave_up: Vec<_> = recent.iter().filter_map(gave_up).collect();
-    let pair = |supervisor: &str, child: &str| (supervisor.to_owned(), child.to_owned());
-    let mut expected = vec![pair("t/host", "crashes"); 4];
-    expected.push(pair("t", "host"));
-    assert_eq!(gave_up, expected);
-    let crashes = tree.scope().root().find("t/host/crashes").unwrap();
-    // One start and three restarts in each of four runs of the host's supervisor.
-    assert_eq!(crashes.incarnations(), 16);
-    let host = tree.host().node();
-    assert_eq!(
-        (host.incarnations(), tree.scope().root().incarnations()),
-        (4, 1)
-    );
-    // The services beside it were not touched.
-    assert_eq!(
-        tree.scope()
-            .root()
-            .find("t/registry")
-            .unwrap()
-            .incarnations(),
-        1
-    );
-    let report = shut_down(&tree).await;
-    assert!(report.is_clean());
-    assert!(tree.ended().await.is_some());
-}
-
-#[tokio::test]
-async fn tree_5_a_tree_whose_first_start_fails_leaves_nothing() {
-    struct Refuses;
-    impl Actor for Refuses {
-        type Msg = ();
-        type State = ();
-        type Arguments = ();
-        async fn pre_start(&self, _: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
-            Err("no licence".into())
-        }
-    }
-    let kept: Journal<perennial::Scope> = Journal::new();
-    let scopes = kept.clone();
-    let error = Tree::builder("t")
-        .child_with(move |tree| {
-            scopes.push(tree.scope().clone());
-            puppet("a")
-        })
-        .child(ChildSpec::worker("refuses", || (Refuses, ())))
-        .start()
-        .await
-        .unwrap_err();
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    assert!(
-        text.contains("no licence") && text.contains("refuses"),
-        "{text}"
-    );
-    nothing_runs(&kept.entries()[0]);
-}
-
-#[tokio::test]
-async fn tree_4_the_strategy_of_the_host_is_the_hosts_choice() {
-    let mut settings = patient();
-    settings.supervision.host_strategy = Strategy::OneForAll;
-    let tree = Tree::builder("t")
-        .settings(settings)
-        .child(puppet("a"))
-        .child(ChildSpec::worker("b", || (Puppet, ())))
-        .start()
-        .await
-        .unwrap();
-    let a = tree.host().node().child("a").unwrap().current().unwrap();
-    tree.cast(Name::new("b"), Order::Fail("on purpose"))
-        .unwrap();
-    let reason = within("the end of the sibling", a.ended()).await;
-    assert!(matches!(reason, ExitReason::Shutdown), "{reason}");
-    let answer = tree.call(A, Order::Load, DEADLINE).await;
-    assert_eq!(answer.unwrap(), 0);
-    assert!(running(tree.scope().root()).len() > 10);
-    shut_down(&tree).await;
-}
-
 /// Writes its last words to the database.
 struct Writes;
 
@@ -544,68 +332,6 @@ async fn tree_4_an_actor_has_its_tree_while_it_stops() {
     assert_eq!(words.unwrap(), "bye");
     assert_eq!(tree.config().get_value("words").unwrap(), "bye");
     shut_down(&tree).await;
-}
-
-#[tokio::test]
-async fn tree_5_a_start_that_is_dropped_anywhere_leaves_nothing() {
-    // More polls than any start takes.
-    for polls in 0..10_000 {
-        let scopes: Journal<Scope> = Journal::new();
-        let journal = scopes.clone();
-        let start = Tree::builder("t")
-            .child_with(move |tree| {
-                journal.push(tree.scope().clone());
-                puppet("a")
-            })
-            .start();
-        let mut start = Box::pin(start);
-        let mut started = None;
-        for _ in 0..polls {
-            if let Poll::Ready(tree) = futures_util::poll!(&mut start) {
-                started = Some(tree.unwrap());
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
-        drop(start);
-        let done = started.is_some();
-        drop(started);
-        if let Some(scope) = scopes.entries().first() {
-            loop {
-                let runs = running(scope.root());
-                if runs.is_empty() {
-                    break;
-                }
-                for run in runs {
-                    within("the end of an actor", run.ended()).await;
-                }
-            }
-            nothing_runs(scope);
-        }
-        if done {
-            return;
-        }
-    }
-    panic!("the tree never started");
-}
-
-#[tokio::test]
-async fn tree_5_a_namespace_may_be_any_text() {
-    for namespace in ["", "a/b", "/", "ü b", "host"] {
-        let tree = Tree::builder(namespace)
-            .settings(patient())
-            .child(puppet("a"))
-            .start()
-            .await
-            .unwrap();
-        let all = places(&tree).await;
-        for path in &all {
-            tree.debug().kill(path).await.unwrap();
-            healed(&tree, &all).await;
-        }
-        echoes(&tree, &A).await;
-        shut_down(&tree).await;
-    }
 }
 
 /// Ends once it is told to, and not before.
