@@ -376,8 +376,7 @@ impl Cells {
 
     fn meters(&self) -> &Meters {
         // Made at first use, by when a host has installed its recorder.
-        self.meters
-            .get_or_init(|| Meters::new("worker", &self.name))
+        self.meters.get_or_init(|| Meters::of_workers(&self.name))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The only place of this crate that emits events, tracing and metrics.
 //!
 //! The metrics mirror OpenTelemetry's `db.client.connection.*`, under `perennial.pool.worker.*` and, for plain objects,
-//! `perennial.pool.object.*`, without the last two of these.
+//! `perennial.pool.object.*`: of those only what waits, for the loan of an object costs less than a gauge.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,9 +25,45 @@ pub(crate) struct Meters {
 }
 
 impl Meters {
-    /// `what` is lent: `worker` or `object`. A recorder that panics is told nothing.
-    pub(crate) fn new(what: &str, pool: &Arc<str>) -> Self {
-        catch_panic(|| Self::register(what, pool)).unwrap_or_else(|_| Self {
+    /// A recorder that panics when it is asked for these is told nothing.
+    pub(crate) fn of_workers(pool: &Arc<str>) -> Self {
+        catch_panic(|| Self::register_workers(pool)).unwrap_or_else(|_| Self::silent())
+    }
+
+    /// As [`of_workers`](Self::of_workers). What is not measured is not registered either: it would be shown as zero.
+    pub(crate) fn of_objects(pool: &Arc<str>) -> Self {
+        catch_panic(|| Self::register_objects(pool)).unwrap_or_else(|_| Self::silent())
+    }
+
+    fn register_workers(pool: &Arc<str>) -> Self {
+        let name = || ("pool.name", pool.to_string());
+        let count = |state: &str| {
+            let labels = [name(), ("state", state.to_owned())];
+            metrics::gauge!("perennial.pool.worker.count", &labels)
+        };
+        Self {
+            idle: count("idle"),
+            used: count("used"),
+            pending: metrics::gauge!("perennial.pool.worker.pending_requests", &[name()]),
+            timeouts: metrics::counter!("perennial.pool.worker.timeouts", &[name()]),
+            wait_time: metrics::histogram!("perennial.pool.worker.wait_time", &[name()]),
+            create_time: metrics::histogram!("perennial.pool.worker.create_time", &[name()]),
+            use_time: metrics::histogram!("perennial.pool.worker.use_time", &[name()]),
+        }
+    }
+
+    fn register_objects(pool: &Arc<str>) -> Self {
+        let name = || ("pool.name", pool.to_string());
+        Self {
+            pending: metrics::gauge!("perennial.pool.object.pending_requests", &[name()]),
+            timeouts: metrics::counter!("perennial.pool.object.timeouts", &[name()]),
+            wait_time: metrics::histogram!("perennial.pool.object.wait_time", &[name()]),
+            ..Self::silent()
+        }
+    }
+
+    fn silent() -> Self {
+        Self {
             idle: Gauge::noop(),
             used: Gauge::noop(),
             pending: Gauge::noop(),
@@ -35,21 +71,6 @@ impl Meters {
             create_time: Histogram::noop(),
             wait_time: Histogram::noop(),
             use_time: Histogram::noop(),
-        })
-    }
-
-    fn register(what: &str, pool: &Arc<str>) -> Self {
-        let name = || ("pool.name", pool.to_string());
-        let metric = |of| format!("perennial.pool.{what}.{of}");
-        let count = |state| metrics::gauge!(metric("count"), &[name(), ("state", state)]);
-        Self {
-            idle: count("idle".to_owned()),
-            used: count("used".to_owned()),
-            pending: metrics::gauge!(metric("pending_requests"), &[name()]),
-            timeouts: metrics::counter!(metric("timeouts"), &[name()]),
-            wait_time: metrics::histogram!(metric("wait_time"), &[name()]),
-            create_time: metrics::histogram!(metric("create_time"), &[name()]),
-            use_time: metrics::histogram!(metric("use_time"), &[name()]),
         }
     }
 }
@@ -164,5 +185,61 @@ fn note(place: Option<(&Scope, &Node)>, text: impl ToString) {
             text: text.to_string().into(),
         };
         scope.events().emit(node.path(), kind);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use metrics::{Key, KeyName, Metadata, Recorder, SharedString, Unit};
+
+    use super::*;
+
+    /// Remembers what was registered.
+    #[derive(Default)]
+    struct Registered(Mutex<Vec<String>>);
+
+    impl Registered {
+        fn note(&self, key: &Key) {
+            self.0.lock().unwrap().push(key.name().to_owned());
+        }
+    }
+
+    impl Recorder for Registered {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            self.note(key);
+            Counter::noop()
+        }
+        fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+            self.note(key);
+            Gauge::noop()
+        }
+        fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+            self.note(key);
+            Histogram::noop()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pool_of_objects_registers_no_figure_that_it_does_not_keep() {
+        let registered = Registered::default();
+        let _local = metrics::set_default_local_recorder(&registered);
+        let pool = crate::ObjectPool::builder("buffers", [1]).build().unwrap();
+        let lent = pool.try_checkout().unwrap();
+        pool.checkout_within(Duration::from_millis(1))
+            .await
+            .unwrap_err();
+        drop(lent);
+        let mut names = registered.0.lock().unwrap().clone();
+        names.sort();
+        let expected = ["pending_requests", "timeouts", "wait_time"];
+        assert_eq!(
+            names,
+            expected.map(|it| format!("perennial.pool.object.{it}"))
+        );
     }
 }

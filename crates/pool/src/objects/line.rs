@@ -272,8 +272,7 @@ impl<T> Line<T> {
 
     fn meters(&self) -> &Meters {
         // Made at first use, by when a host has installed its recorder.
-        self.meters
-            .get_or_init(|| Meters::new("object", &self.name))
+        self.meters.get_or_init(|| Meters::of_objects(&self.name))
     }
 
     #[cold]
