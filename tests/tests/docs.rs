@@ -1,6 +1,7 @@
 //! What the pages say is so: settings are settings, and links lead somewhere.
 #![allow(clippy::unwrap_used, reason = "this is a test, its helpers included")]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use perennial::Settings;
@@ -132,6 +133,29 @@ fn every_block_of_settings_is_one_that_a_tree_takes() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_page_of_metrics_has_those_of_the_code_and_no_others() {
+    let names = |text: &str, open: &str| -> BTreeSet<String> {
+        let begin = format!("{open}perennial.");
+        let parts = text.split(&begin).skip(1);
+        let ends = |it: char| !(it.is_ascii_lowercase() || matches!(it, '_' | '.'));
+        let names = parts.map(|rest| rest.split(ends).next().unwrap_or_default());
+        names.map(|name| format!("perennial.{name}")).collect()
+    };
+    let mut in_code = BTreeSet::new();
+    // Each crate emits its metrics in this file alone.
+    for folder in std::fs::read_dir(root().join("crates")).unwrap() {
+        let file = folder.unwrap().path().join("src/event.rs");
+        if let Ok(text) = std::fs::read_to_string(file) {
+            let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
+            in_code.extend(names(shipped, "\""));
+        }
+    }
+    assert!(in_code.len() > 40, "{in_code:?}");
+    let page = std::fs::read_to_string(root().join("docs/metrics.md")).unwrap();
+    assert_eq!(names(&page, "| `"), in_code);
 }
 
 #[test]
