@@ -309,6 +309,22 @@ impl StartError {
         Self { reason }
     }
 
+    /// Makes the error of a start function that failed, from any error or text.
+    ///
+    /// ```
+    /// use perennial_lifecycle::StartError;
+    ///
+    /// fn port(text: &str) -> Result<u16, StartError> {
+    ///     text.parse().map_err(StartError::failed)
+    /// }
+    /// let error = port("none").unwrap_err();
+    /// assert_eq!(error.to_string(), "start failed: failed: invalid digit found in string");
+    /// ```
+    #[must_use]
+    pub fn failed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(ExitReason::failed(error))
+    }
+
     /// Makes the error of a start function that panicked, from what `catch_unwind` caught.
     #[must_use]
     pub fn from_panic(payload: Box<dyn Any + Send>) -> Self {
