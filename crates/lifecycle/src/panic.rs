@@ -16,6 +16,9 @@ thread_local! {
 /// With the hook in place [`ExitReason::Panicked`] carries its location, and a restart after a panic does
 /// not pay for the default hook, which captures and prints a backtrace. The hook replaces the process's
 /// panic hook for all panics, so this is the host's decision; calling it again does nothing.
+///
+/// A subscriber that panics when it cannot write aborts the process within a panic hook. That of `tracing_subscriber::fmt`
+/// does on a closed stderr, unless it is told `log_internal_errors(false)`.
 pub fn install_panic_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| std::panic::set_hook(Box::new(report)));
