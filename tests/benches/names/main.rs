@@ -1,13 +1,16 @@
-//! What it costs to find an actor by its name, among ten thousand, beside two maps and ractor's own registry.
+//! What it costs to find an actor by its name, among ten thousand and among a hundred, beside two maps and ractor's own
+//! registry.
 //!
 //! ```sh
 //! cargo bench -p perennial-tests --bench names
 //! ```
 //!
 //! Each contender looks up the same names in the same order, in turn with the others, and medians over many rounds are
-//! taken. ractor's names are strings of the whole process, so a name with a kind has to be put together for each
-//! look-up; it is measured with that and without. With arguments for criterion (`-- resolve`) it is criterion's turn
-//! instead, which compares us with our own last run. `PERENNIAL_BENCH_QUICK=1` makes fewer rounds and keeps nothing.
+//! taken. Before its time is taken it looks up each of them once, so that what fits into the caches is there, and not
+//! what the one before has left; "after other work" it finds the near caches full of something else. ractor's names are
+//! strings of the whole process, so a name with a kind has to be put together for each look-up; it is measured with that
+//! and without. With arguments for criterion (`-- resolve`) it is criterion's turn
+//! instead, which compares each with its own last run. `PERENNIAL_BENCH_QUICK=1` makes fewer rounds and keeps nothing.
 
 use std::env;
 use std::hint::black_box;
@@ -27,10 +30,12 @@ use perennial_tests::figures::{self, Figure};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 
-/// How many names there are.
-const NAMES: usize = 10_000;
+/// Of how many names one is looked up: a tree of some size, and so few that all lie in the near caches.
+const NAMES: [usize; 2] = [10_000, 100];
 /// How many look-ups one sample is the mean of.
-const BATCH: usize = 5_000;
+const BATCH: usize = 10_000;
+/// More than the near caches hold.
+const OTHER_WORK: usize = 16 << 20;
 
 /// Takes messages and does nothing.
 struct Worker;
@@ -61,18 +66,18 @@ struct Stage {
 }
 
 impl Stage {
-    async fn set() -> Self {
+    async fn set(count: usize) -> Self {
         let scope = Scope::new("bench");
         let registry = Registry::new(&scope);
-        let mut order: Vec<usize> = (0..NAMES).collect();
+        let mut order: Vec<usize> = (0..count).collect();
         fastrand::Rng::with_seed(7).shuffle(&mut order);
-        let texts: Vec<_> = (0..NAMES)
+        let texts: Vec<_> = (0..count)
             .map(|number| ("worker".to_owned(), format!("service-{number}")))
             .collect();
         let name =
             |(kind, service): &(String, String)| Name::of_kind(kind.clone(), service.clone());
         let names: Vec<Name<()>> = texts.iter().map(name).collect();
-        let specs = (0..NAMES).map(|number| {
+        let specs = (0..count).map(|number| {
             let text = ("worker".to_owned(), format!("service-{number}"));
             let spec = ChildSpec::worker(number.to_string(), || (Worker, ()));
             let spec = spec.name(name(&text).to_actor_name());
@@ -86,7 +91,7 @@ impl Stage {
         let supervisor = started.expect("all start");
         let mut ractors = Vec::new();
         for (kind, service) in &texts {
-            let name = format!("bench:{kind}:{service}");
+            let name = format!("{count}:{kind}:{service}");
             let spawned = Actor::spawn(Some(name.clone()), Worker, ()).await;
             ractors.push((name, spawned.expect("it starts").0));
         }
@@ -144,7 +149,7 @@ const CONTENDERS: [(&str, Find); 6] = [
     }),
     ("ractor, name put together", |stage, index| {
         let (kind, service) = black_box(&stage.texts[index]);
-        let name = format!("bench:{kind}:{service}");
+        let name = format!("{}:{kind}:{service}", stage.texts.len());
         drop(black_box(ractor::registry::where_is(name)));
     }),
 ];
@@ -161,14 +166,16 @@ fn main() -> ExitCode {
         .enable_time()
         .build()
         .expect("it needs no thread");
-    let stage = runtime.block_on(Stage::set());
+    let stages = NAMES.map(|count| runtime.block_on(Stage::set(count)));
     let result = if env::args().skip(1).all(|argument| argument == "--bench") {
-        compare(&stage, &runtime)
+        compare(&stages, &runtime)
     } else {
-        regression(&stage);
+        stages.iter().for_each(regression);
         Ok(())
     };
-    runtime.block_on(stage.strike());
+    for stage in stages {
+        runtime.block_on(stage.strike());
+    }
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -178,26 +185,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn compare(stage: &Stage, runtime: &tokio::runtime::Runtime) -> io::Result<()> {
+fn compare(stages: &[Stage], runtime: &tokio::runtime::Runtime) -> io::Result<()> {
     let quick = env::var_os("PERENNIAL_BENCH_QUICK").is_some();
-    let rounds = if quick { 20 } else { 400 };
+    let rounds = if quick { 20 } else { 200 };
     let mut figures = Vec::new();
-    for (case, threads) in [("look-up", 1), ("look-up on two threads", 2)] {
-        let mut samples = vec![Vec::new(); CONTENDERS.len()];
-        for round in 0..rounds {
-            for (samples, (_, find)) in samples.iter_mut().zip(CONTENDERS) {
-                let begin = round * 97;
-                samples.push(picoseconds(on_threads(threads, |at| {
-                    let begin = begin + at * (NAMES / 2);
-                    for step in 0..BATCH {
-                        find(stage, stage.order[(begin + step) % NAMES]);
-                    }
-                })));
-            }
+    for stage in stages {
+        for (case, threads) in [("look-up", 1), ("look-up on two threads", 2)] {
+            figures.extend(look_up(stage, case, threads, rounds, false));
         }
-        let named = CONTENDERS.iter().zip(samples);
-        figures.extend(named.map(|((contender, _), it)| Figure::of(case, contender, NAMES, it)));
     }
+    let stage = &stages[0];
+    figures.extend(look_up(stage, "look-up after other work", 1, rounds, true));
     let group = stage.registry.group(&GROUP).expect("it takes this type");
     let address = &stage.addresses[0];
     let mut samples = vec![Vec::new(); ROUTES.len() + 1];
@@ -207,15 +205,19 @@ fn compare(stage: &Stage, runtime: &tokio::runtime::Runtime) -> io::Result<()> {
             .into_iter()
             .chain([None]);
         for (samples, route) in samples.iter_mut().zip(sends) {
-            samples.push(picoseconds(on_threads(1, |_| {
-                for _ in 0..BATCH {
-                    let sent = match route {
-                        Some(route) => group.cast(route, ()),
-                        None => address.cast(()),
-                    };
-                    drop(black_box(sent));
-                }
-            })));
+            samples.push(picoseconds(on_threads(
+                1,
+                |_| (),
+                |_| {
+                    for _ in 0..BATCH {
+                        let sent = match route {
+                            Some(route) => group.cast(route, ()),
+                            None => address.cast(()),
+                        };
+                        drop(black_box(sent));
+                    }
+                },
+            )));
             // The mailboxes are emptied apart from the clock.
             runtime.block_on(async {
                 for _ in 0..64 {
@@ -231,11 +233,12 @@ fn compare(stage: &Stage, runtime: &tokio::runtime::Runtime) -> io::Result<()> {
         let Figure {
             case,
             contender,
+            children,
             p50,
             p99,
             ..
         } = figure;
-        eprintln!("{case:26} {contender:28} p50 {p50:>8} ps  p99 {p99:>8} ps");
+        eprintln!("{case:26} {children:>6} {contender:28} p50 {p50:>8} ps  p99 {p99:>8} ps");
     }
     if quick {
         return Ok(());
@@ -243,9 +246,47 @@ fn compare(stage: &Stage, runtime: &tokio::runtime::Runtime) -> io::Result<()> {
     figures::save("names", &figures)
 }
 
-/// Runs `work` on so many threads at once, and returns how long the slowest took.
-fn on_threads(threads: usize, work: impl Fn(usize) + Sync) -> Duration {
+/// Compares the contenders, each after a look at all names or after something else that fills the caches.
+fn look_up(stage: &Stage, case: &str, threads: usize, rounds: usize, is_cold: bool) -> Vec<Figure> {
+    let names = stage.order.len();
+    let mut other_work = vec![1_u8; if is_cold { OTHER_WORK } else { 0 }];
+    let mut samples = vec![Vec::new(); CONTENDERS.len()];
+    for round in 0..rounds {
+        for turn in 0..CONTENDERS.len() {
+            // Nobody is always first after somebody else.
+            let turn = (turn + round) % CONTENDERS.len();
+            let find = CONTENDERS[turn].1;
+            let all = |at: usize, count: usize| {
+                let begin = round * 97 + at * (names / 2);
+                for step in 0..count {
+                    find(stage, stage.order[(begin + step) % names]);
+                }
+            };
+            let batch = if is_cold { names.min(BATCH) } else { BATCH };
+            let ready = |at| {
+                if !is_cold {
+                    all(at, names)
+                }
+            };
+            let lines = other_work.iter_mut().step_by(64);
+            lines.for_each(|it| *it = black_box(*it).wrapping_add(1));
+            let took = on_threads(threads, ready, |at| all(at, batch));
+            samples[turn].push(picoseconds(took));
+        }
+    }
+    let named = CONTENDERS.iter().zip(samples);
+    let named = named.map(|((contender, _), it)| Figure::of(case, contender, names, it));
+    named.collect()
+}
+
+/// Runs `work` on so many threads at once, each after it has got `ready`, and returns how long the slowest took.
+fn on_threads(
+    threads: usize,
+    ready: impl Fn(usize) + Sync,
+    work: impl Fn(usize) + Sync,
+) -> Duration {
     if threads == 1 {
+        ready(0);
         let begin = Instant::now();
         work(0);
         return begin.elapsed();
@@ -254,8 +295,9 @@ fn on_threads(threads: usize, work: impl Fn(usize) + Sync) -> Duration {
     thread::scope(|scope| {
         let running: Vec<_> = (0..threads)
             .map(|at| {
-                let (start, work) = (&start, &work);
+                let (start, ready, work) = (&start, &ready, &work);
                 scope.spawn(move || {
+                    ready(at);
                     start.wait();
                     let begin = Instant::now();
                     work(at);
@@ -275,12 +317,13 @@ fn picoseconds(batch: Duration) -> u64 {
 }
 
 fn regression(stage: &Stage) {
+    let names = stage.order.len();
     let mut criterion = Criterion::default().configure_from_args();
-    for (name, find) in &CONTENDERS[..2] {
+    for (name, find) in &CONTENDERS {
         let mut index = 0;
-        criterion.bench_function(&format!("resolve/{name}"), |bench| {
+        criterion.bench_function(&format!("resolve/{names}/{name}"), |bench| {
             bench.iter(|| {
-                index = (index + 1) % NAMES;
+                index = (index + 1) % names;
                 find(stage, stage.order[index]);
             });
         });
