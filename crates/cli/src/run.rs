@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use crate::args::RunArgs;
 use crate::say::complain;
 use crate::signals::{self, Interrupts, Terminations};
-pub use actors::ActorSettings;
+pub use actors::{ActorId, ActorSettings};
 
 /// Exit code: stopped in order.
 const STOPPED: u8 = 0;
@@ -28,7 +28,7 @@ const CUT_OFF: u8 = 3;
 #[non_exhaustive]
 pub struct HostSettings {
     /// The host's actors by name.
-    pub actors: BTreeMap<String, ActorSettings>,
+    pub actors: BTreeMap<ActorId, ActorSettings>,
 }
 
 /// Runs the command and returns the exit code.
@@ -147,7 +147,7 @@ async fn start(
             crate::analyze::actor::child_spec(tree)
         });
     for (name, actor) in host.actors {
-        builder = builder.child_with(move |tree| actor.child_spec(&name, tree));
+        builder = builder.child_with(move |tree| actor.child_spec(name.as_str(), tree));
     }
     builder.start().await
 }

@@ -15,6 +15,36 @@ use crate::analyze;
 /// Files larger than this are reported as failed unless the file says otherwise.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
+/// How often an actor may do its work: more often would leave no time for anything else.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// The name of a configured host actor, which is also its id in the tree.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ActorId(String);
+
+impl ActorId {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for ActorId {
+    type Error = &'static str;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        if name.is_empty() || name.contains('/') {
+            Err("the name of an actor must not be empty or contain `/`")
+        } else if name == analyze::actor::ANALYSIS.as_actor_name().service() {
+            Err("the host has an actor of this name already")
+        } else {
+            Ok(Self(name))
+        }
+    }
+}
+
 /// One configured host actor.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "Section")]
@@ -65,6 +95,9 @@ impl TryFrom<Section> for ActorSettings {
             paths,
             max_bytes,
         } = section;
+        if every < SHORTEST {
+            return Err("`every` must be at least 100ms");
+        }
         match (kind, paths, max_bytes) {
             (Kind::Report, None, None) => Ok(Self::Report { every }),
             (Kind::Report, ..) => Err("`paths` and `max_bytes` are for the kind `analyze`"),
@@ -87,10 +120,7 @@ impl ActorSettings {
 
     fn every(&self) -> Duration {
         match self {
-            // An interval of zero would leave no time for anything else.
-            Self::Report { every } | Self::Analyze { every, .. } => {
-                (*every).max(Duration::from_millis(100))
-            }
+            Self::Report { every } | Self::Analyze { every, .. } => *every,
         }
     }
 }

@@ -33,10 +33,13 @@ max_bytes = \"4 MiB\"
     let run = place.run("config check bad.toml").await.expect(1);
     assert_eq!(run.stdout, "");
     let expected = [
-        ("bad.toml:2:8: pools.database.size: ", "expected usize"),
+        (
+            "bad.toml:2:8: pools.database.size: ",
+            "expected a whole number from 0",
+        ),
         (
             "bad.toml:3:16: pools.database.max_overflow: ",
-            "expected usize",
+            "expected a whole number from 0",
         ),
         ("bad.toml:6:13: breakers.geo.open_time: ", "expected"),
         (
@@ -49,7 +52,7 @@ max_bytes = \"4 MiB\"
         ),
         (
             "bad.toml:20:13: host.actors.sources.max_bytes: ",
-            "expected u64",
+            "expected a whole number from 0",
         ),
     ];
     let lines: Vec<&str> = run.stderr.lines().collect();
@@ -83,6 +86,10 @@ async fn an_actor_that_is_not_described_well_is_named() {
             "kind = \"report\"\n",
             "1:1: host.actors.it: missing field `every`",
         ),
+        (
+            "kind = \"report\"\nevery = \"99ms\"\n",
+            "1:1: host.actors.it: `every` must be at least 100ms",
+        ),
     ] {
         place.write("t.toml", format!("[host.actors.it]\n{text}"));
         let run = place.run("config check t.toml").await.expect(1);
@@ -90,6 +97,30 @@ async fn an_actor_that_is_not_described_well_is_named() {
             run.error().starts_with(&format!("t.toml:{expected}")),
             "{run:?}"
         );
+    }
+}
+
+#[tokio::test]
+async fn an_actor_whose_name_cannot_be_used_is_named() {
+    let place = Place::empty();
+    for (name, expected) in [
+        (
+            "a/b",
+            "host.actors.a/b: the name of an actor must not be empty or contain `/`",
+        ),
+        (
+            "",
+            "host.actors.: the name of an actor must not be empty or contain `/`",
+        ),
+        (
+            "analysis",
+            "host.actors.analysis: the host has an actor of this name already",
+        ),
+    ] {
+        let text = format!("\n[host.actors.\"{name}\"]\nkind = \"report\"\nevery = \"1s\"\n");
+        place.write("t.toml", text);
+        let run = place.run("config check t.toml").await.expect(1);
+        assert_eq!(run.error(), format!("t.toml:2:14: {expected}"));
     }
 }
 
