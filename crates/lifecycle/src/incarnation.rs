@@ -60,8 +60,6 @@ pub struct Incarnation {
     news: AtomicU8,
     intake: Intake,
     taken: AtomicU64,
-    /// The number of the next message whose handler is timed.
-    timed: AtomicU64,
     /// When the message in hand was taken, in nanoseconds and plus one; 0 when idle.
     in_hand: AtomicU64,
 }
@@ -147,8 +145,6 @@ impl Incarnation {
             news: AtomicU8::new(news::NONE),
             intake: Intake::default(),
             taken: AtomicU64::new(0),
-            // After a restart the second, so that an actor that fails again and again at its first is back sooner.
-            timed: AtomicU64::new(if number > 1 { 2 } else { 1 }),
             in_hand: AtomicU64::new(0),
         }
     }
@@ -515,7 +511,7 @@ impl Incarnation {
         // One writer: the actor's own task. Plain stores suffice, and are cheaper than read-modify-write.
         let taken = self.taken.load(Relaxed) + 1;
         let clock = self.traffic.clock();
-        let now = if taken == self.timed.load(Relaxed) {
+        let now = if self.is_timed(taken) {
             exactly(clock)
         } else {
             clock.recent()
@@ -582,9 +578,8 @@ impl Incarnation {
             return;
         }
         let ledger = self.ledger();
-        let taken = self.taken.load(Relaxed);
-        if taken == self.timed.load(Relaxed) {
-            self.note_time(ledger, since, taken);
+        if self.is_timed(self.taken.load(Relaxed)) {
+            self.note_time(ledger, since);
         }
         Ledger::count(&ledger.handled);
         if let Some(known) = self.known() {
@@ -608,14 +603,10 @@ impl Incarnation {
         }
     }
 
-    /// Notes how long a handler took, and which one is timed next: one in sixteen until that is known of sixty-four, and
-    /// one in sixty-four from then on, since to read the clock is a tenth of what such a message costs.
     #[cold]
-    fn note_time(&self, ledger: &Ledger, since: u64, taken: u64) {
+    fn note_time(&self, ledger: &Ledger, since: u64) {
         let now = self.traffic.clock().now().as_nanos();
         ledger.times.record((now + 1).saturating_sub(since));
-        let every = if taken < 1_024 { 16 } else { 64 };
-        self.timed.store(taken + every, Relaxed);
     }
 
     /// Settles what became of its messages: the one in hand, and those that wait in a port that is gone.
@@ -673,6 +664,15 @@ impl Incarnation {
             self.traffic.dead_letters().add(obituary, None);
         }
         lost
+    }
+
+    /// Says whether the handler of a message is timed: of the first, of one in sixteen until that is known of sixty-four,
+    /// and of one in sixty-four from then on, since to read the clock is a tenth of what such a message costs. After a
+    /// restart it begins with the second, so that an actor that fails again and again at its first is back sooner.
+    #[inline]
+    fn is_timed(&self, taken: u64) -> bool {
+        let every = if taken < 1_024 { 16 } else { 64 };
+        taken % every == if self.number > 1 { 2 } else { 1 }
     }
 
     /// Says that the supervisor waits for the end itself, and needs no notice of it.
