@@ -31,14 +31,12 @@ pub(crate) fn with<T>(look: impl FnOnce(Option<&Arc<Incarnation>>) -> T) -> T {
 /// Says whether a handler is being polled on this thread.
 #[inline(always)]
 pub(crate) fn is_any() -> bool {
-    // As above: at the end of its thread nobody is polled there any more.
-    let is_any = CURRENT.try_with(|it| {
+    CURRENT.with(|it| {
         let run = it.take();
         let is_any = run.is_some();
         it.set(run);
         is_any
-    });
-    is_any.unwrap_or(false)
+    })
 }
 
 /// Returns the run whose handler is being polled on this thread.
