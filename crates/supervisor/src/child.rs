@@ -13,6 +13,7 @@ use perennial_lifecycle::{
     ReportContext, Restart, Scope, Shutdown, StartContext, StartError, StartFn, Started,
 };
 use ractor::ActorRef;
+use tokio::time::timeout;
 
 use crate::children::{ChildEntry, Run};
 use crate::event;
@@ -23,7 +24,7 @@ use crate::pause::{Pause, Why};
 use crate::recovery::{self, Verdict};
 
 /// How long a killed actor may take to reach its next await before it is left behind.
-pub(crate) const KILL_GRACE: Duration = Duration::from_secs(5);
+const KILL_GRACE: Duration = Duration::from_secs(5);
 
 /// What came of calling a start function; a child in it that nobody takes over is asked to stop.
 pub(crate) struct Launch<N: Borrow<Arc<Node>> = Arc<Node>> {
@@ -248,18 +249,10 @@ impl Parent {
         async move {
             let run = run?;
             let_others_run().await;
-            let reason = match shutdown {
-                _ if run.has_ended() => run.ended().await,
-                Shutdown::BrutalKill => after_kill(&scope, &node, &run).await,
-                Shutdown::Infinity => run.ended().await,
-                Shutdown::Within(limit) => match tokio::time::timeout(limit, run.ended()).await {
-                    Ok(reason) => reason,
-                    Err(_) => {
-                        run.kill();
-                        after_kill(&scope, &node, &run).await
-                    }
-                },
-            };
+            let reason = stopped(&run, shutdown).await.unwrap_or_else(|| {
+                leave_behind(&scope, &node, &run, &ExitReason::Killed, || {});
+                ExitReason::Killed
+            });
             // Otherwise a successor is on its way here already.
             if node.state() == ChildState::Stopping {
                 node.set_state(ChildState::Stopped);
@@ -382,14 +375,19 @@ pub(crate) fn ask_to_stop(run: &Incarnation, shutdown: Shutdown) {
     }
 }
 
-async fn after_kill(scope: &Scope, node: &Node, run: &Arc<Incarnation>) -> ExitReason {
-    match tokio::time::timeout(KILL_GRACE, run.ended()).await {
-        Ok(reason) => reason,
-        Err(_) => {
-            leave_behind(scope, node, run, &ExitReason::Killed, || {});
-            ExitReason::Killed
-        }
+/// Waits for the end of a run that was [asked to stop](ask_to_stop), and kills it when its time is over; `None` if it does
+/// not yield to a kill.
+pub(crate) async fn stopped(run: &Incarnation, shutdown: Shutdown) -> Option<ExitReason> {
+    if run.has_ended() || shutdown == Shutdown::Infinity {
+        return Some(run.ended().await);
     }
+    if let Shutdown::Within(limit) = shutdown {
+        if let Ok(reason) = timeout(limit, run.ended()).await {
+            return Some(reason);
+        }
+        run.kill();
+    }
+    timeout(KILL_GRACE, run.ended()).await.ok()
 }
 
 /// Gives up on a run that does not yield to a kill, unless it has ended meanwhile; see [`Node::abandon`].

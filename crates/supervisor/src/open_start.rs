@@ -2,9 +2,8 @@ use std::borrow::Borrow;
 use std::sync::Arc;
 
 use perennial_lifecycle::{ChildState, ExitReason, Incarnation, Node, Shutdown};
-use tokio::time::timeout;
 
-use crate::child::{KILL_GRACE, ask_to_stop};
+use crate::child::{ask_to_stop, stopped};
 
 /// A start of which nobody has taken note yet.
 ///
@@ -47,17 +46,7 @@ impl<N: Borrow<Arc<Node>>> OpenStart<N> {
         let spec = self.place().spec();
         let shutdown = spec.map_or(Shutdown::Infinity, |(_, _, shutdown)| shutdown);
         ask_to_stop(&run, shutdown);
-        if let Shutdown::Within(limit) = shutdown
-            && timeout(limit, run.ended()).await.is_err()
-        {
-            run.kill();
-        }
-        match shutdown {
-            Shutdown::Infinity => drop(run.ended().await),
-            Shutdown::Within(_) | Shutdown::BrutalKill => {
-                drop(timeout(KILL_GRACE, run.ended()).await);
-            }
-        }
+        drop(stopped(&run, shutdown).await);
     }
 
     /// Returns the run that it has brought up, while that is alive.
