@@ -78,7 +78,7 @@ impl<M: Message> Address<M> {
     /// Returns the run of the actor that is alive now.
     #[must_use]
     pub fn incarnation(&self) -> Option<Arc<Incarnation>> {
-        self.slot.node.load().as_ref()?.node().current()
+        self.slot.meet(&self.first)
     }
 
     /// Returns the run that is alive now with its epoch.

@@ -433,6 +433,33 @@ impl Slot {
         }
     }
 
+    /// Returns the run that is alive now. An address keeps the first that it meets.
+    #[inline]
+    pub(crate) fn meet(&self, own: &OnceLock<Held>) -> Option<Arc<Incarnation>> {
+        match own.get().filter(|held| held.is_present(self)) {
+            Some(held) => Some(Arc::clone(&held.run)),
+            None => self.meet_anew(own),
+        }
+    }
+
+    #[cold]
+    fn meet_anew(&self, own: &OnceLock<Held>) -> Option<Arc<Incarnation>> {
+        let held = match self.seen().filter(|held| held.is_present(self)) {
+            Some(held) => held,
+            None => {
+                // Before the look, as for a message.
+                let version = self.version.load(Acquire);
+                let run = self.present()?;
+                let held = Held { run, version };
+                self.seen.store(Some(Arc::new(held.clone())));
+                held
+            }
+        };
+        let run = Arc::clone(&held.run);
+        own.get_or_init(|| held);
+        Some(run)
+    }
+
     pub(crate) fn present(&self) -> Option<Arc<Incarnation>> {
         self.node.load().as_ref()?.node.current()
     }
