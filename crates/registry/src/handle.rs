@@ -12,7 +12,8 @@ use ractor::{Message, RpcReplyPort};
 
 use crate::group::Members;
 use crate::named::ByName;
-use crate::slot::{Common, Held, Slot};
+use crate::slot::{Bound, Common, Slot};
+use crate::table::{Named, Table};
 use crate::watch::NameWatch;
 use crate::{
     Address, CallError, CastError, Gate, Group, Name, Present, Refusal, ResolveError, WhenDown,
@@ -27,19 +28,12 @@ use crate::{
 pub struct Registry(Arc<Names>);
 
 pub(crate) struct Names {
-    slots: DashMap<ActorName, Named, foldhash::fast::RandomState>,
+    table: Table,
     groups: DashMap<ActorName, Arc<Members>, foldhash::fast::RandomState>,
     common: Arc<Common>,
     /// No epoch of a name that was forgotten is above this.
     forgotten: AtomicU64,
     scope: Scope,
-}
-
-/// What a name stands for.
-pub(crate) struct Named {
-    slot: Arc<Slot>,
-    /// The run that was met last by name: read under the lock of the names, which is taken anyway.
-    seen: Option<Held>,
 }
 
 /// A message that something stands in the way of.
@@ -51,8 +45,8 @@ pub(crate) struct Missed<M> {
 
 impl Drop for Names {
     fn drop(&mut self) {
-        for named in &self.slots {
-            named.slot.close();
+        for slot in self.table.collect(|it| Some(Arc::clone(&it.slot))) {
+            slot.close();
         }
         // A member that has ended holds its place, and that its group.
         for members in &self.groups {
@@ -80,7 +74,7 @@ impl Registry {
     #[must_use]
     pub fn new(scope: &Scope) -> Self {
         let names = Arc::new(Names {
-            slots: DashMap::default(),
+            table: Table::new(),
             groups: DashMap::default(),
             common: Arc::new(Common::new(Arc::clone(scope.traffic()))),
             forgotten: AtomicU64::new(0),
@@ -131,11 +125,12 @@ impl Registry {
             return missed(message, false);
         }
         // The names are locked meanwhile, and nothing of the host's runs.
-        let named = self.0.slots.get(name.as_actor_name());
+        let names = self.0.table.read(name.as_actor_name());
         let Some(Named {
             slot,
             seen: Some(held),
-        }) = named.as_deref()
+            ..
+        }) = names.get()
         else {
             return missed(message, false);
         };
@@ -147,14 +142,13 @@ impl Registry {
 
     /// Keeps the run that was found behind a name, for the next message.
     pub(crate) fn remember(&self, slot: &Slot) {
-        let seen = slot.seen();
-        let Some(mut named) = self.0.slots.get_mut(&slot.name) else {
-            return;
-        };
-        let before = std::mem::replace(&mut named.seen, seen);
-        drop(named);
+        let mut seen = slot.seen();
+        let table = &self.0.table;
+        table.change(&slot.name, |named| {
+            std::mem::swap(&mut named.seen, &mut seen)
+        });
         // May be the last handle on a run, and what is dropped with that is the host's: not under the lock.
-        drop(before);
+        drop(seen);
     }
 
     /// Calls the named actor and waits for its reply, `timeout` at the longest; see [`Address::call`].
@@ -191,7 +185,7 @@ impl Registry {
         let unknown = || Refusal::Unknown {
             name: name.to_actor_name(),
         };
-        let slot = match self.0.slots.get(name.as_actor_name()) {
+        let slot = match self.0.table.read(name.as_actor_name()).get() {
             Some(named) => Arc::clone(&named.slot),
             None => return Err(unknown()),
         };
@@ -315,72 +309,44 @@ impl Registry {
 
     /// Takes the gate before a name away.
     pub fn clear_gate(&self, name: &ActorName) {
-        if let Some(named) = self.0.slots.get(name) {
-            named.slot.set_gate(None);
+        let slot = self.0.table.read(name).get().map(|it| Arc::clone(&it.slot));
+        if let Some(slot) = slot {
+            slot.set_gate(None);
         }
     }
 
     /// Lists all names in order.
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
-        let mut entries: Vec<Entry> = self
-            .0
-            .slots
-            .iter()
-            .filter_map(|named| {
-                let slot = &named.slot;
-                let bound = slot.node.load_full()?;
-                Some(Entry {
-                    name: slot.name.clone(),
-                    path: bound.node().path().clone(),
-                    message: bound.message,
-                    state: bound.node().state(),
-                })
+        let mut entries = self.0.table.collect(|named| {
+            let bound = named.slot.node.load_full()?;
+            Some(Entry {
+                name: named.name().clone(),
+                path: bound.node().path().clone(),
+                message: bound.message,
+                state: bound.node().state(),
             })
-            .collect();
+        });
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         entries
     }
 
     /// Forgets the names of actors whose place in the tree is gone, and returns how many there were.
     pub fn sweep(&self) -> usize {
-        let root = self.0.scope.root();
-        let before = self.0.slots.len();
-        // First, since each holds a slot.
+        // A group that has a place, or that somebody sends to, is held there too. First, since each holds a slot.
         self.0.groups.retain(|_, members| !is_unused(members));
-        let mut gone = Vec::new();
-        self.0.slots.retain(|_, Named { slot, seen }| {
-            // An address that somebody holds keeps its slot, so that a later actor of the name is found. Nobody can
-            // take another hold of it meanwhile: that needs the lock that this holds.
-            if Arc::strong_count(slot) > 1 {
-                return true;
-            }
-            if let Some(bound) = slot.node.load_full() {
-                let node = bound.node();
-                // Another one that runs at its path has taken its own names, and this is none of them.
-                let is_there = |there: Arc<Node>| Arc::ptr_eq(&there, node) || !there.is_occupied();
-                if node.is_occupied() || root.find(node.path().as_str()).is_some_and(is_there) {
-                    return true;
-                }
-                if slot.gate.load().is_some() {
-                    // Whoever set it may mean the next actor of the name as well.
-                    slot.unbind();
-                    *seen = None;
-                    return true;
-                }
-                self.0.forgotten.fetch_max(bound.last_epoch(), Relaxed);
-            } else if slot.gate.load().is_some() {
-                return true;
-            }
-            gone.push((Arc::clone(slot), seen.take()));
-            false
-        });
-        // What is dropped with these may be the host's: not under the lock.
-        for (slot, _) in gone {
-            slot.forget_runs();
-        }
-        event::size(self.0.slots.len());
-        before.saturating_sub(self.0.slots.len())
+        // A look at each, and the locks that hold up whoever sends only for those that may be gone.
+        let idle = |named: &Named| {
+            let slot = &named.slot;
+            let is_occupied = |bound: &Arc<Bound>| bound.node().is_occupied();
+            let is_used =
+                Arc::strong_count(slot) > 1 || slot.node.load().as_ref().is_some_and(is_occupied);
+            (!is_used).then(|| named.name().clone())
+        };
+        let idle = self.0.table.collect(idle).into_iter();
+        let swept = idle.filter(|name| self.0.forget(name)).count();
+        event::size(self.0.table.len());
+        swept
     }
 
     pub(crate) fn common(&self) -> &Common {
@@ -388,16 +354,10 @@ impl Registry {
     }
 
     fn slot(&self, name: &ActorName) -> Arc<Slot> {
-        if let Some(named) = self.0.slots.get(name) {
-            return Arc::clone(&named.slot);
-        }
-        let named = self.0.slots.entry(name.clone()).or_insert_with(|| {
+        self.0.table.enter(name, || {
             let before = self.0.forgotten.load(Relaxed);
-            let common = Arc::clone(&self.0.common);
-            let slot = Arc::new(Slot::new(name.clone(), common, before));
-            Named { slot, seen: None }
-        });
-        Arc::clone(&named.slot)
+            Slot::new(name.clone(), Arc::clone(&self.0.common), before)
+        })
     }
 
     fn members(&self, group: &ActorName) -> Arc<Members> {
@@ -443,10 +403,50 @@ impl Registry {
     }
 }
 
+impl Names {
+    /// Forgets a name if its actor is gone for good and nobody has a hold of it.
+    fn forget(&self, name: &ActorName) -> bool {
+        let root = self.scope.root();
+        let mut unbound = None;
+        let gone = self.table.remove_if(name, |Named { slot, seen, .. }| {
+            // An address that somebody holds keeps its slot, so that a later actor of the name is found. Nobody can
+            // take another hold of it meanwhile: that needs the lock that this holds.
+            if Arc::strong_count(slot) > 1 {
+                return false;
+            }
+            let is_gated = slot.gate.load().is_some();
+            let bound = slot.node.load_full();
+            if let Some(node) = bound.as_deref().map(Bound::node) {
+                // Another one that runs at its path has taken its own names, and this is none of them.
+                let is_there = |there: Arc<Node>| Arc::ptr_eq(&there, node) || !there.is_occupied();
+                if node.is_occupied() || root.find(node.path().as_str()).is_some_and(is_there) {
+                    return false;
+                }
+            }
+            if is_gated {
+                // Whoever set it may mean the next actor of the name as well.
+                unbound = Some((bound, seen.take(), slot.unbind()));
+                return false;
+            }
+            if let Some(bound) = &bound {
+                self.forgotten.fetch_max(bound.last_epoch(), Relaxed);
+            }
+            true
+        });
+        // What is dropped with these may be the host's: not under the lock.
+        drop(unbound);
+        let Some(gone) = gone else {
+            return false;
+        };
+        drop(gone.slot.forget_runs());
+        true
+    }
+}
+
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registry")
-            .field("names", &self.0.slots.len())
+            .field("names", &self.0.table.len())
             .finish_non_exhaustive()
     }
 }

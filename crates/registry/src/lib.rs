@@ -76,6 +76,7 @@ mod name;
 mod named;
 mod policy;
 mod slot;
+mod table;
 mod watch;
 
 pub use address::{Address, Present};

@@ -200,25 +200,31 @@ impl Slot {
         Ok(old.is_none())
     }
 
-    /// Leads the name nowhere; only while nobody else has the slot.
-    pub(crate) fn unbind(&self) {
-        if let Some(bound) = self.node.swap(None) {
+    /// Leads the name nowhere; only while nobody else has the slot. What comes back is to be dropped without a lock: it may
+    /// be the last handle on what is the host's.
+    #[must_use]
+    pub(crate) fn unbind(&self) -> impl Sized + use<> {
+        let bound = self.node.swap(None);
+        let mut seen = None;
+        if let Some(bound) = &bound {
             self.version.fetch_add(2, SeqCst);
-            self.seen.store(None);
+            seen = self.seen.swap(None);
             self.note_type();
             self.before.store(bound.last_epoch(), Relaxed);
         }
-        self.forget_runs();
+        (bound, seen, self.forget_runs())
     }
 
     /// Forgets whom watchers were told of; only while nobody else has the slot, and so watches.
     ///
     /// The hub holds the last run, which holds its place, which holds the hub: dropped alone, none of them would go.
-    pub(crate) fn forget_runs(&self) {
+    #[must_use]
+    pub(crate) fn forget_runs(&self) -> Option<Arc<Hub>> {
         let hub = self.lock_hub().take();
-        if let Some(hub) = hub {
+        if let Some(hub) = &hub {
             hub.close();
         }
+        hub
     }
 
     /// Says at once that the name leads somewhere and takes this type; `false` when it takes a closer look to know.

@@ -1,0 +1,190 @@
+//! Where names are looked up.
+//!
+//! Every message by name comes here, and a name is entered once. So a look-up takes a lock that is one of several for
+//! the same names, one for each of the threads that are at it, and writes to nothing that others look at; whoever enters a
+//! name or forgets one takes them all. An entry lies in the line of memory that its hash says.
+
+use std::hash::BuildHasher as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use perennial_lifecycle::ActorName;
+
+use crate::slot::{Held, Slot};
+
+/// A power of two: while one of the parts grows, those who look for names in the others go on.
+const PARTS: usize = 16;
+
+pub(crate) struct Table {
+    parts: [ShardedLock<HashTable<Named>>; PARTS],
+    hasher: RandomState,
+    places: Mutex<Places>,
+}
+
+/// Slots that are made some at a time, so that they lie beside one another.
+///
+/// Each made when its actor starts would lie among what that actor needs, on a page of its own; and to resolve a name is
+/// to write to its slot, which waits for as long as it takes to find that page.
+#[derive(Default)]
+struct Places {
+    free: Vec<Arc<Slot>>,
+    made: usize,
+}
+
+/// The most that are made at a time: they fill two pages.
+const PLACES: usize = 64;
+
+impl Places {
+    /// Puts a slot beside the one before.
+    fn put(&mut self, slot: Slot) -> Arc<Slot> {
+        if self.free.is_empty() {
+            // Of those of a small tree few are left over.
+            let count = (self.made / 4).clamp(1, PLACES);
+            let empty = || Arc::new(Slot::new(NOBODY, Arc::clone(&slot.common), 0));
+            self.free.extend((0..count).map(|_| empty()));
+            self.made += count;
+        }
+        if let Some(mut place) = self.free.pop()
+            && let Some(empty) = Arc::get_mut(&mut place)
+        {
+            *empty = slot;
+            return place;
+        }
+        Arc::new(slot)
+    }
+}
+
+const NOBODY: ActorName = ActorName::from_static("", "");
+
+/// What a name stands for.
+#[repr(align(64))]
+pub(crate) struct Named {
+    /// So that a table which grows need not read the names.
+    hash: u64,
+    name: ActorName,
+    pub(crate) slot: Arc<Slot>,
+    /// The run that was met last by name: read under the lock of the names, which is taken anyway.
+    pub(crate) seen: Option<Held>,
+}
+
+const _: () = assert!(size_of::<Named>() == 64, "one line of memory");
+
+impl Table {
+    pub(crate) fn new() -> Self {
+        Self {
+            parts: std::array::from_fn(|_| ShardedLock::default()),
+            hasher: RandomState::default(),
+            places: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.parts.iter().map(|part| read(part).len()).sum()
+    }
+
+    /// Locks the name, so that it can be looked up: for as short as can be, and nothing of the host's is to run meanwhile.
+    #[inline]
+    pub(crate) fn read<'a>(&'a self, name: &'a ActorName) -> Reading<'a> {
+        let hash = self.hasher.hash_one(name);
+        let part = read(self.part(hash));
+        Reading { part, hash, name }
+    }
+
+    /// Returns the slot of a name, which is made if there is none.
+    pub(crate) fn enter(&self, name: &ActorName, make: impl FnOnce() -> Slot) -> Arc<Slot> {
+        if let Some(named) = self.read(name).get() {
+            return Arc::clone(&named.slot);
+        }
+        let hash = self.hasher.hash_one(name);
+        let mut part = write(self.part(hash));
+        let entry = part.entry(hash, |it| it.is(hash, name), |it| it.hash);
+        let named = entry.or_insert_with(|| Named {
+            hash,
+            name: name.clone(),
+            slot: self.put(make()),
+            seen: None,
+        });
+        Arc::clone(&named.get().slot)
+    }
+
+    fn put(&self, slot: Slot) -> Arc<Slot> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.put(slot)
+    }
+
+    /// Changes what a name stands for.
+    pub(crate) fn change<R>(
+        &self,
+        name: &ActorName,
+        then: impl FnOnce(&mut Named) -> R,
+    ) -> Option<R> {
+        let hash = self.hasher.hash_one(name);
+        let mut part = write(self.part(hash));
+        part.find_mut(hash, |it| it.is(hash, name)).map(then)
+    }
+
+    /// Removes a name, if that is to be. Nobody takes a hold of its slot while `is_to_be` is asked.
+    pub(crate) fn remove_if(
+        &self,
+        name: &ActorName,
+        is_to_be: impl FnOnce(&mut Named) -> bool,
+    ) -> Option<Named> {
+        let hash = self.hasher.hash_one(name);
+        let mut part = write(self.part(hash));
+        let mut entry = part.find_entry(hash, |it| it.is(hash, name)).ok()?;
+        is_to_be(entry.get_mut()).then(|| entry.remove().0)
+    }
+
+    /// Returns what is made of the names, in no order; where it is `None`, nothing.
+    pub(crate) fn collect<R>(&self, mut then: impl FnMut(&Named) -> Option<R>) -> Vec<R> {
+        let mut all = Vec::new();
+        for part in &self.parts {
+            all.extend(read(part).iter().filter_map(&mut then));
+        }
+        all
+    }
+
+    #[inline]
+    fn part(&self, hash: u64) -> &ShardedLock<HashTable<Named>> {
+        // Not the bits that say the bucket, nor the highest, by which a bucket's entry is told from others.
+        &self.parts[(hash >> 48) as usize & (PARTS - 1)]
+    }
+}
+
+/// A name that is locked.
+pub(crate) struct Reading<'a> {
+    part: ShardedLockReadGuard<'a, HashTable<Named>>,
+    hash: u64,
+    name: &'a ActorName,
+}
+
+impl Reading<'_> {
+    #[inline]
+    pub(crate) fn get(&self) -> Option<&Named> {
+        let Self { part, hash, name } = self;
+        part.find(*hash, |it| it.is(*hash, name))
+    }
+}
+
+impl Named {
+    pub(crate) fn name(&self) -> &ActorName {
+        &self.name
+    }
+
+    #[inline]
+    fn is(&self, hash: u64, name: &ActorName) -> bool {
+        self.hash == hash && self.name == *name
+    }
+}
+
+#[inline]
+fn read(part: &ShardedLock<HashTable<Named>>) -> ShardedLockReadGuard<'_, HashTable<Named>> {
+    // Nothing in a critical section panics; a poisoned lock still holds whole values.
+    part.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write(part: &ShardedLock<HashTable<Named>>) -> ShardedLockWriteGuard<'_, HashTable<Named>> {
+    part.write().unwrap_or_else(PoisonError::into_inner)
+}
