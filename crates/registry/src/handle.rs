@@ -428,9 +428,7 @@ impl Names {
                 unbound = Some((bound, seen.take(), slot.unbind()));
                 return false;
             }
-            if let Some(bound) = &bound {
-                self.forgotten.fetch_max(bound.last_epoch(), Relaxed);
-            }
+            self.forgotten.fetch_max(slot.last_epoch(), Relaxed);
             true
         });
         // What is dropped with these may be the host's: not under the lock.

@@ -215,6 +215,14 @@ impl Slot {
         (bound, seen, self.forget_runs())
     }
 
+    /// Returns the epoch of the last run of the name that was attempted.
+    pub(crate) fn last_epoch(&self) -> u64 {
+        match &*self.node.load() {
+            Some(bound) => bound.last_epoch(),
+            None => self.before.load(Relaxed),
+        }
+    }
+
     /// Forgets whom watchers were told of; only while nobody else has the slot, and so watches.
     ///
     /// The hub holds the last run, which holds its place, which holds the hub: dropped alone, none of them would go.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use perennial_lifecycle::{
     ActorName, Backoff, ChildSpec, ChildState, ExitReason, Quarantine, RestartIntensity,
 };
-use perennial_registry::{Name, Refusal};
+use perennial_registry::{Gate, GateRefused, Name, Refusal};
 use perennial_supervisor::Supervisor;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -50,6 +50,28 @@ async fn reg_12_resolving_gives_the_present_run_and_an_epoch_that_never_comes_tw
 async fn reg_12_an_epoch_does_not_come_again_when_its_name_was_forgotten() {
     let it = Fixture::start([named("a").temporary()]).await;
     it.crash_for_good("a").await;
+    assert_eq!(it.registry.sweep(), 1);
+    it.supervisor.start_child(named("b")).await.unwrap();
+    let up = it.registry.wait_for(&CLERK).await.unwrap();
+    assert_eq!(up.epoch, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_12_an_epoch_does_not_come_again_when_a_gate_kept_its_name_for_a_while() {
+    struct Open;
+
+    impl Gate for Open {
+        fn admit(&self) -> Result<(), GateRefused> {
+            Ok(())
+        }
+    }
+
+    let it = Fixture::start([named("a").temporary()]).await;
+    let name = CLERK.to_actor_name();
+    it.registry.set_gate(&name, Box::new(Open));
+    it.crash_for_good("a").await;
+    assert_eq!(it.registry.sweep(), 0);
+    it.registry.clear_gate(&name);
     assert_eq!(it.registry.sweep(), 1);
     it.supervisor.start_child(named("b")).await.unwrap();
     let up = it.registry.wait_for(&CLERK).await.unwrap();
