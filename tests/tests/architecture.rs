@@ -157,7 +157,7 @@ fn crates_use_only_what_lies_below_them() {
     let mut wrong = Vec::new();
     for package in packages() {
         let from = package.short();
-        if matches!(from, "tests" | "message-benches") {
+        if from == "tests" {
             continue;
         }
         let Some(allowed) = picture.get(from) else {
@@ -244,10 +244,7 @@ fn every_crate_says_what_it_is_and_under_which_terms() {
         );
         assert!(package.rust_version.is_some(), "{name}: rust-version");
         assert_eq!(&package.version, version, "{name}");
-        let inner = matches!(
-            package.short(),
-            "tests" | "examples" | "testkit" | "message-benches"
-        );
+        let inner = matches!(package.short(), "tests" | "examples" | "testkit");
         assert_eq!(
             package.publish.as_deref() == Some(&[]),
             inner,

@@ -2,11 +2,13 @@
 //!
 //! ```sh
 //! cargo bench -p perennial-tests --bench supervision --bench memory
+//! cargo bench -p perennial-tests --bench supervision --features ractor-supervisor
 //! cargo run --release -p perennial-tests --bin performance_page
 //! ```
 //!
 //! Called like this, the contenders take turns, each pass in a process of its own, and the figures are kept for
-//! `docs/performance.md`. With arguments for criterion (`-- restart`) it is criterion's turn instead, which
+//! `docs/performance.md`. The second command is the turn of `ractor-supervisor`, against the same yardsticks: it switches
+//! on features of ractor for everybody in its build, which make each message dearer. With arguments for criterion (`-- restart`) it is criterion's turn instead, which
 //! compares us with our own last run.
 //!
 //! `PERENNIAL_BENCH_QUICK=1` makes fewer and smaller rounds and keeps nothing. `PERENNIAL_BENCH_PASS=restart-error`
@@ -22,10 +24,12 @@ use crate::pass::{Hook, PASSES, Pass};
 
 mod fleet;
 mod hand_written;
+#[cfg(not(feature = "ractor-supervisor"))]
 mod kameo;
 mod linked;
 mod ours;
 mod pass;
+#[cfg(feature = "ractor-supervisor")]
 mod ractor_supervisor;
 mod regression;
 mod worker;
@@ -89,7 +93,7 @@ fn make_all() -> io::Result<()> {
     if is_quick() {
         return Ok(());
     }
-    figures::save("supervision", &all)
+    figures::save(pass::FIGURES, &all)
 }
 
 fn make_apart(pass: &Pass) -> io::Result<Vec<Figure>> {

@@ -10,10 +10,7 @@ use tokio::time::Instant;
 
 use crate::fleet::{Contender, End, Fleet, Measured};
 use crate::hand_written::HandWritten;
-use crate::kameo::Kameo;
 use crate::linked::Linked;
-use crate::ours::Ours;
-use crate::ractor_supervisor::RactorSupervisor;
 
 /// Nobody is waited for longer than this; who would start so many children more slowly takes no part.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -199,12 +196,26 @@ impl Entrant {
     }
 }
 
+/// Whose figures they are.
+#[cfg(not(feature = "ractor-supervisor"))]
+pub(crate) const FIGURES: &str = "supervision";
+#[cfg(feature = "ractor-supervisor")]
+pub(crate) const FIGURES: &str = "ractor-supervisor";
+
+#[cfg(not(feature = "ractor-supervisor"))]
 fn supervisors() -> Vec<Entrant> {
     vec![
-        Entrant::new::<Ours>(),
+        Entrant::new::<crate::ours::Ours>(),
         Entrant::new::<HandWritten>(),
-        Entrant::new::<Kameo>(),
-        Entrant::new::<RactorSupervisor>(),
+        Entrant::new::<crate::kameo::Kameo>(),
+    ]
+}
+
+#[cfg(feature = "ractor-supervisor")]
+fn supervisors() -> Vec<Entrant> {
+    vec![
+        Entrant::new::<HandWritten>(),
+        Entrant::new::<crate::ractor_supervisor::RactorSupervisor>(),
     ]
 }
 

@@ -25,10 +25,13 @@ type Section = (
     fn(&Figures) -> Result<String, std::fmt::Error>,
 );
 
+/// The benchmark that has a build of its own, and its own run of the yardsticks.
+const APART: &str = "ractor-supervisor";
+
 const SECTIONS: [Section; 6] = [
     (
         "supervision",
-        &["supervision", "memory"],
+        &["supervision", APART, "memory"],
         supervision::tables,
     ),
     ("messages", &["messages"], messages::tables),
@@ -58,11 +61,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Reads the figures of some benchmarks; `None` when one of them has not run.
-fn load(benchmarks: &[&str]) -> Result<Option<Figures>, Box<dyn Error>> {
+fn load(benchmarks: &[&'static str]) -> Result<Option<Figures>, Box<dyn Error>> {
     let mut all = Vec::new();
-    for benchmark in benchmarks {
+    for &benchmark in benchmarks {
         match figures::load(benchmark) {
-            Ok(figures) => all.extend(figures),
+            Ok(figures) => all.extend(figures.into_iter().map(|it| (benchmark, it))),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         }
@@ -79,19 +82,34 @@ fn replaced(page: &str, name: &str, tables: &str) -> Result<String, String> {
     Ok(format!("{before}{begin}\n\n{tables}\n{end}{after}"))
 }
 
-struct Figures(Vec<Figure>);
+/// Each with the name of its benchmark.
+struct Figures(Vec<(&'static str, Figure)>);
 
 impl Figures {
     fn get(&self, case: &str, contender: &str, count: usize) -> Option<&Figure> {
-        self.0
-            .iter()
+        self.all()
             .find(|it| it.case == case && it.contender == contender && it.children == count)
+    }
+
+    /// The figure of a yardstick in the run of this contender.
+    fn beside(&self, contender: &str, case: &str, base: &str, count: usize) -> Option<&Figure> {
+        if contender != APART {
+            return self.get(case, base, count);
+        }
+        let apart = self.0.iter().filter(|(benchmark, _)| *benchmark == APART);
+        apart
+            .map(|(_, it)| it)
+            .find(|it| it.case == case && it.contender == base && it.children == count)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Figure> {
+        self.0.iter().map(|(_, it)| it)
     }
 
     /// The cases that begin so, in the order in which they were measured.
     fn cases(&self, begin: &str) -> Vec<&str> {
         let mut cases = Vec::new();
-        for figure in self.0.iter().filter(|it| it.case.starts_with(begin)) {
+        for figure in self.all().filter(|it| it.case.starts_with(begin)) {
             if !cases.contains(&figure.case.as_str()) {
                 cases.push(figure.case.as_str());
             }
@@ -102,14 +120,13 @@ impl Figures {
     /// Who was measured in a case, in the order of the figures.
     fn contenders(&self, case: &str, count: usize) -> Vec<&str> {
         let measured = self
-            .0
-            .iter()
+            .all()
             .filter(|it| it.case == case && it.children == count);
         measured.map(|it| it.contender.as_str()).collect()
     }
 
     fn sizes(&self, case: &str) -> BTreeSet<usize> {
-        let measured = self.0.iter().filter(|it| it.case == case);
+        let measured = self.all().filter(|it| it.case == case);
         measured.map(|it| it.children).collect()
     }
 }

@@ -3,11 +3,11 @@
 use std::fmt::{Error, Write as _};
 
 use crate::numbers::{duration, grouped, none, ratio, ratios};
-use crate::{Figures, OURS};
+use crate::{APART, Figures, OURS};
 
 const HAND_WRITTEN: &str = "hand-written";
 const RACTOR: &str = "ractor";
-const OTHERS: [&str; 2] = ["kameo", "ractor-supervisor"];
+const OTHERS: [&str; 2] = ["kameo", APART];
 
 pub(crate) fn tables(figures: &Figures) -> Result<String, Error> {
     let mut text = String::new();
@@ -30,7 +30,10 @@ fn restarts(text: &mut String, figures: &Figures) -> Result<(), Error> {
     for case in figures.cases("restart") {
         for children in figures.sizes(case) {
             let base = figures.get(case, HAND_WRITTEN, children);
-            let against = |contender| ratios(figures.get(case, contender, children), base);
+            let against = |contender| {
+                let base = figures.beside(contender, case, HAND_WRITTEN, children);
+                ratios(figures.get(case, contender, children), base)
+            };
             writeln!(
                 text,
                 "| {case} | {} | **{}** | 1.25 | {} | {} | {} |",
@@ -91,7 +94,10 @@ fn whole_fleets(text: &mut String, figures: &Figures) -> Result<(), Error> {
     ] {
         for children in figures.sizes(case) {
             let other = figures.get(case, base, children);
-            let against = |contender| ratio(figures.get(case, contender, children), other);
+            let against = |contender| {
+                let base = figures.beside(contender, case, base, children);
+                ratio(figures.get(case, contender, children), base)
+            };
             writeln!(
                 text,
                 "| {case} | {} | {base} | **{}** | {target} | {} | {} | {} |",

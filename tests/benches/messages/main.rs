@@ -1,7 +1,7 @@
 //! What a message costs, one way and with a reply, beside the same on bare ractor.
 //!
 //! ```sh
-//! cargo bench -p perennial-message-benches
+//! cargo bench -p perennial-tests --bench messages
 //! cargo run --release -p perennial-tests --bin performance_page
 //! ```
 //!
@@ -13,7 +13,7 @@
 //! Everybody sends the same messages to the same actor: the bare one is spawned by itself, ours is supervised in a
 //! tree. Our calls have a deadline always, ractor's only in "with timeout".
 //!
-//! In a package of its own: another benchmark needs a crate that switches on ractor's span propagation, which costs
+//! Not to be run with the feature `ractor-supervisor`: that crate switches on ractor's span propagation, which costs
 //! everybody about 100 ns a message and makes the ratios look better than they are.
 
 use std::env;

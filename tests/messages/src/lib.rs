@@ -1,1 +1,0 @@
-//! Only benchmarks are here: `cargo bench -p perennial-message-benches`.
