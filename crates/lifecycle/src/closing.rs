@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::{ActorPath, Node, Scope, Traffic, current};
+use crate::{ActorPath, Incarnation, Node, Scope, Traffic, current};
 
 /// Everybody may send.
 const OPEN: u8 = 0;
@@ -24,6 +24,7 @@ pub(crate) struct Closing {
     /// Tells the one who drains the tree that it may look again.
     stirred: Notify,
     losses: Mutex<Vec<Loss>>,
+    overdue: Mutex<Vec<ActorPath>>,
 }
 
 /// What was cut off when one run ended in the shutdown of its tree.
@@ -66,13 +67,13 @@ impl Closing {
         let phase = self.phase.load(SeqCst);
         // Before the tree stops, only what a supervisor has stopped does not come back.
         if phase == STOPPING || phase == SHUT && is_stopped {
-            self.losses().extend(loss());
+            lock(&self.losses).extend(loss());
         }
     }
+}
 
-    fn losses(&self) -> MutexGuard<'_, Vec<Loss>> {
-        self.losses.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(list: &Mutex<Vec<T>>) -> MutexGuard<'_, Vec<T>> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Traffic {
@@ -136,7 +137,13 @@ impl Scope {
     /// With what was lost before that, since the tree was [shut](Self::shut), by the ends of actors that were stopped.
     #[must_use]
     pub fn losses(&self) -> Vec<Loss> {
-        self.traffic().closing().losses().clone()
+        lock(&self.traffic().closing().losses).clone()
+    }
+
+    /// Returns where actors [had to be killed](Incarnation::note_overdue) since the tree began to stop.
+    #[must_use]
+    pub fn overdue(&self) -> Vec<ActorPath> {
+        lock(&self.traffic().closing().overdue).clone()
     }
 
     /// Waits until an actor of a tree that is [shut](Self::shut) has come to rest, has begun or has ended.
@@ -149,6 +156,16 @@ impl Scope {
     /// Cancel safe: nothing is missed.
     pub async fn stirred(&self) {
         self.traffic().closing().stirred.notified().await;
+    }
+}
+
+impl Incarnation {
+    /// Notes that it was asked to stop, and killed because it had not when its time was over.
+    pub fn note_overdue(&self) {
+        let closing = self.traffic().closing();
+        if closing.phase.load(SeqCst) == STOPPING {
+            lock(&closing.overdue).push(self.node().path().clone());
+        }
     }
 }
 

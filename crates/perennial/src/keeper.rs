@@ -1,10 +1,10 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ActorPath, Backoff, ChildKind, ChildState, Ended, EventKind, ExitReason, Incarnation, Node,
-    Scope, Shutdown, StartError, after,
+    ActorPath, Backoff, ChildKind, ChildState, EventKind, ExitReason, Incarnation, Node, Scope,
+    StartError, after,
 };
 use perennial_supervisor::{Supervisor, SupervisorSpec};
 use tokio::sync::watch;
@@ -110,17 +110,11 @@ impl Keeper {
         let began = Instant::now();
         let ran_out_of_time = !self.drain(stop).await;
         let drained_for = began.elapsed();
-        let mut places = BTreeMap::new();
-        note(self.scope.root(), None, &mut places);
         let runs = running(self.scope.root());
         let unmanned = waiting_for_nobody(self.scope.root());
         self.scope.begin_to_stop();
         let late = self.end_all().await;
-        // What was started meanwhile.
-        note(self.scope.root(), None, &mut places);
-        let grain = self.scope.traffic().clock().grain();
-        let killed = places.values().filter(|place| place.was_killed(grain));
-        let mut killed: BTreeSet<_> = killed.map(|place| place.node.path().clone()).collect();
+        let mut killed = BTreeSet::from_iter(self.scope.overdue());
         killed.extend(late);
         ShutdownReport {
             took: began.elapsed(),
@@ -251,57 +245,4 @@ fn running(node: &Arc<Node>) -> Vec<(Arc<Node>, Arc<Incarnation>)> {
         all.extend(running(&child));
     }
     all
-}
-
-/// A place in the tree, as it was when the shutdown began.
-struct Place {
-    node: Arc<Node>,
-    parent: Option<Arc<Node>>,
-    /// The last run that had ended by then.
-    ended: u64,
-    /// The run that was alive, and for how long.
-    alive: Option<(u64, Duration)>,
-}
-
-impl Place {
-    /// Says whether its actor was killed because it did not stop in time. How long a run was up may be wrong by `grain`.
-    fn was_killed(&self, grain: Duration) -> bool {
-        if self.node.is_occupied() {
-            return true;
-        }
-        let Some((_, _, Shutdown::Within(limit))) = self.node.spec() else {
-            return false;
-        };
-        // The orphans of a supervisor that was killed end with its reason, in order as they do.
-        let orphaned = self.parent.as_ref().is_some_and(|parent| {
-            let end = parent.last_end();
-            end.is_some_and(|end| matches!(end.reason, ExitReason::Killed))
-        });
-        let before = |run: u64| match self.alive {
-            Some((alive, uptime)) if alive == run => uptime,
-            _ => Duration::ZERO,
-        };
-        let late = |end: &Ended| {
-            end.incarnation > self.ended
-                && matches!(end.reason, ExitReason::Killed)
-                // One that was killed sooner was killed for another reason.
-                && end.uptime.saturating_sub(before(end.incarnation)) >= limit.saturating_sub(grain)
-        };
-        !orphaned && self.node.history().iter().any(late)
-    }
-}
-
-/// Notes all places that are not noted yet.
-fn note(node: &Arc<Node>, parent: Option<&Arc<Node>>, places: &mut BTreeMap<ActorPath, Place>) {
-    places.entry(node.path().clone()).or_insert_with(|| Place {
-        node: Arc::clone(node),
-        parent: parent.cloned(),
-        ended: node.last_end().map_or(0, |end| end.incarnation),
-        alive: node
-            .current()
-            .map(|run| (run.number(), run.recent_uptime())),
-    });
-    for child in node.children() {
-        note(&child, Some(node), places);
-    }
 }

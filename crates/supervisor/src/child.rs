@@ -381,13 +381,22 @@ pub(crate) async fn stopped(run: &Incarnation, shutdown: Shutdown) -> Option<Exi
     if run.has_ended() || shutdown == Shutdown::Infinity {
         return Some(run.ended().await);
     }
-    if let Shutdown::Within(limit) = shutdown {
-        if let Ok(reason) = timeout(limit, run.ended()).await {
-            return Some(reason);
-        }
+    let is_late = match shutdown {
+        Shutdown::Within(limit) => match timeout(limit, run.ended()).await {
+            Ok(reason) => return Some(reason),
+            Err(_) => true,
+        },
+        _ => false,
+    };
+    if is_late {
         run.kill();
     }
-    timeout(KILL_GRACE, run.ended()).await.ok()
+    let end = timeout(KILL_GRACE, run.ended()).await.ok();
+    // Unless it has come to its end by itself at that moment.
+    if is_late && matches!(end, None | Some(ExitReason::Killed)) {
+        run.note_overdue();
+    }
+    end
 }
 
 /// Gives up on a run that does not yield to a kill, unless it has ended meanwhile; see [`Node::abandon`].
