@@ -2,6 +2,8 @@
 
 mod calls;
 
+use std::cell::LazyCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -70,9 +72,13 @@ impl Actor for SupervisorActor {
         (spec, scope, node): Self::Arguments,
     ) -> Result<State, ActorProcessingErr> {
         node.expect_children(spec.children.len());
-        let in_specs = |id: &str| spec.children.iter().any(|child| **child.id() == *id);
-        let left_behind = LeftBehind::clear(&node, in_specs);
-        node.arrange_children(spec.children.iter().map(|child| &**child.id()));
+        let ids = || spec.children.iter().map(|child| &**child.id());
+        let left_behind = {
+            // Not made for a first start, where nothing can be left.
+            let ids = LazyCell::new(|| ids().collect::<HashSet<_>>());
+            LeftBehind::clear(&node, |id| ids.contains(id))
+        };
+        node.arrange_children(ids());
         let mut state = State {
             parent: Parent::new(scope, node, myself),
             window: RestartWindow::new(spec.intensity),

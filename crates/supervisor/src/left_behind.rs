@@ -1,6 +1,7 @@
 //! What runs below a supervisor's place that is no child of it: left there by its predecessor, or by a child that it has
 //! forgotten.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use perennial_lifecycle::{ExitReason, Node};
@@ -24,8 +25,8 @@ impl LeftBehind {
         for place in &strangers {
             place.retire();
         }
-        let stays = |id: &str| strangers.iter().any(|it| it.path().id() == id);
-        parent.retain_children(|id| is_in_specs(id) || stays(id));
+        let staying: HashSet<_> = strangers.iter().map(|it| it.path().id()).collect();
+        parent.retain_children(|id| staying.contains(id) || is_in_specs(id));
         Self(strangers)
     }
 
