@@ -35,8 +35,7 @@ impl State {
             });
         }
         let temporary = spec.restart_type() == Restart::Temporary;
-        let place = self.parent.node.child_at_end(spec.id());
-        let key = self.add(spec, place);
+        let key = self.add(spec);
         let started = self.start_by_call(key).await;
         let keep = match &started {
             Ok(started) => started.node.is_some() || !temporary,
