@@ -149,6 +149,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             if rule.engine.is_closed() {
                 return Decision::Never;
             }
+            shard.note_reading(ask.now);
             if let Some(entry) = shard
                 .entries
                 .find_mut(hash, |entry| entry.key.borrow() == key)
@@ -180,7 +181,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             Some(entry) => {
                 let known = self.rules.known();
                 let from = known.engine(entry.state.rule());
-                let now = ask.now.max(shard.floor);
+                let now = shard.changes(ask.now);
                 let mut state = entry.state.clone();
                 (rule.engine).spend_from(rule.id, from, &mut state, ask.cells, now)
             }
@@ -208,7 +209,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
         let known = self.rules.known();
         let from = known.engine(entry.state.rule());
-        let now = ask.now.max(shard.floor);
+        let now = shard.changes(ask.now);
         match rule.engine.take_over(rule.id, from, &entry.state, now) {
             Some(taken) => status(&rule.engine, &taken, now),
             None => KeyStatus {
@@ -242,7 +243,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             let mut shard = self.lock(index);
             let rule = self.rules.in_use(rule);
             shard.rule = rule;
-            let now = now.max(shard.floor);
+            let now = shard.changes(now);
             shard.floor = now;
             let known = self.rules.known();
             for entry in shard.entries.iter_mut() {
@@ -313,7 +314,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             }
             // What spends nothing stores nothing.
             let engine = ask.rule.unwrap_or(shard.rule).engine;
-            let verdict = engine.ask(&engine.fresh(0), ask.cells, ask.now.max(shard.floor));
+            let verdict = engine.ask(&engine.fresh(0), ask.cells, shard.begins(ask.now));
             if ask.cells == 0 || !verdict.is_allowed() {
                 return Decision::from_verdict(verdict, ask.now);
             }
@@ -338,7 +339,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let rule = self.rules.in_use(ask.rule.unwrap_or(shard.rule));
         let mut state = rule.engine.fresh(rule.id);
         // A key that was forgotten as idle must not begin anew at an earlier time than that.
-        let now = ask.now.max(shard.floor);
+        let now = shard.begins(ask.now);
         let verdict = rule.engine.spend(&mut state, ask.cells, now);
         if verdict.is_allowed() {
             let entry = Entry {
@@ -362,13 +363,13 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         if rule.engine.is_closed() {
             return Some(Decision::Never);
         }
-        let Shard { entries, floor, .. } = shard;
-        let entry = entries.find_mut(hash, |entry| entry.key.borrow() == key)?;
+        let now = shard.changes(ask.now);
+        let entry = (shard.entries).find_mut(hash, |entry| entry.key.borrow() == key)?;
         let (rule, now) = if entry.state.rule() == rule.id {
             (rule, ask.now)
         } else {
-            *floor = ask.now.max(*floor);
-            (self.rules.in_use(rule), *floor)
+            shard.floor = now;
+            (self.rules.in_use(rule), now)
         };
         let verdict = entry.spend(&self.rules.known(), rule, ask.cells, now);
         Some(Decision::from_verdict(verdict, ask.now))

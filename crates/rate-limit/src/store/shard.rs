@@ -14,6 +14,8 @@ pub(super) struct Shard<K> {
     /// Keys were forgotten as idle, or went over to other rules, at this time. A check that read its clock before must
     /// not begin a forgotten key anew at that earlier time, nor have the time between be given back twice, by two rules.
     pub(super) floor: Nanos,
+    /// The latest reading of all checks. What they spent may not be given back at the pace of a rule that comes later.
+    latest: Nanos,
     pub(super) entries: Table<Entry<K>>,
     /// The bucket at which the next sweep goes on. Growth moves the keys about; who is missed is found next time.
     swept: usize,
@@ -40,11 +42,29 @@ impl<K> Shard<K> {
         Self {
             rule,
             floor: Nanos::default(),
+            latest: Nanos::default(),
             entries: Table::new(),
             swept: 0,
             hand: 0,
             awaited: None,
         }
+    }
+
+    /// Notes that a check read its clock.
+    #[inline]
+    pub(super) fn note_reading(&mut self, now: Nanos) {
+        self.latest = self.latest.max(now);
+    }
+
+    /// When a key begins for which a check reads this: not before it may have been forgotten.
+    pub(super) fn begins(&self, now: Nanos) -> Nanos {
+        now.max(self.floor)
+    }
+
+    /// When a key goes over to another rule for which a check or a change reads this: not before it may have spent under
+    /// the rule of before.
+    pub(super) fn changes(&self, now: Nanos) -> Nanos {
+        self.begins(now).max(self.latest)
     }
 
     /// Removes idle keys among the next buckets, until so many keys or buckets were looked at.

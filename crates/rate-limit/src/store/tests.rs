@@ -126,6 +126,39 @@ _ if index == 0 => most + back(end - earliest),
 }
 
 #[test]
+fn a_quota_that_changes_at_a_late_reading_gives_nothing_back_twice() {
+    const START: u64 = 1_700_000_000 * SECOND;
+    let slow = Quota::new(1, Duration::from_millis(5)).unwrap().burst(3);
+    let quick = Quota::new(21, Duration::from_millis(39)).unwrap().burst(4);
+    for (spent, left) in [(3, 1), (2, 2)] {
+        // Whether the change is the limiter's or comes with a check.
+        for is_limiters in [true, false] {
+            let store = store(slow, 10, WhenFull::Evict);
+            let rule = store.rule(&quick);
+            let ask = |rule, cells, nanos| {
+                let now = Nanos(nanos);
+                store.check(&1, Ask { rule, cells, now })
+            };
+            assert!(ask(None, spent, START).is_allowed());
+            let late = START - 313_637;
+            if is_limiters {
+                store.set_quota(&quick, Nanos(late));
+            } else {
+                assert!(!ask(Some(rule), left + 1, late).is_allowed());
+            }
+            assert!(ask(Some(rule), left, START).is_allowed());
+            // One comes back in 1.857143 ms, and no sooner.
+            let back = START + 1_857_143;
+            assert!(
+                !ask(Some(rule), 1, back - 1).is_allowed(),
+                "{spent} {is_limiters}"
+            );
+            assert!(ask(Some(rule), 1, back).is_allowed());
+        }
+    }
+}
+
+#[test]
 fn a_first_touch_by_many_threads_admits_one() {
     const THREADS: usize = 4;
     const KEYS: u64 = 3_000;
