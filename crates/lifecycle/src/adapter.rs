@@ -215,7 +215,7 @@ impl Life {
         match result {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => self.end_with(ExitReason::from_processing_error(error)),
-            Err(payload) => self.end_with_panic(&*payload),
+            Err(payload) => self.end_with_panic(payload),
         }
     }
 
@@ -243,8 +243,8 @@ impl Life {
     }
 
     #[cold]
-    fn end_with_panic(&mut self, payload: &(dyn Any + Send)) -> Result<(), ActorProcessingErr> {
-        self.end_with(panic::reason(payload))
+    fn end_with_panic(&mut self, payload: Box<dyn Any + Send>) -> Result<(), ActorProcessingErr> {
+        self.end_with(panic::caught(payload))
     }
 
     #[cold]
@@ -270,7 +270,7 @@ impl Life {
                 self.concluded = true;
             }
             Ok(Err(error)) => self.conclude(ExitReason::from_processing_error(error)),
-            Err(payload) => self.conclude(panic::reason(&*payload)),
+            Err(payload) => self.conclude(panic::caught(payload)),
         }
         if let Some(outcome) = &self.outcome {
             self.run().unlink(outcome);

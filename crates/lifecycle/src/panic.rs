@@ -72,7 +72,7 @@ fn discard(payload: Box<dyn Any + Send>) {
 }
 
 /// Makes the exit reason of a panic that was just caught on this thread.
-pub(crate) fn reason(payload: &(dyn Any + Send)) -> ExitReason {
+fn reason(payload: &(dyn Any + Send)) -> ExitReason {
     let message: Arc<str> = if let Some(text) = payload.downcast_ref::<&str>() {
         Arc::from(*text)
     } else if let Some(text) = payload.downcast_ref::<String>() {
