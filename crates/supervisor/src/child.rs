@@ -381,14 +381,12 @@ pub(crate) async fn stopped(run: &Incarnation, shutdown: Shutdown) -> Option<Exi
     if run.has_ended() || shutdown == Shutdown::Infinity {
         return Some(run.ended().await);
     }
-    let is_late = match shutdown {
-        Shutdown::Within(limit) => match timeout(limit, run.ended()).await {
-            Ok(reason) => return Some(reason),
-            Err(_) => true,
-        },
-        _ => false,
-    };
-    if is_late {
+    let mut is_late = false;
+    if let Shutdown::Within(limit) = shutdown {
+        if let Ok(reason) = timeout(limit, run.ended()).await {
+            return Some(reason);
+        }
+        is_late = true;
         run.kill();
     }
     let end = timeout(KILL_GRACE, run.ended()).await.ok();
