@@ -7,18 +7,29 @@ use metrics::{
 
 /// When a recorder of metrics panics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Panics {
+enum Panics {
     /// When a metric is registered.
     AtFirst,
     /// When a metric is told of something.
     Always,
 }
 
-/// Runs `work` with a recorder of metrics that panics whatever it is told.
+/// Runs what `work` makes, on one thread and with paused time, under a recorder of metrics that panics: once with one that
+/// does when a metric is registered, and once with one that does whenever a metric is told of something.
 ///
-/// It is that of this thread alone, so a runtime within must stay on it.
-pub fn under_panicking_metrics<T>(panics: Panics, work: impl FnOnce() -> T) -> T {
-    metrics::with_local_recorder(&Panicking(panics), work)
+/// # Panics
+///
+/// If `work` does, or the system refuses a runtime.
+pub fn under_panicking_metrics<F: Future<Output = ()>>(mut work: impl FnMut() -> F) {
+    for panics in [Panics::AtFirst, Panics::Always] {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .expect("a runtime can be made");
+        // That of this thread alone, which the runtime does not leave.
+        metrics::with_local_recorder(&Panicking(panics), || runtime.block_on(work()));
+    }
 }
 
 struct Panicking(Panics);

@@ -9,7 +9,7 @@ use perennial_guard::{Bulkhead, Environment, OperationOutcome, Recorder, Retry};
 use perennial_lifecycle::Backoff;
 use perennial_pool::{PoolConfig, Pools};
 use perennial_rate_limit::{Quota, RateGate};
-use perennial_testkit::{Panics, under_panicking_metrics};
+use perennial_testkit::under_panicking_metrics;
 
 use crate::support::{ECHO, Seen, breaker, fail, ok, pool, slept};
 
@@ -147,16 +147,10 @@ async fn grd_16_a_recorder_that_panics_takes_nothing_away() {
 
 #[test]
 fn grd_16_metrics_that_panic_take_nothing_away_nor_a_retry() {
-    tells_of_a_retry(Panics::AtFirst);
-    tells_of_a_retry(Panics::Always);
+    under_panicking_metrics(tells_of_a_retry);
 }
 
-fn tells_of_a_retry(panics: Panics) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
+async fn tells_of_a_retry() {
     let seen = Arc::new(Seen::default());
     let recorder: Arc<dyn Recorder> = Arc::clone(&seen) as _;
     let environment = Environment::builder()
@@ -170,8 +164,7 @@ fn tells_of_a_retry(panics: Panics) {
         let first = runs == 1;
         async move { if first { fail().await } else { ok().await } }
     });
-    let answer = under_panicking_metrics(panics, || runtime.block_on(run));
-    assert_eq!(answer.unwrap(), 1);
+    assert_eq!(run.await.unwrap(), 1);
     let told = [OperationOutcome::Failure, OperationOutcome::Success];
     assert_eq!(*seen.0.lock().unwrap(), told);
 }
