@@ -7,6 +7,25 @@ pub mod otp;
 pub mod poolboy;
 mod recording;
 
+use tokio::runtime::{Builder, Runtime};
+
+/// Makes the runtime of a benchmark: so many workers, or none, and then all of it is on one thread.
+///
+/// # Panics
+///
+/// If the system refuses threads.
+#[must_use]
+pub fn runtime(workers: usize) -> Runtime {
+    let mut builder = match workers {
+        0 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if workers > 0 {
+        builder.worker_threads(workers);
+    }
+    builder.enable_time().build().expect("threads can be made")
+}
+
 /// The code on the pages for users, compiled and run.
 #[cfg(doctest)]
 mod pages {

@@ -10,7 +10,6 @@ use perennial::supervisor::Supervisor;
 use perennial_tests::figures::{self, Figure};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use tokio::runtime::Builder;
 use tokio::task::yield_now;
 
 #[global_allocator]
@@ -33,8 +32,7 @@ impl Actor for Worker {
 
 fn main() -> ExitCode {
     // One thread for all: what a second thread's stack and caches take is nobody's.
-    let runtime = Builder::new_current_thread().enable_time().build();
-    let runtime = runtime.expect("it needs no thread");
+    let runtime = perennial_tests::runtime(0);
     // Whatever is made once per process is made here.
     runtime.block_on(ours(10));
     runtime.block_on(bare(10));

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use perennial_tests::figures::{self, Figure};
-use tokio::runtime::{Builder, Runtime};
+use perennial_tests::runtime;
 use tokio::time::Instant;
 
 mod bare;
@@ -178,15 +178,4 @@ fn print(figures: &[Figure]) {
             figure.case, figure.children, figure.contender, figure.p50, figure.p99
         );
     }
-}
-
-fn runtime(threads: usize) -> Runtime {
-    let mut builder = match threads {
-        0 => Builder::new_current_thread(),
-        _ => Builder::new_multi_thread(),
-    };
-    if threads > 0 {
-        builder.worker_threads(threads);
-    }
-    builder.enable_time().build().expect("threads can be made")
 }

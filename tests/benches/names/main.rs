@@ -162,10 +162,7 @@ const ROUTES: [(&str, Route); 3] = [
 ];
 
 fn main() -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .expect("it needs no thread");
+    let runtime = perennial_tests::runtime(0);
     let stages = NAMES.map(|count| runtime.block_on(Stage::set(count)));
     let result = if env::args().skip(1).all(|argument| argument == "--bench") {
         compare(&stages, &runtime)

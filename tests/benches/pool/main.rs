@@ -20,8 +20,9 @@ use deadpool::managed::{Manager, Metrics, RecycleResult};
 use perennial::Supervisor;
 use perennial::pool::{Pool, PoolConfig, Worker, WorkerRef};
 use perennial_tests::figures::{self, Figure};
+use perennial_tests::runtime;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
 const OBJECTS: usize = 10;
@@ -160,11 +161,7 @@ fn measure(runtime: &Runtime, threads: &str, tasks: usize, rounds: usize) -> Vec
 fn main() -> io::Result<()> {
     let quick = std::env::var_os("PERENNIAL_BENCH_QUICK").is_some();
     let rounds = if quick { QUICK_ROUNDS } else { ROUNDS };
-    let one = Builder::new_current_thread().enable_all().build()?;
-    let two = Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    let (one, two) = (runtime(0), runtime(2));
     let mut all = Vec::new();
     for (threads, runtime) in [("current_thread", &one), ("two workers", &two)] {
         for tasks in [1, 2, 50] {

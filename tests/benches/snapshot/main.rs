@@ -130,10 +130,7 @@ impl Fleet {
 const CASES: [&str; 2] = ["no messages so far", "a message handled by each"];
 
 fn main() -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .expect("it needs no thread");
+    let runtime = perennial_tests::runtime(0);
     let fleet = runtime.block_on(Fleet::start());
     let result = if env::args().skip(1).all(|argument| argument == "--bench") {
         measure(&fleet, &runtime)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use perennial::lifecycle::install_panic_hook;
 use perennial_tests::figures::Figure;
-use tokio::runtime::{Builder, Runtime};
+use perennial_tests::runtime;
 use tokio::time::Instant;
 
 use crate::fleet::{Contender, End, Fleet, Measured};
@@ -134,17 +134,6 @@ pub(crate) fn run_on<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
 ) -> T {
     runtime(threads).block_on(async { tokio::spawn(future).await.expect("it does not panic") })
-}
-
-fn runtime(threads: usize) -> Runtime {
-    let mut builder = match threads {
-        0 => Builder::new_current_thread(),
-        _ => Builder::new_multi_thread(),
-    };
-    if threads > 0 {
-        builder.worker_threads(threads);
-    }
-    builder.enable_time().build().expect("threads can be made")
 }
 
 /// A fleet that is up, and how long that took.
