@@ -25,6 +25,14 @@ fn fails_until(number: u64) -> ChildSpec {
     })
 }
 
+/// A tree whose root is killed, and does not start again before its child does.
+async fn lost(until: u64) -> Tree {
+    let tree = Tree::builder("t").child(fails_until(until)).start().await;
+    let tree = tree.unwrap();
+    tree.root().incarnation().unwrap().kill();
+    tree
+}
+
 /// The waits before the root was started again, in milliseconds.
 fn delays(tree: &Tree) -> Vec<u128> {
     let delay = |event: &Event| match event.kind {
@@ -43,13 +51,8 @@ fn delays(tree: &Tree) -> Vec<u128> {
 
 #[tokio::test(start_paused = true)]
 async fn tree_7_a_root_that_does_not_start_again_is_tried_more_and_more_seldom() {
-    let tree = Tree::builder("t")
-        .child(fails_until(4))
-        .start()
-        .await
-        .unwrap();
     let began = Instant::now();
-    tree.root().incarnation().unwrap().kill();
+    let tree = lost(4).await;
     let mut events = tree.debug().events();
     while tree.root().node().restarts() == 0 {
         events.next().await.unwrap().unwrap();
@@ -62,12 +65,7 @@ async fn tree_7_a_root_that_does_not_start_again_is_tried_more_and_more_seldom()
 
 #[tokio::test(start_paused = true)]
 async fn tree_7_a_root_that_never_starts_again_ends_the_tree_which_says_why() {
-    let tree = Tree::builder("t")
-        .child(fails_until(u64::MAX))
-        .start()
-        .await
-        .unwrap();
-    tree.root().incarnation().unwrap().kill();
+    let tree = lost(u64::MAX).await;
     let reason = tree.ended().await.expect("it was not told to stop");
     assert!(!reason.is_clean());
     assert!(reason.to_string().contains("no disk"), "{reason}");
@@ -78,12 +76,7 @@ async fn tree_7_a_root_that_never_starts_again_ends_the_tree_which_says_why() {
 
 #[tokio::test(start_paused = true)]
 async fn tree_7_a_shutdown_does_not_wait_for_a_root_that_is_to_be_started_again() {
-    let tree = Tree::builder("t")
-        .child(fails_until(u64::MAX))
-        .start()
-        .await
-        .unwrap();
-    tree.root().incarnation().unwrap().kill();
+    let tree = lost(u64::MAX).await;
     let mut events = tree.debug().events();
     while delays(&tree).len() < 7 {
         events.next().await.unwrap().unwrap();
