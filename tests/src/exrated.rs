@@ -120,7 +120,8 @@ pub fn replay_all() -> io::Result<Outcome> {
     Ok(outcome)
 }
 
-/// Says why a recording is left out, if it is: the format allows all of it. A gate forgets a window when it is over and never before.
+/// Says why a recording is left out, if it is: the format allows all of it. A gate forgets a window when it is over and
+/// never before.
 fn skipped(scenario: &Scenario) -> Option<&'static str> {
     let is = |tag: &str| scenario.tags.iter().any(|it| it == tag);
     // The other quirk, a delete that removes several counters and calls that an error, is one of what is stored.

@@ -203,7 +203,8 @@ pub fn read(
     }
 }
 
-/// A path as the database names it: a byte that is not UTF-8 is written as `\xff`, so that no two files have one name.
+/// A path as the database names it: a byte that is not UTF-8 is written as `\xff`, so that files that differ in such a
+/// byte have different names (one whose name has `\xff` spelt out would have the same).
 #[must_use]
 pub fn name(path: &Path) -> String {
     let mut name = String::new();
