@@ -3,7 +3,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use perennial_lifecycle::{ActorPath, ChildSpecError, ExitReason, Node};
+use perennial_lifecycle::{ActorPath, ChildSpecError, ExitReason, Incarnation, Node};
 
 /// Settings of a supervisor that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +35,35 @@ pub enum SupervisorSpecError {
 pub struct SupervisorDown {
     /// Which supervisor.
     pub path: ActorPath,
+}
+
+/// A handler that would wait for the end of its own actor, or of a supervisor above it, which waits for the handler.
+///
+/// The request was not made. Make it from a task of its own, or stop the actor from within, by
+/// [`ActorCell::stop`](ractor::ActorCell::stop) or by the handler's result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{caller} would wait in its handler for its own end, with that of {target}; ask from a task of its own"
+)]
+#[non_exhaustive]
+pub struct OwnEnd {
+    /// Whose handler asked.
+    pub caller: ActorPath,
+    /// What was to be stopped: the caller, or one above it.
+    pub target: ActorPath,
+}
+
+impl OwnEnd {
+    /// Refuses a stop of `target` that a handler of it or of one below it would wait for.
+    pub(crate) fn refuse(target: &ActorPath) -> Result<(), Self> {
+        match Incarnation::current_path() {
+            Some(caller) if caller.starts_with(target) => Err(Self {
+                caller,
+                target: target.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Why a supervisor could not start: the child that failed.
@@ -130,6 +159,9 @@ pub enum TerminateChildError {
         /// Which supervisor.
         path: ActorPath,
     },
+    /// A handler asked for its own end.
+    #[error(transparent)]
+    OwnEnd(#[from] OwnEnd),
     /// The supervisor is gone.
     #[error(transparent)]
     Down(#[from] SupervisorDown),
@@ -160,6 +192,9 @@ pub enum RestartChildError {
     /// The start failed; the child stays stopped.
     #[error(transparent)]
     Failed(#[from] FailedToStartChild),
+    /// A handler asked for its own end.
+    #[error(transparent)]
+    OwnEnd(#[from] OwnEnd),
     /// The children of a dynamic supervisor have no specs of their own.
     #[error("{path} is a dynamic supervisor: its children have no specs of their own")]
     Dynamic {

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use crate::message::SupervisorMsg;
 use crate::{
-    DeleteChildError, RestartChildError, ResumeChildError, StartChildError, SupervisorBuilder,
-    SupervisorDown, TerminateChildError,
+    DeleteChildError, OwnEnd, RestartChildError, ResumeChildError, StartChildError,
+    SupervisorBuilder, SupervisorDown, TerminateChildError,
 };
 
 /// A handle to a supervisor; cheap to clone, and still right after the supervisor was restarted.
@@ -154,12 +154,13 @@ impl Supervisor {
     ///
     /// # Errors
     ///
-    /// [`TerminateChildError`] when there is no such child.
+    /// [`TerminateChildError`] when there is no such child, or when a handler of the child, or of one below it, asks.
     ///
     /// # Cancel safety
     ///
     /// Not cancel safe: the request is on its way and is carried out.
     pub async fn terminate_child(&self, id: &str) -> Result<(), TerminateChildError> {
+        OwnEnd::refuse(&self.path().child(id))?;
         self.call(|reply| SupervisorMsg::TerminateChild(id.into(), reply))
             .await?
     }
@@ -185,12 +186,14 @@ impl Supervisor {
     ///
     /// # Errors
     ///
-    /// [`RestartChildError`] when there is no such child, or when it fails to start.
+    /// [`RestartChildError`] when there is no such child, when it fails to start, or when a handler of the child, or of
+    /// one below it, asks.
     ///
     /// # Cancel safety
     ///
     /// Not cancel safe: the request is on its way and is carried out.
     pub async fn bounce_child(&self, id: &str) -> Result<StartedChild, RestartChildError> {
+        OwnEnd::refuse(&self.path().child(id))?;
         self.call(|reply| SupervisorMsg::BounceChild(id.into(), reply))
             .await?
     }

@@ -70,8 +70,8 @@ pub use dynamic::{
     ChildTemplate, DynamicChild, DynamicSpec, DynamicSupervisor, DynamicSupervisorBuilder,
 };
 pub use error::{
-    DeleteChildError, FailedToStartChild, RestartChildError, ResumeChildError, StartChildError,
-    SupervisorDown, SupervisorSpecError, TerminateChildError,
+    DeleteChildError, FailedToStartChild, OwnEnd, RestartChildError, ResumeChildError,
+    StartChildError, SupervisorDown, SupervisorSpecError, TerminateChildError,
 };
 pub use handle::{ChildCount, ChildInfo, ChildStatus, StartedChild, Supervisor};
 pub use partition::{

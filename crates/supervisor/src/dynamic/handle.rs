@@ -8,7 +8,7 @@ use super::config::DynamicSupervisorBuilder;
 use super::template::ChildTemplate;
 use crate::message::{DynamicMsg, Run, SupervisorMsg};
 use crate::{
-    ChildCount, ChildInfo, StartChildError, Supervisor, SupervisorDown, TerminateChildError,
+    ChildCount, ChildInfo, OwnEnd, StartChildError, Supervisor, SupervisorDown, TerminateChildError,
 };
 
 /// A handle to a supervisor whose children come and go, all from one template; OTP's `simple_one_for_one`.
@@ -212,12 +212,14 @@ impl<Args: Send + Sync + 'static> DynamicSupervisor<Args> {
     ///
     /// # Errors
     ///
-    /// [`TerminateChildError`] when it runs and is not a child of this supervisor.
+    /// [`TerminateChildError`] when it runs and is not a child of this supervisor, or when a handler of it, or of one below
+    /// it, asks.
     ///
     /// # Cancel safety
     ///
     /// Not cancel safe: the request is on its way and is carried out.
     pub async fn terminate_child(&self, child: &DynamicChild) -> Result<(), TerminateChildError> {
+        OwnEnd::refuse(child.node().path())?;
         self.call(|reply| DynamicMsg::Terminate(child.run(), reply))
             .await?
     }
@@ -226,7 +228,7 @@ impl<Args: Send + Sync + 'static> DynamicSupervisor<Args> {
     ///
     /// # Errors
     ///
-    /// [`TerminateChildError`] when there is no such child.
+    /// [`TerminateChildError`] when there is no such child, or when a handler of it, or of one below it, asks.
     ///
     /// # Cancel safety
     ///

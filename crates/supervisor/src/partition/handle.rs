@@ -221,7 +221,8 @@ impl<Args: Send + Sync + 'static> PartitionedSupervisor<Args> {
     ///
     /// # Errors
     ///
-    /// [`TerminateChildError`] when it runs and is not a child of any partition.
+    /// [`TerminateChildError`] when it runs and is not a child of any partition, or when a handler of it, or of one below
+    /// it, asks.
     ///
     /// # Cancel safety
     ///
@@ -249,7 +250,7 @@ impl<Args: Send + Sync + 'static> PartitionedSupervisor<Args> {
     ///
     /// # Errors
     ///
-    /// [`TerminateChildError`] when there is no such child.
+    /// [`TerminateChildError`] when there is no such child, or when a handler of it, or of one below it, asks.
     ///
     /// # Cancel safety
     ///
