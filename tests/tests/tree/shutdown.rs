@@ -49,6 +49,15 @@ async fn tree_4_a_tree_stops_in_reverse_start_order() {
     nothing_runs(tree.scope());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tree_4_a_shutdown_in_order_makes_no_dead_letters() {
+    let tree = Tree::builder("t").child(puppet("a")).start().await;
+    let tree = tree.unwrap();
+    assert!(shut_down(&tree).await.is_clean());
+    // Not even of what the tree's own parts tell each other, as a pool does that misses its workers.
+    assert_eq!(tree.scope().traffic().dead_letters().list().len(), 0);
+}
+
 /// Starts an actor, and returns once it is in the middle of a message that it never finishes.
 async fn stuck(tree: &Tree, id: &str) {
     let journal = Journal::new();

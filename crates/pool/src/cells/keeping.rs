@@ -18,9 +18,10 @@ use crate::worker::Desk;
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 impl Home {
-    /// Returns the supervisor, if it is up.
+    /// Returns the supervisor, if it is up; one that was asked to stop would take nothing more.
     fn supervisor(&self) -> Option<DynamicSupervisor<Child>> {
-        DynamicSupervisor::at(&self.node)
+        let supervisor = DynamicSupervisor::at(&self.node)?;
+        (!self.is_stopping()).then_some(supervisor)
     }
 }
 
