@@ -352,7 +352,11 @@ impl TreeBuilder {
             specs.push(plan.make(&pools, &mut configs)?);
         }
         if let Some((name, _)) = configs.pop_first() {
-            return Err(StartTreeError::UnknownPool { name });
+            let known = pools.status().into_iter();
+            return Err(StartTreeError::UnknownPool {
+                name,
+                known: known.map(|(pool, _)| pool.to_string()).collect(),
+            });
         }
         Ok((pools, specs))
     }

@@ -16,10 +16,12 @@ pub enum StartTreeError {
     #[error(transparent)]
     Settings(#[from] SettingsErrors),
     /// The settings name a pool that the host does not have.
-    #[error("pools.{name}: the host has no pool of this name")]
+    #[error("pools.{name}: the host has no pool of this name, it has {}", known.join(", "))]
     UnknownPool {
         /// The name.
         name: String,
+        /// The names of the pools that the host has, in order.
+        known: Vec<String>,
     },
     /// Two pools have one name.
     #[error(transparent)]

@@ -5,6 +5,8 @@ mod locate;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +19,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 pub use error::{SettingsError, SettingsErrors};
+
+/// In bytes: more than anybody writes, and little enough to be held.
+const LARGEST: u64 = 1 << 20;
 
 /// The settings of a tree. `H` is the host's own section, `[host]`.
 ///
@@ -168,15 +173,14 @@ impl<H: Default> Default for Settings<H> {
 }
 
 impl<H: DeserializeOwned + Default> Settings<H> {
-    /// Reads a file.
+    /// Reads a file of at most 1 MiB.
     ///
     /// # Errors
     ///
     /// [`SettingsErrors`] lists everything that is wrong with the file, each with line and key.
     pub fn load(file: impl AsRef<Path>) -> Result<Self, SettingsErrors> {
         let file = file.as_ref();
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| SettingsErrors::unreadable(file, &error))?;
+        let text = read(file).map_err(|error| SettingsErrors::unreadable(file, &error))?;
         Self::parse(file, &text)
     }
 
@@ -188,6 +192,16 @@ impl<H: DeserializeOwned + Default> Settings<H> {
     pub fn parse(file: impl AsRef<Path>, text: &str) -> Result<Self, SettingsErrors> {
         locate::parse(file.as_ref(), text)
     }
+}
+
+/// Reads a text, which may be one that never ends.
+fn read(file: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    let mut start = File::open(file)?.take(LARGEST + 1);
+    if start.read_to_end(&mut bytes)? as u64 > LARGEST {
+        return Err(io::Error::other("it is larger than 1 MiB"));
+    }
+    String::from_utf8(bytes).map_err(io::Error::other)
 }
 
 impl<H> Settings<H> {

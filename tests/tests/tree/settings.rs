@@ -5,8 +5,8 @@ use std::time::Duration;
 use perennial::pool::PoolStrategy;
 use perennial::rate_limit::{RateGateConfig, WhenFull};
 use perennial::{
-    BreakerConfig, DATABASE, DatabaseWorker, Name, NoHost, OpenTime, PoolConfig, Quota, Refusal,
-    Settings, StartTreeError, Strategy, Tree, Trip,
+    BreakerConfig, DATABASE, DatabaseWorker, Name, NoHost, OpenTime, PoolConfig, PoolName, Quota,
+    Refusal, Settings, StartTreeError, Strategy, Tree, Trip,
 };
 use perennial_testkit::Order;
 use serde::Deserialize;
@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::support::{DEADLINE, Folder, echoes, puppet, shut_down};
 
 const BILLING: Name<Order> = Name::new("billing");
+const ORDERS: PoolName<DatabaseWorker> = PoolName::new("orders");
 
 fn parse(text: &str) -> Settings<()> {
     let settings: Settings<NoHost> = Settings::parse("perennial.toml", text).unwrap();
@@ -155,14 +156,18 @@ async fn the_file_goes_before_the_code() {
 #[tokio::test]
 async fn a_pool_that_only_the_file_knows_is_an_error() {
     let file = parse("[pools.databse]\nsize = 3\n");
-    let error = Tree::builder("t").settings(file).start().await.unwrap_err();
+    let orders = DatabaseWorker::in_memory("orders");
+    let builder = Tree::builder("t")
+        .settings(file)
+        .pool(ORDERS, orders, PoolConfig::new(1));
+    let error = builder.start().await.unwrap_err();
     assert!(
-        matches!(&error, StartTreeError::UnknownPool { name } if name == "databse"),
+        matches!(&error, StartTreeError::UnknownPool { name, .. } if name == "databse"),
         "{error:?}"
     );
     assert_eq!(
         error.to_string(),
-        "pools.databse: the host has no pool of this name"
+        "pools.databse: the host has no pool of this name, it has database, orders"
     );
 }
 

@@ -160,4 +160,13 @@ async fn a_file_that_cannot_be_read_is_named() {
         run.error().starts_with("bad.toml: cannot be read: "),
         "{run:?}"
     );
+    // The first is exactly as large as it may be; a letter of two bytes lies across that in the second, and the last has no end.
+    place.write("large.toml", "#".repeat(1 << 20));
+    place.run("config check large.toml").await.expect(0);
+    place.write("huge.toml", format!("#{}", "é".repeat(1 << 19)));
+    for name in ["huge.toml", "/dev/zero"] {
+        let run = place.run(&format!("config check {name}")).await.expect(1);
+        let expected = format!("{name}: cannot be read: it is larger than 1 MiB");
+        assert_eq!(run.error(), expected, "{run:?}");
+    }
 }
