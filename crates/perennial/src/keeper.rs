@@ -44,6 +44,14 @@ pub(crate) struct Keeper {
     pub(crate) drain_deadline: Duration,
 }
 
+/// Nobody will start the root again. Where the keeper is dropped with its runtime, nobody waits for an actor of the tree
+/// any more either.
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.scope.root().retire();
+    }
+}
+
 impl Keeper {
     /// Runs until the tree has ended. `stop` says when to stop it: at a deadline for its drain, or no sender left.
     pub(crate) async fn run(
@@ -80,7 +88,7 @@ impl Keeper {
             }
         };
         // Also where the root was killed, and is not brought back now.
-        self.scope.root().retire();
+        drop(self);
         end.send_replace(Some(how));
     }
 

@@ -6,16 +6,18 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::Poll;
 use std::time::Duration;
 
+use perennial::debug::CommandError;
 use perennial::{
-    ChildKind, ChildSpec, ChildTemplate, DATABASE, DynamicSupervisor, EventKind, ExitReason, Name,
-    PoolConfig, Schema, Shutdown, Started, Tree,
+    CallError, ChildKind, ChildSpec, ChildTemplate, DATABASE, DynamicSupervisor, EventKind,
+    ExitReason, Name, PoolConfig, Refusal, Schema, Shutdown, Started, Tree,
 };
 use perennial_testkit::{Journal, Order};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::Notify;
 
 use crate::support::{
-    Folder, echoes, nothing_runs, patient, places, puppet, shut_down, within, workers_by_name,
+    DEADLINE, Folder, echoes, nothing_runs, patient, places, puppet, shut_down, within,
+    workers_by_name,
 };
 
 const A: Name<Order> = Name::new("a");
@@ -287,6 +289,33 @@ async fn tree_4_a_tree_that_has_ended_refuses_and_does_not_wait() {
     // What the cells know can still be read.
     let snapshot = tree.debug().snapshot().await.unwrap();
     assert_eq!(snapshot.totals.down, snapshot.totals.actors);
+}
+
+#[test]
+fn tree_9_a_tree_that_lost_its_runtime_refuses_and_does_not_wait() {
+    for workers in [0, 2] {
+        let runtime = perennial_tests::runtime(workers);
+        let start = Tree::builder("t").child(puppet("a")).start();
+        let tree = runtime.block_on(start).unwrap();
+        drop(runtime);
+        perennial_tests::runtime(0).block_on(refuses_at_once(&tree));
+    }
+}
+
+/// Each of these would wait for the next run until its deadline.
+async fn refuses_at_once(tree: &Tree) {
+    let call = tree.call(A, Order::Load, DEADLINE).await.unwrap_err();
+    let CallError::Refused(refused) = call else {
+        panic!("{call:?}");
+    };
+    assert!(matches!(refused.refusal, Refusal::Stopped { .. }));
+    let command = tree.debug().restart("t/host/a").await.unwrap_err();
+    assert!(matches!(command, CommandError::Ended { .. }), "{command}");
+    let pool = tree.pool(DATABASE).unwrap();
+    let refused = pool.checkout().await.unwrap_err();
+    assert!(!refused.is_retryable(), "{refused}");
+    assert!(tree.ended().await.is_none());
+    assert!(tree.shutdown().await.is_clean());
 }
 
 /// Writes its last words to the database.
