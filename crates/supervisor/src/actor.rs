@@ -72,12 +72,13 @@ impl Actor for SupervisorActor {
         (spec, scope, node): Self::Arguments,
     ) -> Result<State, ActorProcessingErr> {
         node.expect_children(spec.children.len());
+        let ids = || spec.children.iter().map(|child| &**child.id());
         let left_behind = {
-            let ids = || spec.children.iter().map(|child| &**child.id());
             // Not made for a first start, where nothing can be left.
             let ids = LazyCell::new(|| ids().collect::<HashSet<_>>());
             LeftBehind::clear(&node, |id| ids.contains(id))
         };
+        node.arrange_children(ids());
         let mut state = State {
             parent: Parent::new(scope, node, myself),
             window: RestartWindow::new(spec.intensity),
@@ -89,7 +90,9 @@ impl Actor for SupervisorActor {
         };
         let specs = Arc::clone(&state.spec.children);
         for child in specs.iter() {
-            let key = state.add(child.clone());
+            // Where it is there already it has its place in the order.
+            let place = state.parent.node.child_or_insert(child.id());
+            let key = state.add(child.clone(), place);
             match state.start(key).await {
                 Start::Running(number, _) => state.note_started(key, number),
                 Start::Ignored => {
@@ -218,8 +221,7 @@ impl State {
         self.children.find(&self.parent.node, id)
     }
 
-    fn add(&mut self, spec: ChildSpec) -> ChildKey {
-        let node = self.parent.node.child_at_end(spec.id());
+    fn add(&mut self, spec: ChildSpec, node: Arc<Node>) -> ChildKey {
         node.set_spec(spec.kind(), spec.restart_type(), spec.shutdown_type());
         let watchdog = spec.watchdog_setting();
         let key = self.children.push(ChildEntry::new(spec, Arc::clone(&node)));

@@ -275,6 +275,49 @@ fn slow(id: &str, shutdown: Shutdown) -> ChildSpec {
 }
 
 #[tokio::test(start_paused = true)]
+async fn children_keep_their_order_while_their_supervisor_starts_them_again() {
+    let (starts, gate) = (Arc::new(AtomicU32::new(0)), Arc::new(Notify::new()));
+    let slow = {
+        let (starts, gate) = (Arc::clone(&starts), Arc::clone(&gate));
+        ChildSpec::from_fn("b", ChildKind::Worker, move |_| {
+            let (is_first, gate) = (starts.fetch_add(1, SeqCst) == 0, Arc::clone(&gate));
+            async move {
+                if !is_first {
+                    gate.notify_one();
+                    std::future::pending::<()>().await;
+                }
+                Ok(Started::Ignored)
+            }
+        })
+    };
+    let declines = |id: &str| {
+        let start = |_| async { Ok(Started::Ignored) };
+        ChildSpec::from_fn(id, ChildKind::Worker, start)
+    };
+    let builder = Supervisor::builder().child(declines("a")).child(slow);
+    let nested = builder.child(declines("c")).build().unwrap();
+    let root = Supervisor::builder().child(nested.into_child("s"));
+    let root = root.build().unwrap().start("t").await.unwrap();
+    let place = root.node().child("s").unwrap();
+    let order = || {
+        let children = place.children();
+        let ids = children.iter().map(|it| it.path().id().to_owned());
+        ids.collect::<String>()
+    };
+    Supervisor::at(&place)
+        .unwrap()
+        .delete_child("a")
+        .await
+        .unwrap();
+    assert_eq!(order(), "bc");
+
+    place.current().unwrap().kill();
+    gate.notified().await;
+    // It has come to the second child, and never comes to the third.
+    assert_eq!(order(), "abc");
+}
+
+#[tokio::test(start_paused = true)]
 async fn sup_8_a_child_of_a_killed_supervisor_has_as_long_for_its_stop_as_its_spec_says() {
     for (shutdown, took) in [
         (Shutdown::Infinity, 20 * SECOND),

@@ -60,6 +60,7 @@ impl Supervisor {
             });
         }
         // Rule 1: it is last in start order.
+        world.add(plan.id);
         let index = self.add(&plan, world);
         let answer = self.start_by_call(index, world);
         match answer {

@@ -55,6 +55,8 @@ impl Supervisor {
     pub(crate) fn boot(id: Id, plan: &SupervisorPlan, world: &mut World) -> Result<Self, Class> {
         // Rule 18: a fresh history, and the original specs; children added later are lost.
         world.forget_others(id, plan);
+        // DBG-3: the places that a run before has left are in the order of the specs at once.
+        world.arrange(id, plan);
         let mut supervisor = Self {
             id,
             plan: plan.clone(),
@@ -65,6 +67,7 @@ impl Supervisor {
         };
         // Rule 1, SUP-1: in the order of the specs.
         for child in &plan.children {
+            world.place(child.id);
             let index = supervisor.add(child, world);
             match supervisor.start(index, world) {
                 Start::Up(run) => world.log.push(Entry::Started(child.id, run)),
@@ -331,9 +334,8 @@ impl Supervisor {
         }
     }
 
-    /// Adds a child behind the others and returns its index.
+    /// Adds a child, whose place is there, behind the others and returns its index.
     pub(crate) fn add(&mut self, plan: &ChildPlan, world: &mut World) -> usize {
-        world.add(plan.id);
         self.children.push(Child {
             key: world.key(),
             plan: plan.clone(),

@@ -44,11 +44,18 @@ impl World {
         }
     }
 
-    /// A child is added, or its supervisor starts anew: its place is behind the others.
+    /// A child is added: its place is behind the others.
     pub(crate) fn add(&mut self, id: Id) {
         let place = *self.place(id);
         self.places.retain(|(it, _)| *it != id);
         self.places.push((id, place));
+    }
+
+    /// Puts the places below a supervisor that starts anew in the order of its specs, where any are there.
+    pub(crate) fn arrange(&mut self, supervisor: Id, plan: &SupervisorPlan) {
+        if self.places.iter().any(|(id, _)| parent(id) == supervisor) {
+            plan.children.iter().for_each(|child| self.add(child.id));
+        }
     }
 
     pub(crate) fn place(&mut self, id: Id) -> &mut Place {

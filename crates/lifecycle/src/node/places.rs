@@ -150,7 +150,7 @@ impl Node {
 
     /// Finds a child by id, or adds it; either way it then stands behind all others.
     ///
-    /// A supervisor does this for each child in start order, so that the order here is its own.
+    /// A supervisor does this for each child that is added to it, so that the order here is its own.
     pub fn child_at_end(&self, id: &str) -> Arc<Self> {
         let mut detail = self.detail();
         detail.more().children.move_to_end_or_add(&self.path, id)
@@ -184,6 +184,16 @@ impl Node {
         let detail = self.detail();
         let more = detail.more.as_ref();
         more.map_or_else(Vec::new, |it| it.children.in_any_order())
+    }
+
+    /// Puts the children that are to come in their order, where some are there already: at once, so that nobody sees
+    /// one half of them before, and the other behind, those that are started again one by one.
+    pub fn arrange_children<'a>(&self, ids: impl Iterator<Item = &'a str>) {
+        let mut detail = self.detail();
+        let children = &mut detail.more().children;
+        if !children.by_id.is_empty() {
+            ids.for_each(|id| drop(children.move_to_end_or_add(&self.path, id)));
+        }
     }
 
     /// Makes room for children that are known to come.

@@ -35,7 +35,8 @@ impl State {
             });
         }
         let temporary = spec.restart_type() == Restart::Temporary;
-        let key = self.add(spec);
+        let place = self.parent.node.child_at_end(spec.id());
+        let key = self.add(spec, place);
         let started = self.start_by_call(key).await;
         let keep = match &started {
             Ok(started) => started.node.is_some() || !temporary,
