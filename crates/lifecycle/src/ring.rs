@@ -9,9 +9,9 @@ use crate::{ActorPath, Event, EventKind};
 /// How many events are looked at before the lock is given back: whoever emits does not wait for longer.
 const BATCH: usize = 64;
 
-/// How many events are put by, and as many dropped, at once: a restart makes three, with one error between them, and
+/// How many events make a page, which are dropped together: a restart makes three, with one error between them, and
 /// allocators keep about so many freed blocks at hand.
-const FRESH: usize = 16;
+const PAGE: usize = 16;
 
 /// The last events of a tree, and who waits for the next one.
 ///
@@ -24,13 +24,13 @@ struct Inner {
     next: u64,
     /// The time of the last event.
     at: SystemTime,
-    /// All but the fresh ones, and for a while as many as those exceed the capacity by.
-    last: VecDeque<Event>,
-    /// The newest. All that is remembered takes more memory than processors keep at hand: to write into it one event
-    /// at a time is to wait for it each time.
+    /// All but the newest page, each of them full; up to a page more than are remembered.
+    pages: VecDeque<Vec<Event>>,
+    /// The newest, which has room.
     fresh: Vec<Event>,
-    /// Room for those that are dropped, empty in between.
-    forgotten: Vec<Event>,
+    /// An empty page, which is the next to be filled: one whose events have just been dropped. All that is remembered
+    /// takes more memory than processors keep at hand, and this they still have.
+    spare: Vec<Event>,
     capacity: usize,
     closed: bool,
     waiting: Vec<(u64, Waker)>,
@@ -68,9 +68,9 @@ impl Ring {
         Self(Mutex::new(Inner {
             next: 0,
             at: SystemTime::UNIX_EPOCH,
-            last: VecDeque::new(),
-            fresh: Vec::with_capacity(FRESH),
-            forgotten: Vec::new(),
+            pages: VecDeque::new(),
+            fresh: Vec::with_capacity(PAGE),
+            spare: Vec::new(),
             capacity: capacity.max(1),
             closed: false,
             waiting: Vec::new(),
@@ -92,7 +92,7 @@ impl Ring {
             path,
             kind,
         });
-        if inner.fresh.len() >= FRESH || !inner.waiting.is_empty() {
+        if inner.fresh.len() == PAGE || !inner.waiting.is_empty() {
             self.follow_up(inner);
         }
     }
@@ -100,8 +100,8 @@ impl Ring {
     /// Does what few events ask for: apart, so that the others need not carry it along.
     #[cold]
     fn follow_up(&self, mut inner: MutexGuard<'_, Inner>) {
-        let is_full = inner.fresh.len() >= FRESH;
-        let forgotten = is_full.then(|| inner.put_by());
+        let is_full = inner.fresh.len() == PAGE;
+        let forgotten = is_full.then(|| inner.turn_page()).flatten();
         let waiting = std::mem::take(&mut inner.waiting);
         drop(inner);
         // Foreign code: an error in an event has a destructor, and a waker may run anything.
@@ -116,15 +116,11 @@ impl Ring {
     /// Drops events, and looks at what they point to before: so it is fetched for all of them at the same time, while
     /// an atomic operation on each would wait for the one before.
     #[cold]
-    fn forget(&self, mut events: Vec<Event>) {
-        let handles = events.iter().map(|event| event.path.handles());
+    fn forget(&self, mut page: Vec<Event>) {
+        let handles = page.iter().map(|event| event.path.handles());
         std::hint::black_box(handles.sum::<usize>());
-        events.clear();
-        let mut inner = self.lock();
-        if inner.forgotten.capacity() == 0 {
-            // Its room is used again.
-            inner.forgotten = events;
-        }
+        page.clear();
+        self.lock().spare = page;
     }
 
     /// Says that no more events will come.
@@ -234,17 +230,14 @@ impl Ring {
 }
 
 impl Inner {
-    /// Puts the fresh events to the others, and returns those that are to be dropped for them: see [`Ring::forget`].
-    #[cold]
-    fn put_by(&mut self) -> Vec<Event> {
-        let mut forgotten = std::mem::take(&mut self.forgotten);
-        for event in self.fresh.drain(..) {
-            if self.last.len() >= self.capacity {
-                forgotten.extend(self.last.pop_front());
-            }
-            self.last.push_back(event);
-        }
-        forgotten
+    /// Begins a page, and returns the oldest if all of it is to be dropped: see [`Ring::forget`].
+    fn turn_page(&mut self) -> Option<Vec<Event>> {
+        let mut page = std::mem::take(&mut self.spare);
+        page.reserve_exact(PAGE);
+        let full = std::mem::replace(&mut self.fresh, page);
+        self.pages.push_back(full);
+        let is_too_much = self.held() - PAGE >= self.capacity;
+        is_too_much.then(|| self.pages.pop_front()).flatten()
     }
 
     /// How many are remembered.
@@ -254,7 +247,7 @@ impl Inner {
 
     /// How many are here, with those that are no longer remembered.
     fn held(&self) -> usize {
-        self.last.len() + self.fresh.len()
+        self.pages.len() * PAGE + self.fresh.len()
     }
 
     /// The `seq` of the oldest event that is remembered.
@@ -266,9 +259,9 @@ impl Inner {
     fn starting_at(&self, seq: u64) -> impl Iterator<Item = &Event> {
         let first = self.next - as_seq(self.held());
         let skip = usize::try_from(seq - first).unwrap_or(usize::MAX);
-        let early = skip.min(self.last.len());
-        let late = (skip - early).min(self.fresh.len());
-        self.last.range(early..).chain(&self.fresh[late..])
+        let (pages, events) = (skip / PAGE, skip % PAGE);
+        let pages = self.pages.iter().chain([&self.fresh]).skip(pages);
+        pages.flatten().skip(events)
     }
 
     /// Enters a waker and returns the one that it replaces.
