@@ -276,6 +276,18 @@ impl Incarnation {
         std::hint::black_box((self.taken(), self.has_ended(), self.cell.get_status()));
     }
 
+    /// Looks at it, so that it is at hand; see [`expect_end`](Self::expect_end).
+    pub fn look(&self) {
+        std::hint::black_box((self.taken(), self.exit.get().is_some()));
+    }
+
+    /// Looks at what whoever deals with its end will need, and is found through it and its place: for a run that was
+    /// [looked](Self::look) at a while before, so that none of the looks waits for another.
+    pub fn expect_end(&self) {
+        let is_clean = self.exit_reason().map(ExitReason::is_clean);
+        std::hint::black_box((self.node.path().handles(), is_clean, self.cell.get_status()));
+    }
+
     /// Kills the actor: the handler in hand is dropped at its next await, no `post_stop` runs.
     ///
     /// An actor to which ractor's own `link` ties it is told now.

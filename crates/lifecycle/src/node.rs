@@ -481,8 +481,8 @@ impl Node {
         std::hint::black_box(self.path.handles());
     }
 
-    /// Reads something of each part of this.
-    pub(crate) fn look(self: &Arc<Self>) {
+    /// Reads something of each part of this, so that all of it is at hand.
+    pub fn look(self: &Arc<Self>) {
         std::hint::black_box((
             Arc::strong_count(self),
             self.detail.is_poisoned(),

@@ -80,7 +80,7 @@ impl Actor for SupervisorActor {
         };
         node.arrange_children(ids());
         let mut state = State {
-            parent: Parent::new(scope, node, myself),
+            parent: Parent::new(scope, node, myself, spec.children.len()),
             window: RestartWindow::new(spec.intensity),
             children: Children::with_capacity(spec.children.len()),
             watchdogs: Watchdogs::default(),
@@ -127,6 +127,7 @@ impl Actor for SupervisorActor {
         match message {
             SupervisorMsg::Ended { key, run, at } => {
                 state.heard = state.heard.wrapping_add(1);
+                state.expect_ends();
                 state.child_ended(key, &run, at).await?;
             }
             // Boxed, like all that is rare below: an end would carry the room for it from hand to hand.
@@ -258,6 +259,33 @@ impl State {
         match self.children.get_mut(key) {
             Some(child) => self.parent.settle(child, landed),
             None => Start::Ignored,
+        }
+    }
+
+    /// Looks at the children whose ends are next in the queue, where many have ended at once: so each is brought from
+    /// memory in three steps, none of which waits for another, while those before it are started.
+    fn expect_ends(&self) {
+        if self.heard == self.parent.ends() {
+            return;
+        }
+        let coming = |ahead| {
+            let key = self.parent.whose_end(self.heard.wrapping_add(ahead))?;
+            self.children.get(key)
+        };
+        if let Some(child) = coming(2) {
+            std::hint::black_box((child.restart, child.is_plain));
+        }
+        if let Some(child) = coming(1) {
+            std::hint::black_box(child.spec.kind());
+            if let Run::Alive(run) = &child.run {
+                run.look();
+            }
+            child.node.look();
+        }
+        if let Some(child) = coming(0)
+            && let Run::Alive(run) = &child.run
+        {
+            run.expect_end();
         }
     }
 

@@ -81,10 +81,17 @@ pub(crate) struct Parent {
 
 impl Parent {
     /// Only in the supervisor's own `pre_start`.
-    pub(crate) fn new(scope: Scope, node: Arc<Node>, queue: ActorRef<SupervisorMsg>) -> Self {
+    ///
+    /// `children` is how many there will be, as far as is known.
+    pub(crate) fn new(
+        scope: Scope,
+        node: Arc<Node>,
+        queue: ActorRef<SupervisorMsg>,
+        children: usize,
+    ) -> Self {
         Self {
             node,
-            link: Arc::new(Link::new(scope.clone(), queue.clone())),
+            link: Arc::new(Link::new(scope.clone(), queue.clone(), children)),
             scope,
             queue,
             run: Incarnation::current(),
@@ -105,6 +112,11 @@ impl Parent {
     /// Returns how many ends its children have told of, also those that it has not heard of yet.
     pub(crate) fn ends(&self) -> u32 {
         self.link.ends()
+    }
+
+    /// Returns the child whose end has this number, as far as can be guessed.
+    pub(crate) fn whose_end(&self, number: u32) -> Option<ChildKey> {
+        self.link.whose(number)
     }
 
     /// Puts the end of a child into the supervisor's queue, now, for a run that does not tell of it itself.

@@ -1,6 +1,6 @@
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
 use perennial_lifecycle::{
@@ -74,20 +74,44 @@ pub(crate) struct Link {
     scope: Scope,
     queue: ActorRef<SupervisorMsg>,
     ends: AtomicU32,
+    /// Whose the last ends were, each at the place of its number.
+    whose: Box<[AtomicU64]>,
 }
 
+/// So many ends are known ahead of the queue, at the most.
+const AHEAD: usize = 1_024;
+
 impl Link {
-    pub(crate) fn new(scope: Scope, queue: ActorRef<SupervisorMsg>) -> Self {
+    pub(crate) fn new(scope: Scope, queue: ActorRef<SupervisorMsg>, children: usize) -> Self {
         Self {
             scope,
             queue,
             ends: AtomicU32::new(0),
+            whose: (0..children.min(AHEAD))
+                .map(|_| AtomicU64::new(0))
+                .collect(),
         }
     }
 
     /// Returns how many ends there were so far, with those that wait in the queue.
     pub(crate) fn ends(&self) -> u32 {
         self.ends.load(Relaxed)
+    }
+
+    fn count(&self, key: ChildKey) {
+        let number = self.ends.fetch_add(1, Relaxed) as usize;
+        if !self.whose.is_empty() {
+            self.whose[number % self.whose.len()].store(key, Relaxed);
+        }
+    }
+
+    /// Returns whose end has this number, counted from 0; `None` when there were not so many, or too many since.
+    ///
+    /// For a guess only: of ends at the same moment another may be the next in the queue.
+    pub(crate) fn whose(&self, number: u32) -> Option<ChildKey> {
+        let ahead = self.ends().wrapping_sub(number) as usize;
+        let is_known = (1..=self.whose.len()).contains(&ahead);
+        is_known.then(|| self.whose[number as usize % self.whose.len()].load(Relaxed))
     }
 }
 
@@ -97,7 +121,7 @@ impl ParentLink for Link {
     }
 
     fn child_ended(&self, key: ChildKey, run: Arc<Incarnation>, at: SystemTime) {
-        self.ends.fetch_add(1, Relaxed);
+        self.count(key);
         // Fails when the supervisor has ended: then nobody is left to care.
         drop(
             self.queue
@@ -144,4 +168,26 @@ pub(crate) async fn deaf() -> ActorRef<SupervisorMsg> {
     }
     let (queue, _task) = Actor::spawn(None, Deaf, ()).await.unwrap();
     queue
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whose_end_comes_is_known_as_far_ahead_as_there_were_children() {
+        let link = Link::new(Scope::new("t"), deaf().await, 3);
+        assert_eq!(link.whose(0), None);
+        for (number, key) in (0..).zip(10..30) {
+            link.count(key);
+            let known: Vec<_> = (0..40).filter_map(|it| link.whose(it)).collect();
+            assert_eq!(
+                known,
+                (10..=key).skip(number.max(2) - 2).collect::<Vec<_>>()
+            );
+        }
+        let link = Link::new(Scope::new("t"), deaf().await, 0);
+        link.count(10);
+        assert_eq!(link.whose(0), None);
+    }
 }

@@ -196,7 +196,7 @@ mod tests {
     #[tokio::test]
     async fn an_end_that_it_tells_of_is_counted_as_any_other() {
         let scope = Scope::new("t");
-        let parent = Parent::new(scope.clone(), Arc::clone(scope.root()), deaf().await);
+        let parent = Parent::new(scope.clone(), Arc::clone(scope.root()), deaf().await, 0);
         let node = scope.root().child_or_insert(&Arc::from("w"));
         let mut entry = ChildEntry::new(ChildSpec::worker("w", || (Puppet, ())), node);
         let node = Arc::clone(&entry.node);

@@ -87,7 +87,7 @@ impl Actor for DynamicActor {
     ) -> Result<State, ActorProcessingErr> {
         let left_behind = LeftBehind::clear(&node, |_| false);
         Ok(State {
-            parent: Parent::new(scope, node, myself),
+            parent: Parent::new(scope, node, myself, 0),
             window: RestartWindow::new(settings.intensity),
             children: Children::default(),
             watchdogs: Watchdogs::default(),
