@@ -39,7 +39,7 @@ struct Stripe {
 impl Outcomes {
     /// Counts an answer.
     #[inline]
-    pub(crate) fn record(&self, scope: &str, decision: Decision) {
+    pub(crate) fn record(&self, scope: &str, decision: &Decision) {
         let lane = Lane::current();
         let stripe = &self.stripes[lane.index()];
         if decision.is_allowed() {
@@ -98,7 +98,7 @@ fn untold(total: u64, told: &AtomicU64) -> u64 {
     total.saturating_sub(told.fetch_max(total, Ordering::Relaxed))
 }
 
-fn refused(scope: &str, decision: Decision) {
+fn refused(scope: &str, decision: &Decision) {
     tracing::debug!(
         rate_limit.scope = scope,
         retry_after = ?decision.retry_after(),

@@ -153,7 +153,7 @@ impl RateGate {
     {
         let scope = self.inner.scope(scope);
         let rule = self.inner.store.rule(quota);
-        self.inner.check(&scope, key, self.inner.ask(rule, cells))
+        self.inner.check(&scope, key, self.inner.ask(&rule, cells))
     }
 
     /// Answers as [`check`](Self::check) would, without spending or counting.
@@ -162,7 +162,8 @@ impl RateGate {
         K: Hash + Eq + ?Sized + 'static,
     {
         let print = self.inner.printer.scope(scope).print(key);
-        let ask = self.inner.ask(self.inner.store.rule(quota), 1);
+        let rule = self.inner.store.rule(quota);
+        let ask = self.inner.ask(&rule, 1);
         self.inner.store.peek(&print, ask)
     }
 
@@ -172,7 +173,8 @@ impl RateGate {
         K: Hash + Eq + ?Sized + 'static,
     {
         let print = self.inner.printer.scope(scope).print(key);
-        let ask = self.inner.ask(self.inner.store.rule(quota), 1);
+        let rule = self.inner.store.rule(quota);
+        let ask = self.inner.ask(&rule, 1);
         self.inner.store.status(&print, ask)
     }
 
@@ -263,19 +265,18 @@ impl RateGate {
 
 impl Inner {
     #[inline]
-    fn check<K>(&self, scope: &Scope, key: &K, ask: Ask) -> Decision
+    fn check<K>(&self, scope: &Scope, key: &K, ask: Ask<'_>) -> Decision
     where
         K: Hash + Eq + ?Sized + 'static,
     {
         let print = scope.printer.print(key);
         let decision = self.store.check(&print, ask);
-        let outcomes = &scope.outcomes;
-        outcomes.record(&scope.name, decision);
+        scope.outcomes.record(&scope.name, &decision);
         decision
     }
 
     #[inline]
-    fn ask(&self, rule: Rule, cells: u32) -> Ask {
+    fn ask<'a>(&self, rule: &'a Rule, cells: u32) -> Ask<'a> {
         Ask {
             rule: Some(rule),
             cells,
@@ -364,7 +365,7 @@ impl GateLimiter {
         K: Hash + Eq + ?Sized + 'static,
     {
         let ask = Ask {
-            rule: Some(self.rule),
+            rule: Some(&self.rule),
             cells: 1,
             now: self.inner.clock.at(count),
         };
@@ -376,7 +377,7 @@ impl GateLimiter {
     where
         K: Hash + Eq + ?Sized + 'static,
     {
-        let ask = self.inner.ask(self.rule, cells);
+        let ask = self.inner.ask(&self.rule, cells);
         self.inner.check(&self.scope, key, ask)
     }
 
@@ -429,7 +430,7 @@ impl GateLimiter {
         K: Hash + Eq + ?Sized + 'static,
     {
         let print = self.scope.printer.print(key);
-        self.inner.store.peek(&print, self.inner.ask(self.rule, 1))
+        self.inner.store.peek(&print, self.inner.ask(&self.rule, 1))
     }
 
     /// Tells what is spent and left of the key's quota.
@@ -440,7 +441,7 @@ impl GateLimiter {
         let print = self.scope.printer.print(key);
         self.inner
             .store
-            .status(&print, self.inner.ask(self.rule, 1))
+            .status(&print, self.inner.ask(&self.rule, 1))
     }
 
     /// Makes the key as good as new; tells whether it was known.

@@ -234,7 +234,7 @@ impl<K: Hash + Eq> KeyedLimiter<K> {
         self.len() == 0
     }
 
-    fn ask(&self, cells: u32) -> Ask {
+    fn ask(&self, cells: u32) -> Ask<'static> {
         Ask {
             rule: None,
             cells,

@@ -222,6 +222,16 @@ impl Engine {
 
     #[inline]
     pub(crate) fn spend(&self, state: &mut State, n: u32, now: Nanos) -> Verdict {
+        // Quotas are metered so unless somebody chose otherwise: a check that is through in a few steps does not make room for
+        // what the others need.
+        if let (Self::Gcra(meter), State::Gcra(_, state)) = (self, &mut *state) {
+            return meter.spend(state, n, now);
+        }
+        self.spend_otherwise(state, n, now)
+    }
+
+    #[inline(never)]
+    fn spend_otherwise(&self, state: &mut State, n: u32, now: Nanos) -> Verdict {
         meter!(self, state, |meter, state| meter.spend(state, n, now))
     }
 

@@ -19,7 +19,19 @@ pub(crate) const FEW: usize = 1024;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rule {
     pub(crate) id: u32,
+    /// It refuses everything at all times.
+    pub(crate) is_closed: bool,
     pub(crate) engine: Engine,
+}
+
+impl Rule {
+    fn new(id: u32, engine: Engine) -> Self {
+        Self {
+            id,
+            is_closed: engine.is_closed(),
+            engine,
+        }
+    }
 }
 
 /// Keeps a rule from being forgotten.
@@ -55,7 +67,7 @@ impl Rules {
     pub(crate) fn find(&self, quota: &Quota) -> Option<Rule> {
         let engine = Engine::new(quota);
         let id = self.known().ids.get(&engine).copied();
-        id.map(|id| Rule { id, engine })
+        id.map(|id| Rule::new(id, engine))
     }
 
     pub(crate) fn add(&self, engine: Engine) -> Rule {
@@ -66,7 +78,7 @@ impl Rules {
     pub(crate) fn pin(&self, engine: Engine) -> (Rule, Pin) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let (id, pin) = known.add(engine);
-        (Rule { id, engine }, pin)
+        (Rule::new(id, engine), pin)
     }
 
     /// The rule as it is known. A state may be given its number for as long as the shard stays locked that was locked

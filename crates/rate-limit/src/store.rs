@@ -75,9 +75,9 @@ struct Aligned<K>(Mutex<Shard<K>>);
 
 /// What a check asks for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ask {
+pub(crate) struct Ask<'a> {
     /// `None` for the store's own rule.
-    pub(crate) rule: Option<Rule>,
+    pub(crate) rule: Option<&'a Rule>,
     pub(crate) cells: u32,
     pub(crate) now: Nanos,
 }
@@ -137,7 +137,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Spends cells of a key.
     #[inline]
-    pub(crate) fn check<Q>(&self, key: &Q, ask: Ask) -> Decision
+    pub(crate) fn check<Q>(&self, key: &Q, ask: Ask<'_>) -> Decision
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
@@ -145,14 +145,13 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let hash = self.hasher.hash_one(key);
         {
             let mut shard = self.lock(index(hash, self.shards.len()));
-            let rule = ask.rule.unwrap_or(shard.rule);
-            if rule.engine.is_closed() {
+            shard.note_reading(ask.now);
+            let Shard { rule, entries, .. } = &mut *shard;
+            let rule = ask.rule.unwrap_or(rule);
+            if rule.is_closed {
                 return Decision::Never;
             }
-            shard.note_reading(ask.now);
-            if let Some(entry) = shard
-                .entries
-                .find_mut(hash, |entry| entry.key.borrow() == key)
+            if let Some(entry) = entries.find_mut(hash, |entry| entry.key.borrow() == key)
                 && entry.state.rule() == rule.id
             {
                 let verdict = rule.engine.spend(&mut entry.state, ask.cells, ask.now);
@@ -163,15 +162,15 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Answers as `check` would, and spends nothing.
-    pub(crate) fn peek<Q>(&self, key: &Q, ask: Ask) -> Decision
+    pub(crate) fn peek<Q>(&self, key: &Q, ask: Ask<'_>) -> Decision
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
         let hash = self.hasher.hash_one(key);
         let shard = self.lock(index(hash, self.shards.len()));
-        let rule = ask.rule.unwrap_or(shard.rule);
-        if rule.engine.is_closed() {
+        let rule = ask.rule.unwrap_or(&shard.rule);
+        if rule.is_closed {
             return Decision::Never;
         }
         let verdict = match shard.entries.find(hash, |entry| entry.key.borrow() == key) {
@@ -192,14 +191,14 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         Decision::from_verdict(verdict, ask.now)
     }
 
-    pub(crate) fn status<Q>(&self, key: &Q, ask: Ask) -> KeyStatus
+    pub(crate) fn status<Q>(&self, key: &Q, ask: Ask<'_>) -> KeyStatus
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
         let hash = self.hasher.hash_one(key);
         let shard = self.lock(index(hash, self.shards.len()));
-        let rule = ask.rule.unwrap_or(shard.rule);
+        let rule = ask.rule.unwrap_or(&shard.rule);
         let entry = shard.entries.find(hash, |entry| entry.key.borrow() == key);
         let Some(entry) = entry else {
             return status(&rule.engine, &rule.engine.fresh(rule.id), ask.now);
@@ -301,7 +300,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// A key that is not there yet, or is metered by another rule.
     #[cold]
-    fn check_unknown<Q>(&self, hash: u64, key: &Q, ask: Ask) -> Decision
+    fn check_unknown<Q>(&self, hash: u64, key: &Q, ask: Ask<'_>) -> Decision
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
@@ -313,7 +312,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 return decision;
             }
             // What spends nothing stores nothing.
-            let engine = ask.rule.unwrap_or(shard.rule).engine;
+            let engine = ask.rule.unwrap_or(&shard.rule).engine;
             let verdict = engine.ask(&engine.fresh(0), ask.cells, shard.begins(ask.now));
             if ask.cells == 0 || !verdict.is_allowed() {
                 return Decision::from_verdict(verdict, ask.now);
@@ -336,7 +335,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         if let Some(decision) = self.check_known(&mut shard, hash, key, ask) {
             return decision;
         }
-        let rule = self.rules.in_use(ask.rule.unwrap_or(shard.rule));
+        let rule = self.rules.in_use(*ask.rule.unwrap_or(&shard.rule));
         let mut state = rule.engine.fresh(rule.id);
         // A key that was forgotten as idle must not begin anew at an earlier time than that.
         let now = shard.begins(ask.now);
@@ -354,13 +353,19 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Checks a key that is there, or any key if nothing can be spent.
-    fn check_known<Q>(&self, shard: &mut Shard<K>, hash: u64, key: &Q, ask: Ask) -> Option<Decision>
+    fn check_known<Q>(
+        &self,
+        shard: &mut Shard<K>,
+        hash: u64,
+        key: &Q,
+        ask: Ask<'_>,
+    ) -> Option<Decision>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let rule = ask.rule.unwrap_or(shard.rule);
-        if rule.engine.is_closed() {
+        let rule = *ask.rule.unwrap_or(&shard.rule);
+        if rule.is_closed {
             return Some(Decision::Never);
         }
         let now = shard.changes(ask.now);

@@ -175,7 +175,7 @@ impl<K> Entry<K> {
     /// stays with the old rule until the quota opens again, or it is idle.
     pub(super) fn adapt(&mut self, known: &Known, rule: Rule, now: Nanos) {
         let from = self.state.rule();
-        if !rule.engine.is_closed()
+        if !rule.is_closed
             && from != rule.id
             && let Some(taken) =
                 (rule.engine).take_over(rule.id, known.engine(from), &self.state, now)

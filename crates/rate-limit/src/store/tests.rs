@@ -24,7 +24,7 @@ fn store(quota: Quota, max_keys: usize, when_full: WhenFull) -> Store<u64, Fixed
     )
 }
 
-fn at(now: u64) -> Ask {
+fn at(now: u64) -> Ask<'static> {
     Ask {
         rule: None,
         cells: 1,
@@ -92,7 +92,7 @@ proptest! {
                 store.set_quota(&quota, now);
             }
             let rule = (!is_change).then(|| store.rule(&quota));
-            if store.check(&1, Ask { rule, cells, now }).is_allowed() {
+            if store.check(&1, Ask { rule: rule.as_ref(), cells, now }).is_allowed() {
                 through.push((now.0, latest, u64::from(cells)));
             }
         }
@@ -139,21 +139,22 @@ fn a_quota_that_changes_at_a_late_reading_gives_nothing_back_twice() {
                 let now = Nanos(nanos);
                 store.check(&1, Ask { rule, cells, now })
             };
+            let rule = Some(&rule);
             assert!(ask(None, spent, START).is_allowed());
             let late = START - 313_637;
             if is_limiters {
                 store.set_quota(&quick, Nanos(late));
             } else {
-                assert!(!ask(Some(rule), left + 1, late).is_allowed());
+                assert!(!ask(rule, left + 1, late).is_allowed());
             }
-            assert!(ask(Some(rule), left, START).is_allowed());
+            assert!(ask(rule, left, START).is_allowed());
             // One comes back in 1.857143 ms, and no sooner.
             let back = START + 1_857_143;
             assert!(
-                !ask(Some(rule), 1, back - 1).is_allowed(),
+                !ask(rule, 1, back - 1).is_allowed(),
                 "{spent} {is_limiters}"
             );
-            assert!(ask(Some(rule), 1, back).is_allowed());
+            assert!(ask(rule, 1, back).is_allowed());
         }
     }
 }
@@ -304,7 +305,7 @@ fn quotas_that_no_key_is_metered_by_are_forgotten() {
     };
     let check = |key: u64, rule| {
         let ask = Ask {
-            rule: Some(rule),
+            rule: Some(&rule),
             ..at(SECOND)
         };
         store.check(&key, ask).is_allowed()
@@ -343,8 +344,11 @@ fn quotas_are_forgotten_while_threads_bring_new_ones() {
                     let algorithm = all()[(step % 5) as usize].metered_by();
                     let period = Duration::from_secs(3600 * 24 + step * THREADS + thread);
                     let quota = Quota::new(10, period).unwrap().algorithm(algorithm);
-                    let rule = Some(store.rule(&quota));
-                    let ask = Ask { rule, ..at(SECOND) };
+                    let rule = store.rule(&quota);
+                    let ask = Ask {
+                        rule: Some(&rule),
+                        ..at(SECOND)
+                    };
                     if store.check(&(step % 7), ask).is_allowed() {
                         through.fetch_add(1, Ordering::Relaxed);
                     }
