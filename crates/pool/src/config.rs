@@ -10,7 +10,8 @@ pub(crate) const MOST_WORKERS: usize = 1 << 20;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PoolStrategy {
-    /// The one that came back last: few workers stay warm.
+    /// The one that came back last: few workers stay warm. Where threads borrow side by side, each is lent the one that
+    /// came back on it last, if that is among the last few.
     #[default]
     Lifo,
     /// The one that has been idle for longest: all take turns.

@@ -32,7 +32,7 @@ pub(crate) struct Machine<D, H, W> {
     /// Places in state `Vacant`, within the limit.
     vacant: BTreeSet<usize>,
     /// Places in state `Idle`, each once; the longest idle in front.
-    idle: VecDeque<usize>,
+    idle: VecDeque<Idle>,
     /// Places given to who waits and not fetched yet: the first to the first in the queue, and so on. Whoever comes to
     /// have one is called.
     handed: VecDeque<usize>,
@@ -47,6 +47,13 @@ pub(crate) struct Machine<D, H, W> {
     out: usize,
     stats: PoolStats,
     effects: Effects<D, W>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Idle {
+    place: usize,
+    /// The lane of the thread on which the worker came back; `None`: it came from elsewhere.
+    lane: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -153,6 +160,9 @@ pub(crate) enum Standing<'a, H> {
     Out(&'a H),
 }
 
+/// Among so many of those that came back last, who comes looks for one that came back on its own thread.
+const NEAR: usize = 8;
+
 impl<D: Clone, H, W> Machine<D, H, W> {
     pub(crate) fn new(config: &PoolConfig) -> Self {
         let mut machine = Self {
@@ -179,15 +189,16 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         machine
     }
 
-    /// Gives a worker to somebody who comes, or the right to start one if that is possible now.
+    /// Gives a worker to somebody who comes on a thread of this lane, or the right to start one if that is possible now.
     #[inline]
     pub(crate) fn take(
         &mut self,
+        lane: usize,
         holder: impl FnOnce() -> H,
         alive: impl Fn(&D) -> bool,
         startable: impl FnOnce() -> bool,
     ) -> Take<D> {
-        while let Some(place) = self.next_idle() {
+        while let Some(place) = self.next_idle(Some(lane)) {
             if let Some(desk) = self.places[place].desk.as_ref().filter(|desk| alive(desk)) {
                 let desk = desk.clone();
                 return Take::Worker(self.lend(place, desk, holder()));
@@ -206,20 +217,43 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         Take::Wait
     }
 
-    /// Takes the idle worker whose turn it is out of their list.
-    fn next_idle(&mut self) -> Option<usize> {
-        match self.strategy {
-            PoolStrategy::Lifo => self.idle.pop_back(),
-            PoolStrategy::Fifo => self.idle.pop_front(),
-        }
+    /// Takes the idle worker whose turn it is out of their list, for who comes on a thread of this lane.
+    #[inline]
+    fn next_idle(&mut self, lane: Option<usize>) -> Option<usize> {
+        let idle = match self.strategy {
+            PoolStrategy::Fifo => self.idle.pop_front()?,
+            PoolStrategy::Lifo => {
+                let last = self.idle.pop_back()?;
+                match (last.lane, lane) {
+                    (Some(others), Some(lane)) if others != lane => self.own_idle(lane, last),
+                    _ => last,
+                }
+            }
+        };
+        Some(idle.place)
     }
 
-    /// Takes a worker back. One that was replaced meanwhile is no longer the holder's to give back.
+    /// Where two threads lend side by side, the worker of one would be the next one's at every other turn, and all that
+    /// belongs to it would go over from processor to processor each time. So who comes is given the last that came back
+    /// on its own thread, if there is one near `last`.
+    #[cold]
+    fn own_idle(&mut self, lane: usize, last: Idle) -> Idle {
+        let mut near = self.idle.iter().rev().take(NEAR);
+        let back = near.position(|it| it.lane == Some(lane));
+        let own = back.and_then(|back| self.idle.remove(self.idle.len() - 1 - back));
+        if own.is_some() {
+            self.idle.push_back(last);
+        }
+        own.unwrap_or(last)
+    }
+
+    /// Takes a worker back, on a thread of this lane. One that was replaced meanwhile is no longer the holder's to give back.
     #[inline]
     pub(crate) fn give_back(
         &mut self,
         place: usize,
         loan: u64,
+        lane: usize,
         now: Moment,
         condition: impl FnOnce(&D) -> Condition,
     ) {
@@ -237,13 +271,13 @@ impl<D: Clone, H, W> Machine<D, H, W> {
                 self.go_down(place);
                 self.end(place, How::Retire);
             }
-            Condition::Fit => self.free(place, now),
+            Condition::Fit => self.free(place, Some(lane), now),
         }
     }
 
     /// Finds what is to become of a worker that can be lent.
     #[inline]
-    fn free(&mut self, place: usize, now: Moment) {
+    fn free(&mut self, place: usize, lane: Option<usize>, now: Moment) {
         if place >= self.limit() {
             self.dismiss(place);
         } else if self.places[place].expires.is_some_and(|at| at <= now) {
@@ -257,7 +291,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
             let it = &mut self.places[place];
             it.state = State::Idle;
             it.idle_since = Some(now);
-            self.idle.push_back(place);
+            self.idle.push_back(Idle { place, lane });
         }
     }
 
@@ -268,7 +302,8 @@ impl<D: Clone, H, W> Machine<D, H, W> {
                 .zip(limit)
                 .is_some_and(|(since, limit)| now.since(since) >= limit)
         };
-        for place in std::mem::take(&mut self.idle) {
+        for idle in std::mem::take(&mut self.idle) {
+            let place = idle.place;
             let it = &self.places[place];
             if self.is_surplus(place) && over(it.idle_since, self.overflow_ttl) {
                 self.dismiss(place);
@@ -277,7 +312,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
             {
                 self.renew(place);
             } else {
-                self.idle.push_back(place);
+                self.idle.push_back(idle);
             }
         }
     }
@@ -286,11 +321,12 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     pub(crate) fn resize(&mut self, size: usize, max_overflow: usize) {
         (self.size, self.max_overflow) = (size, max_overflow);
         self.make_room();
-        for place in std::mem::take(&mut self.idle).into_iter().rev() {
+        for idle in std::mem::take(&mut self.idle).into_iter().rev() {
+            let place = idle.place;
             if place >= self.limit() || self.overflow_ttl.is_none() && self.is_surplus(place) {
                 self.dismiss(place);
             } else {
-                self.idle.push_front(place);
+                self.idle.push_front(idle);
             }
         }
     }
@@ -394,7 +430,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
 
     /// Counts; an idle worker that has died, and was not missed yet, is down.
     pub(crate) fn status(&self, alive: impl Fn(&D) -> bool) -> PoolStatus {
-        let lives = |place: &&usize| self.places[**place].desk.as_ref().is_some_and(&alive);
+        let lives = |it: &&Idle| self.places[it.place].desk.as_ref().is_some_and(&alive);
         let idle = self.idle.iter().filter(lives).count();
         let dead = self.idle.len() - idle;
         let is_starting = |it: &Place<D, H>| matches!(it.state, State::Starting);
@@ -454,7 +490,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     /// those on loan.
     pub(crate) fn workers(&self) -> Vec<(&D, Standing<'_, H>)> {
         let desk = |place: &usize| self.places[*place].desk.as_ref();
-        let idle = self.idle.iter().filter_map(desk);
+        let idle = self.idle.iter().filter_map(|it| desk(&it.place));
         let mut list: Vec<_> = idle.map(|desk| (desk, Standing::Idle)).collect();
         for place in &self.handed {
             if let (State::Handed, Some(desk)) = (&self.places[*place].state, desk(place)) {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Acquire;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use perennial_lifecycle::{ActorPath, Moment};
+use perennial_lifecycle::{ActorPath, Lane, Moment};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::level_filters::LevelFilter;
 
@@ -64,8 +64,14 @@ impl Cells {
     /// Gives a worker, or the right to start one, to somebody who comes.
     pub(crate) fn take(self: &Arc<Self>, borrower: Borrower<'_>, now: Moment) -> Option<Offer> {
         let held = borrower.held(now);
+        let lane = Lane::current().index();
         let mut books = self.books();
-        let take = books.take(|| held, |desk| desk.is_alive(), || self.is_startable());
+        let take = books.take(
+            lane,
+            || held,
+            |desk| desk.is_alive(),
+            || self.is_startable(),
+        );
         let counts = (books.idle(), books.in_use());
         drop(books);
         self.offer(take, now, counts)
@@ -82,8 +88,14 @@ impl Cells {
         waker: &Waker,
     ) -> Result<Offer, Option<Waiter<'_>>> {
         let held = borrower.held(now);
+        let lane = Lane::current().index();
         let mut books = self.books();
-        let take = books.take(|| held, |desk| desk.is_alive(), || self.is_startable());
+        let take = books.take(
+            lane,
+            || held,
+            |desk| desk.is_alive(),
+            || self.is_startable(),
+        );
         if !matches!(take, Take::Wait) {
             let counts = (books.idle(), books.in_use());
             drop(books);
@@ -156,11 +168,14 @@ impl Cells {
         desk.end_loan();
         let unfit = lease.unfit || desk.has_open_call();
         let now = self.now();
+        let lane = Lane::current().index();
         let mut books = self.books();
-        books.give_back(*place, *loan, now, |desk| match (desk.is_alive(), unfit) {
-            (false, _) => Condition::Dead,
-            (true, true) => Condition::Unfit,
-            (true, false) => Condition::Fit,
+        books.give_back(*place, *loan, lane, now, |desk| {
+            match (desk.is_alive(), unfit) {
+                (false, _) => Condition::Dead,
+                (true, true) => Condition::Unfit,
+                (true, false) => Condition::Fit,
+            }
         });
         let (idle, used) = (books.idle(), books.in_use());
         drop(books);

@@ -99,7 +99,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
                 return true;
             }
             State::Idle => {
-                self.idle.retain(|it| *it != place);
+                self.idle.retain(|it| it.place != place);
                 self.go_down(place);
             }
             State::Handed => {
@@ -140,7 +140,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
                 (it.desk, it.expires) = (Some(desk), expires);
                 self.stats.created += 1;
                 self.down -= 1;
-                self.free(place, now);
+                self.free(place, None, now);
                 true
             }
             // Whoever starts it fetches it.
@@ -180,7 +180,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
             return;
         }
         if it.desk.is_some() {
-            self.free(place, now);
+            self.free(place, None, now);
         } else if asked {
             self.go_down(place);
         } else {
@@ -213,7 +213,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
                 }
             }
             State::Down => self.down -= 1,
-            State::Idle => self.idle.retain(|it| *it != place),
+            State::Idle => self.idle.retain(|it| it.place != place),
             State::Handed => self.unhand(place),
             State::Out(_) => self.out -= 1,
         }

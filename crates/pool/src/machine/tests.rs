@@ -182,7 +182,7 @@ impl Prompt {
     }
 
     fn checkout(&mut self, borrower: usize) {
-        let take = self.books.take(|| (), |_| true, || true);
+        let take = self.books.take(0, || (), |_| true, || true);
         if !self.take(borrower, take) {
             let ticket = self.books.join(None, Moment::NEVER, || borrower);
             self.tickets.insert(ticket.unwrap(), borrower);
@@ -193,7 +193,7 @@ impl Prompt {
     fn checkin(&mut self, borrower: usize) {
         let (place, loan, _) = self.out.remove(&borrower).unwrap();
         self.books
-            .give_back(place, loan, self.now, |_| Condition::Fit);
+            .give_back(place, loan, 0, self.now, |_| Condition::Fit);
         self.settle();
     }
 
@@ -395,11 +395,11 @@ impl Slow {
         let now = self.now;
         match step {
             Step::Take(startable) => {
-                let take = self.books.take(|| (), self.alive(), || *startable);
+                let take = self.books.take(0, || (), self.alive(), || *startable);
                 self.take(take);
             }
             Step::Join(for_a_while) => {
-                let take = self.books.take(|| (), self.alive(), || false);
+                let take = self.books.take(0, || (), self.alive(), || false);
                 if !self.take(take) {
                     let deadline = match for_a_while {
                         true => now.after(Duration::from_secs(6)),
@@ -488,7 +488,7 @@ impl Slow {
                         (true, true) => Condition::Unfit,
                         (true, false) => Condition::Fit,
                     };
-                    self.books.give_back(place, loan, now, |_| condition);
+                    self.books.give_back(place, loan, 0, now, |_| condition);
                 }
             }
             Step::Kill(at) => {
@@ -569,7 +569,7 @@ impl Slow {
             for (place, loan, run) in std::mem::take(&mut self.out) {
                 let alive = self.alive.borrow().contains(&run);
                 self.books
-                    .give_back(place, loan, self.now, |_| match alive {
+                    .give_back(place, loan, 0, self.now, |_| match alive {
                         true => Condition::Fit,
                         false => Condition::Dead,
                     });
@@ -597,14 +597,14 @@ fn what_was_meant_for_one_that_leaves_goes_to_the_first_who_has_nothing() {
         assert!(books.up(place, life, place, None, now));
     }
     let mut lent = Vec::new();
-    while let Take::Worker(worker) = books.take(|| (), |_| true, || true) {
+    while let Take::Worker(worker) = books.take(0, || (), |_| true, || true) {
         lent.push(worker);
     }
     let tickets: Vec<u64> = (0..3)
         .map(|number| books.join(None, Moment::NEVER, || number).unwrap())
         .collect();
     for worker in &lent {
-        books.give_back(worker.place, worker.loan, now, |_| Condition::Fit);
+        books.give_back(worker.place, worker.loan, 0, now, |_| Condition::Fit);
     }
     assert_eq!(books.effects().unwrap().calls, [0, 1]);
     books.leave(tickets[0], now);
@@ -615,6 +615,36 @@ fn what_was_meant_for_one_that_leaves_goes_to_the_first_who_has_nothing() {
     };
     assert_eq!(serve(tickets[1]), Some(1), "its own stays its own");
     assert_eq!(serve(tickets[2]), Some(0));
+}
+
+#[test]
+fn a_thread_is_given_the_worker_that_came_back_on_it_last() {
+    let now = Moment::default();
+    let take = |books: &mut Books, lane| match books.take(lane, || (), |_| true, || true) {
+        Take::Worker(worker) => worker,
+        other => panic!("{other:?}"),
+    };
+    let fit = |books: &mut Books, worker: Lent<Run>, lane| {
+        books.give_back(worker.place, worker.loan, lane, now, |_| Condition::Fit);
+    };
+    for (fifo, expected) in [(false, [2, 1, 2, 2, 1]), (true, [0, 1, 2, 0, 1])] {
+        let mut books: Books = Machine::new(&config(3, 0, fifo, true));
+        while let Some((place, life)) = books.want() {
+            assert!(books.up(place, life, place, None, now));
+        }
+        // Two threads lend side by side, and take turns.
+        let (one, other) = (take(&mut books, 1), take(&mut books, 2));
+        let mut lent = vec![one.desk, other.desk];
+        fit(&mut books, one, 1);
+        fit(&mut books, other, 2);
+        let one = take(&mut books, 1);
+        lent.push(one.desk);
+        fit(&mut books, one, 2);
+        // None came back on this one.
+        let rest = [take(&mut books, 3), take(&mut books, 3)];
+        lent.extend(rest.map(|it| it.desk));
+        assert_eq!(lent, expected);
+    }
 }
 
 proptest! {
@@ -662,7 +692,7 @@ proptest! {
                 }
             }
             let books = &machine.books;
-            let idle: Vec<Run> = books.idle.iter().filter_map(|it| books.places[*it].desk).collect();
+            let idle: Vec<Run> = books.idle.iter().filter_map(|it| books.places[it.place].desk).collect();
             prop_assert_eq!(idle, Vec::from(model.idle.clone()));
             let out: BTreeMap<usize, Run> = machine.out.iter().map(|(who, it)| (*who, it.2)).collect();
             prop_assert_eq!(&out, &model.out);
@@ -712,7 +742,7 @@ proptest! {
         prop_assert_eq!(it.alive.borrow().len(), status.size, "a worker was left over");
         // And it still lends all it has, and no more.
         let mut lent = 0;
-        while let Take::Worker(_) | Take::Start { .. } = it.books.take(|| (), it.alive(), || true) {
+        while let Take::Worker(_) | Take::Start { .. } = it.books.take(0, || (), it.alive(), || true) {
             lent += 1;
         }
         prop_assert_eq!(lent, status.size + status.max_overflow);

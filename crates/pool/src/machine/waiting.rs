@@ -154,7 +154,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
                 self.live -= 1;
                 self.vacate(place);
             }
-            _ => self.free(place, now),
+            _ => self.free(place, None, now),
         }
     }
 
@@ -169,7 +169,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     /// Gives idle workers to who waits: what was meant for them has died while others became idle.
     fn hand_idle(&mut self) {
         while self.unserved() > 0
-            && let Some(place) = self.next_idle()
+            && let Some(place) = self.next_idle(None)
         {
             self.places[place].state = State::Handed;
             self.hand(place);
