@@ -2,12 +2,12 @@ use std::any::{Any, TypeId};
 use std::convert::identity;
 use std::future::{Ready, ready};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use futures_util::future::Either;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, Message, SupervisionEvent};
 
 use crate::call::{Call, Ended, call};
+use crate::clock::recent_wall;
 use crate::{
     ChildKey, EventKind, ExitReason, Incarnation, Mailbox, MessageType, Node, ParentLink,
     StartError, newborn, panic, span,
@@ -144,7 +144,7 @@ impl Drop for Life {
             scope.events().emit(node.path(), reclaimed);
             return;
         }
-        let at = SystemTime::now();
+        let at = recent_wall();
         let left = node.leave(&run, &told, at);
         let exited = EventKind::Exited {
             incarnation,

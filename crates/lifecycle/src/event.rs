@@ -10,7 +10,7 @@ use crate::{ActorPath, ExitReason};
 pub struct Event {
     /// Counts up by one per event of the tree.
     pub seq: u64,
-    /// Wall-clock time; of all but ends it may lie some milliseconds back. Never before that of the event before.
+    /// Wall-clock time, some milliseconds late at most, and never before that of the event before.
     pub at: SystemTime,
     /// Whom it is about.
     pub path: ActorPath,

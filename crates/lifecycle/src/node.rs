@@ -33,6 +33,7 @@ pub use self::watchers::Watcher;
 use self::watchers::Watchers;
 pub(crate) use self::watchers::{Entry, First, Found};
 use crate::bell::Bell;
+use crate::clock::recent_wall;
 use crate::mailbox::ledger::Ledger;
 use crate::{
     ActorPath, ChildKey, ChildKind, EventKind, ExitReason, Incarnation, Restart, Scope, Shutdown,
@@ -264,7 +265,8 @@ impl Node {
         self.detail().history.last().cloned()
     }
 
-    /// Returns since when nothing has run here: when the last run ended. `None` while one runs, and when none ever has.
+    /// Returns since when nothing has run here: when the last run ended, to some milliseconds. `None` while one runs, and
+    /// when none ever has.
     ///
     /// A start that failed is not a run, so it doesn't count.
     #[must_use]
@@ -381,7 +383,7 @@ impl Node {
             return false;
         }
         self.note_left_behind(run);
-        drop(self.leave(run, reason, SystemTime::now()));
+        drop(self.leave(run, reason, recent_wall()));
         scope.events().emit(
             &self.path,
             EventKind::Detached {
@@ -427,7 +429,7 @@ impl Node {
 
     /// Notes a start that failed, as an end without a life, so that the history shows why nothing runs.
     pub fn note_failed_start(&self, incarnation: u64, reason: &ExitReason) {
-        let now = SystemTime::now();
+        let now = recent_wall();
         let mut detail = self.detail();
         let ended = detail.ended(incarnation, reason, Duration::ZERO, now);
         detail.note_first(|| First::FailedStart(ended.clone()));

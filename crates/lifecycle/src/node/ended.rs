@@ -10,7 +10,7 @@ pub struct Ended {
     pub incarnation: u64,
     /// Why.
     pub reason: ExitReason,
-    /// When.
+    /// When, to some milliseconds.
     pub at: SystemTime,
     /// How long it had run, to some milliseconds; zero for a start that failed.
     pub uptime: Duration,
