@@ -1,5 +1,7 @@
 //! One shard: a table of keys with a hand that goes round it.
 
+use std::mem::offset_of;
+
 use super::{Swept, table::Table};
 use crate::{
     clock::Nanos,
@@ -8,15 +10,17 @@ use crate::{
     rules::{Known, Rule},
 };
 
+/// What a check looks at comes first: with the lock before it, it fills one cache line of 64 bytes.
+#[repr(C)]
 pub(super) struct Shard<K> {
+    /// The latest reading of all checks. What they spent may not be given back at the pace of a rule that comes later.
+    latest: Nanos,
     /// What meters a key when the check does not say.
     pub(super) rule: Rule,
+    pub(super) entries: Table<Entry<K>>,
     /// Keys were forgotten as idle, or went over to other rules, at this time. A check that read its clock before must
     /// not begin a forgotten key anew at that earlier time, nor have the time between be given back twice, by two rules.
     pub(super) floor: Nanos,
-    /// The latest reading of all checks. What they spent may not be given back at the pace of a rule that comes later.
-    latest: Nanos,
-    pub(super) entries: Table<Entry<K>>,
     /// The bucket at which the next sweep goes on. Growth moves the keys about; who is missed is found next time.
     swept: usize,
     /// The bucket at which room is made next.
@@ -24,6 +28,8 @@ pub(super) struct Shard<K> {
     /// The bucket of the key that a refused newcomer waits for: of those looked at, the one idle soonest.
     awaited: Option<usize>,
 }
+
+const _: () = assert!(offset_of!(Shard<()>, entries) + size_of::<Box<[()]>>() <= 56);
 
 pub(super) struct Entry<K> {
     pub(super) key: K,

@@ -16,6 +16,8 @@ const FULL: (usize, usize) = (4, 5);
 /// The first that are made.
 const FEWEST_BUCKETS: usize = 4;
 
+/// The buckets come first, for a look-up needs nothing else.
+#[repr(C)]
 pub(super) struct Table<T> {
     /// None, or a power of two, and some of them empty.
     buckets: Box<[Bucket<T>]>,
