@@ -13,9 +13,10 @@ use std::{
     collections::HashSet,
     fmt,
     hash::{BuildHasher, Hash},
+    hint,
     num::NonZeroUsize,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -43,6 +44,9 @@ const FEWEST_SHARDS: usize = 32;
 const SAMPLE: usize = 32;
 /// Buckets that a sweep looks at under one lock.
 const BUCKETS_PER_LOCK: usize = 1024;
+
+/// How often who waits for a lock pauses before it looks again: for one to some microseconds, a few dozen checks.
+const PAUSES: usize = 128;
 
 /// What a step of a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -436,12 +440,28 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     // A key whose `Hash` or `Eq` panics poisons its shard. The table itself is sound after that, and the other keys
     // of the shard must still be checked.
+    #[inline]
     fn lock(&self, index: usize) -> MutexGuard<'_, Shard<K>> {
-        self.shards[index]
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        let shard = &self.shards[index].0;
+        match shard.try_lock() {
+            Ok(shard) => shard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => wait_for(shard),
+        }
     }
+}
+
+/// Locks a shard that somebody holds.
+///
+/// The holder is done in some nanoseconds, but each look at the lock takes its cache line away from there, and bringing
+/// it back takes longer than a check. Where two threads check one key again and again, both get on sooner when one of them
+/// keeps the line for some checks.
+#[cold]
+fn wait_for<K>(shard: &Mutex<Shard<K>>) -> MutexGuard<'_, Shard<K>> {
+    for _ in 0..PAUSES {
+        hint::spin_loop();
+    }
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn status(engine: &Engine, state: &State, now: Nanos) -> KeyStatus {
