@@ -32,7 +32,7 @@ pub enum QuotaError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RateGateConfigError {
-    /// The time between two sweeps is zero.
+    /// The time between two sweeps is zero, or below a millisecond.
     #[error("`sweep_interval` must be at least 1 millisecond")]
     SweepIntervalTooShort,
 }

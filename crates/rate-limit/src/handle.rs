@@ -524,8 +524,7 @@ impl RateGateBuilder {
     ///
     /// # Errors
     ///
-    /// [`RateGateConfigError::SweepIntervalTooShort`] if the configuration sweeps
-    /// every 0 milliseconds.
+    /// [`RateGateConfigError::SweepIntervalTooShort`] if the configuration sweeps more often than every millisecond.
     pub fn build(self) -> Result<RateGate, RateGateConfigError> {
         self.config.validate()?;
         Ok(RateGate::from_valid(self.config, self.clock))

@@ -8,8 +8,9 @@ use crate::{clock::nanos, error::QuotaError};
 
 const SECOND: u64 = 1_000_000_000;
 const SHORTEST: Duration = Duration::from_micros(1);
-/// Twice this, added to any present time, still fits the limiter's 64 bits.
-const LONGEST: Duration = Duration::from_nanos(1 << 61);
+/// The longest time that any state may reach into the future: twice this, added to any present time, still fits the
+/// limiter's 64 bits.
+pub(crate) const LONGEST: u64 = 1 << 61;
 
 /// How a [`Quota`] is metered.
 ///
@@ -95,7 +96,7 @@ impl Quota {
         if period < SHORTEST {
             return Err(QuotaError::PeriodTooShort { period });
         }
-        if period > LONGEST {
+        if period > Duration::from_nanos(LONGEST) {
             return Err(QuotaError::PeriodTooLong { period });
         }
         Ok(Self::of(limit, nanos(period)))
@@ -182,11 +183,6 @@ impl Quota {
     pub(crate) const fn period_nanos(&self) -> u64 {
         self.period
     }
-
-    /// The longest time that any state may reach into the future.
-    pub(crate) const fn longest_span() -> u64 {
-        1 << 61
-    }
 }
 
 /// The form of a quota in a configuration file.
@@ -241,7 +237,8 @@ mod tests {
             Err(QuotaError::PeriodTooLong { .. })
         ));
         assert!(Quota::new(1, SHORTEST).is_ok());
-        assert!(Quota::new(1, LONGEST).is_ok());
+        assert!(Quota::new(1, Duration::from_nanos(LONGEST)).is_ok());
+        assert!(Quota::new(1, Duration::from_nanos(LONGEST + 1)).is_err());
     }
 
     #[test]

@@ -475,7 +475,7 @@ fn status(engine: &Engine, state: &State, now: Nanos) -> KeyStatus {
     }
 }
 
-/// The table within takes the low bits and the top seven.
+/// The table within takes the low bits.
 fn index(hash: u64, shards: usize) -> usize {
     (hash >> 32) as usize & (shards - 1)
 }

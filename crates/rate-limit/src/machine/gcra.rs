@@ -1,7 +1,10 @@
 //! The generic cell rate algorithm as virtual scheduling, in whole nanoseconds.
 
 use super::{Debt, Meter, Verdict, cell::Word, count};
-use crate::{clock::Nanos, quota::Quota};
+use crate::{
+    clock::Nanos,
+    quota::{LONGEST, Quota},
+};
 
 /// The generic cell rate algorithm: ITU-T I.371, annex A, as virtual scheduling.
 ///
@@ -25,7 +28,7 @@ impl Gcra {
 
     pub(super) fn with(period: u64, limit: u32, burst: u32) -> Self {
         let interval = period.div_ceil(u64::from(limit.max(1))).max(1);
-        let most = (Quota::longest_span() / interval).max(1);
+        let most = (LONGEST / interval).max(1);
         Self {
             interval,
             span: interval * u64::from(burst).min(most),

@@ -1,7 +1,10 @@
 //! The leaky bucket, which fills with cells and drains evenly.
 
 use super::{Debt, Meter, Verdict, cell::Word, count};
-use crate::{clock::Nanos, quota::Quota};
+use crate::{
+    clock::Nanos,
+    quota::{LONGEST, Quota},
+};
 
 /// The leaky bucket as a meter: ITU-T I.371, annex A, the continuous-state leaky bucket.
 ///
@@ -26,7 +29,7 @@ impl LeakyBucket {
 
     pub(super) fn with(period: u64, limit: u32, burst: u32) -> Self {
         let interval = period.div_ceil(u64::from(limit.max(1))).max(1);
-        let most = (Quota::longest_span() / interval).max(1);
+        let most = (LONGEST / interval).max(1);
         Self {
             interval,
             size: interval * u64::from(burst).min(most),

@@ -216,7 +216,7 @@ proptest! {
         let left = to.remaining(&to.fresh(0), now).saturating_sub(spent);
         prop_assert_eq!(to.remaining_from(&key.engine, &key.state, now), left);
         prop_assert_eq!(key.spend_under(&to, 0, start), Verdict::Allowed { remaining: left });
-        let span = Quota::longest_span();
+        let span = crate::quota::LONGEST;
         prop_assert!(key.engine.idle_at(&key.state) <= Nanos(start.saturating_add(span)));
 
         let through = (0..left + 3).filter(|_| key.spend_under(&to, 1, start).is_allowed());
@@ -350,7 +350,7 @@ fn rates_above_one_per_nanosecond_are_held_there() {
 
 #[test]
 fn extremes_neither_panic_nor_admit_too_much() {
-    let longest = Duration::from_nanos(Quota::longest_span());
+    let longest = Duration::from_nanos(crate::quota::LONGEST);
     for quota in [
         Quota::new(u32::MAX, longest).unwrap().burst(u32::MAX),
         Quota::new(1, longest).unwrap().burst(u32::MAX),

@@ -1,7 +1,10 @@
 //! The token bucket, which counts whole tokens and loses no fraction of one.
 
 use super::{Debt, Meter, Verdict, count, scaled, scaled_up};
-use crate::{clock::Nanos, quota::Quota};
+use crate::{
+    clock::Nanos,
+    quota::{LONGEST, Quota},
+};
 
 /// The token bucket: J. Turner, "New directions in communications", 1986; RFC 2697 counts its tokens like this.
 ///
@@ -35,7 +38,7 @@ impl TokenBucket {
         let period = period.max(1);
         // No more than one token per nanosecond, so that the time of each is an instant of its own.
         let limit = limit.clamp(1, count(period));
-        let most = scaled(Quota::longest_span(), u64::from(limit), period).max(1);
+        let most = scaled(LONGEST, u64::from(limit), period).max(1);
         Self {
             period,
             limit,

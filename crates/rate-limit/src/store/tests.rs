@@ -108,7 +108,7 @@ proptest! {
             for (_, end, cells) in &through[index..] {
                 sum += cells;
                 // Who reads the clock late is told later what came back since.
- let time = end - reading;
+                let time = end - reading;
                 let within = match algorithm {
                     Algorithm::SlidingWindow if time < shortest => most,
                     Algorithm::SlidingWindow => u64::MAX,
@@ -116,7 +116,7 @@ proptest! {
                     Algorithm::FixedWindow if time == 0 => most,
                     Algorithm::FixedWindow => most * (time / shortest + 2),
                     _ if in_time => most + back(time),
-_ if index == 0 => most + back(end - earliest),
+                    _ if index == 0 => most + back(end - earliest),
                     _ => u64::MAX,
                 };
                 prop_assert!(sum <= within, "{} from {} to {}, of {}", sum, reading, end, within);
@@ -489,7 +489,7 @@ fn keys_spread_over_the_shards() {
 
 #[test]
 fn a_key_that_panics_leaves_the_others_in_order() {
-    /// Panics at the second comparison with a touchy one: the one under the exclusive lock.
+    /// Panics at the second comparison with a touchy one.
     #[derive(Clone, Debug)]
     struct Touchy(u8, Arc<AtomicU32>);
 
