@@ -1,8 +1,8 @@
 //! The decisions: (state, cells, now) -> (answer, state). No clock, no map, no lock.
 //!
-//! A [`Meter`] says what the state of a key means. The states of [`Gcra`], [`LeakyBucket`] and [`FixedWindow`] fit
-//! into one 64-bit word, and [`Cell`] makes a step on such a word atomic; the other two keep theirs behind
-//! [`Locked`]. The store needs neither: its shard is locked anyway, and holds the [`State`] as it is.
+//! A [`Meter`] says what the state of a key means. The states of [`Gcra`] and [`FixedWindow`] fit into one 64-bit word,
+//! and [`Cell`] makes a step on such a word atomic; the others keep theirs behind [`Locked`]. The store needs neither: its
+//! shard is locked anyway, and holds the [`State`] as it is.
 //!
 //! All meters implement `ratelimit_meter`'s `Algorithm` over [`Nanos`], so they run wherever that trait is asked
 //! for.
@@ -16,7 +16,6 @@ mod cell;
 mod contract;
 mod fixed_window;
 mod gcra;
-mod leaky_bucket;
 mod sliding_window;
 #[cfg(test)]
 mod tests;
@@ -26,8 +25,7 @@ pub use self::{
     cell::{Cell, Locked},
     contract::NotUntil,
     fixed_window::FixedWindow,
-    gcra::Gcra,
-    leaky_bucket::LeakyBucket,
+    gcra::{Gcra, LeakyBucket},
     sliding_window::{Log, SlidingWindow},
     token_bucket::{Taken, TokenBucket},
 };
@@ -133,7 +131,6 @@ pub(crate) trait Meter {
 pub(crate) enum Engine {
     Gcra(Gcra),
     TokenBucket(TokenBucket),
-    LeakyBucket(LeakyBucket),
     FixedWindow(FixedWindow),
     SlidingWindow(SlidingWindow),
 }
@@ -146,7 +143,6 @@ pub(crate) enum Engine {
 pub(crate) enum State {
     Gcra(u32, <Gcra as Meter>::State),
     TokenBucket(u32, Box<<TokenBucket as Meter>::State>),
-    LeakyBucket(u32, <LeakyBucket as Meter>::State),
     FixedWindow(u32, Box<<FixedWindow as Meter>::State>),
     SlidingWindow(u32, Box<<SlidingWindow as Meter>::State>),
 }
@@ -160,7 +156,6 @@ impl State {
         match self {
             Self::Gcra(rule, _)
             | Self::TokenBucket(rule, _)
-            | Self::LeakyBucket(rule, _)
             | Self::FixedWindow(rule, _)
             | Self::SlidingWindow(rule, _) => *rule,
         }
@@ -173,7 +168,6 @@ macro_rules! meter {
         match ($engine, $state) {
             (Engine::Gcra($meter), State::Gcra(_, $its)) => $call,
             (Engine::TokenBucket($meter), State::TokenBucket(_, $its)) => $call,
-            (Engine::LeakyBucket($meter), State::LeakyBucket(_, $its)) => $call,
             (Engine::FixedWindow($meter), State::FixedWindow(_, $its)) => $call,
             (Engine::SlidingWindow($meter), State::SlidingWindow(_, $its)) => $call,
             // A state is made and carried over together with its engine.
@@ -185,9 +179,8 @@ macro_rules! meter {
 impl Engine {
     pub(crate) fn new(quota: &Quota) -> Self {
         match quota.metered_by() {
-            Algorithm::Gcra => Self::Gcra(Gcra::new(quota)),
+            Algorithm::Gcra | Algorithm::LeakyBucket => Self::Gcra(Gcra::new(quota)),
             Algorithm::TokenBucket => Self::TokenBucket(TokenBucket::new(quota)),
-            Algorithm::LeakyBucket => Self::LeakyBucket(LeakyBucket::new(quota)),
             Algorithm::FixedWindow => Self::FixedWindow(FixedWindow::new(quota)),
             Algorithm::SlidingWindow => Self::SlidingWindow(SlidingWindow::new(quota)),
         }
@@ -198,7 +191,6 @@ impl Engine {
         match self {
             Self::Gcra(_) => State::Gcra(rule, Default::default()),
             Self::TokenBucket(_) => State::TokenBucket(rule, Default::default()),
-            Self::LeakyBucket(_) => State::LeakyBucket(rule, Default::default()),
             Self::FixedWindow(_) => State::FixedWindow(rule, Default::default()),
             Self::SlidingWindow(meter) => State::SlidingWindow(rule, Box::new(meter.fresh())),
         }
@@ -210,7 +202,6 @@ impl Engine {
         match self {
             Self::Gcra(meter) => meter.is_closed(),
             Self::TokenBucket(meter) => meter.is_closed(),
-            Self::LeakyBucket(meter) => meter.is_closed(),
             Self::FixedWindow(meter) => meter.is_closed(),
             Self::SlidingWindow(meter) => meter.is_closed(),
         }
@@ -271,7 +262,6 @@ impl Engine {
         match self {
             Self::Gcra(meter) => meter.most(),
             Self::TokenBucket(meter) => meter.most(),
-            Self::LeakyBucket(meter) => meter.most(),
             Self::FixedWindow(meter) => meter.most(),
             Self::SlidingWindow(meter) => meter.most(),
         }
@@ -281,7 +271,6 @@ impl Engine {
         match self {
             Self::Gcra(meter) => State::Gcra(rule, meter.owing(debt, now)),
             Self::TokenBucket(meter) => State::TokenBucket(rule, Box::new(meter.owing(debt, now))),
-            Self::LeakyBucket(meter) => State::LeakyBucket(rule, meter.owing(debt, now)),
             Self::FixedWindow(meter) => State::FixedWindow(rule, Box::new(meter.owing(debt, now))),
             Self::SlidingWindow(meter) => {
                 State::SlidingWindow(rule, Box::new(meter.owing(debt, now)))
@@ -372,7 +361,7 @@ impl Engine {
     /// Tells whether cells come back one by one at an even pace.
     fn is_even(&self) -> bool {
         match self {
-            Self::Gcra(_) | Self::TokenBucket(_) | Self::LeakyBucket(_) => true,
+            Self::Gcra(_) | Self::TokenBucket(_) => true,
             Self::FixedWindow(_) | Self::SlidingWindow(_) => false,
         }
     }

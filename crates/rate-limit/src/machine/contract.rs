@@ -8,8 +8,8 @@ use ratelimit_meter::{
 };
 
 use super::{
-    Cell, FixedWindow, Gcra, LeakyBucket, Locked, Log, Meter as _, SlidingWindow, Taken,
-    TokenBucket, Verdict, cell::Word as _,
+    Cell, FixedWindow, Gcra, Locked, Log, Meter as _, SlidingWindow, Taken, TokenBucket, Verdict,
+    cell::Word as _,
 };
 use crate::clock::{Nanos, nanos};
 
@@ -112,7 +112,6 @@ macro_rules! locked {
 }
 
 lock_free!(Gcra);
-lock_free!(LeakyBucket);
 lock_free!(FixedWindow);
 locked!(TokenBucket, Taken);
 locked!(SlidingWindow, Log);

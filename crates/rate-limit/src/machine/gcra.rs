@@ -1,4 +1,4 @@
-//! The generic cell rate algorithm as virtual scheduling, in whole nanoseconds.
+//! The generic cell rate algorithm as virtual scheduling, in whole nanoseconds; the leaky bucket is the same.
 
 use super::{Debt, Meter, Verdict, cell::Word, count};
 use crate::{
@@ -20,6 +20,13 @@ pub struct Gcra {
     /// Time to give a whole burst back; a multiple of the interval. With zero there is nothing to spend, ever.
     span: u64,
 }
+
+/// The leaky bucket as a meter: ITU-T I.371, annex A, the continuous-state leaky bucket.
+///
+/// A cell pours one interval into the bucket, the bucket drains one nanosecond per nanosecond, and what would not fit is
+/// refused. The standard calls it and [`Gcra`] the same algorithm: one looks at a level, the other at an arrival time. Of a
+/// level and its time only their sum matters, the instant at which the bucket runs dry, and that is the arrival time.
+pub type LeakyBucket = Gcra;
 
 impl Gcra {
     pub(crate) fn new(quota: &Quota) -> Self {

@@ -27,7 +27,6 @@ impl State {
         match self {
             Self::Gcra(rule, _)
             | Self::TokenBucket(rule, _)
-            | Self::LeakyBucket(rule, _)
             | Self::FixedWindow(rule, _)
             | Self::SlidingWindow(rule, _) => *rule = 0,
         }
@@ -313,7 +312,6 @@ proptest! {
         }
         let period = quota.period_nanos();
         agree(&Gcra::new(&quota), start, period, &asks);
-        agree(&LeakyBucket::new(&quota), start, period, &asks);
         let windows = quota.algorithm(Algorithm::FixedWindow);
         agree(&FixedWindow::new(&windows), start, period, &asks);
     }
@@ -510,6 +508,5 @@ fn threads_on_one_cell_admit_exactly_the_quota() {
     }
     let quota = Quota::per_hour(1000);
     run(&Gcra::new(&quota));
-    run(&LeakyBucket::new(&quota));
     run(&FixedWindow::new(&quota.algorithm(Algorithm::FixedWindow)));
 }

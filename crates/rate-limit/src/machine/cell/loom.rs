@@ -10,7 +10,7 @@ use ::loom::{model, sync::Arc, thread};
 
 use super::*;
 use crate::{
-    machine::{FixedWindow, Gcra, LeakyBucket},
+    machine::{FixedWindow, Gcra},
     quota::{Algorithm, Quota},
 };
 
@@ -47,7 +47,6 @@ fn loom_a_cell_admits_the_quota_in_every_order() {
     let windows = quota.algorithm(Algorithm::FixedWindow);
     for (readings, passes) in [([5, 5, 5], 2..=2), ([7, 1, 9], 1..=2)] {
         admits_the_quota_and_no_more(Gcra::new(&quota), readings, passes.clone());
-        admits_the_quota_and_no_more(LeakyBucket::new(&quota), readings, passes.clone());
         admits_the_quota_and_no_more(FixedWindow::new(&windows), readings, passes);
     }
 }
