@@ -1,7 +1,7 @@
 //! Any algorithm for many keys: [`MeterLimiter`].
 
 use std::{
-    collections::{HashMap, hash_map},
+    collections::HashMap,
     fmt,
     hash::{BuildHasher as _, Hash},
     num::{NonZeroU32, NonZeroUsize},
@@ -111,24 +111,22 @@ where
     where
         K: Clone,
     {
-        let now = self.inner.clock.now();
         let mut keys = self.shard(key);
-        let known = keys.contains_key(key);
-        if !known && keys.len() >= self.inner.keys_per_shard {
-            self.forget_idle(&mut keys, now);
-            if keys.len() >= self.inner.keys_per_shard {
-                let idle = keys.values().filter_map(|state| self.idle_at(state));
-                let soonest = idle.min().unwrap_or(now);
-                return Decision::Refused {
-                    retry_after: soonest.since(now),
-                };
+        // Not before: a key that was forgotten meanwhile would begin anew at the earlier time.
+        let now = self.inner.clock.now();
+        let spend = |state: &_| self.inner.algorithm.test_n_and_update(state, cells, now);
+        let answer = match keys.get(key) {
+            Some(state) => spend(state),
+            None => {
+                if let Err(until) = self.make_room(&mut keys, now) {
+                    return Decision::Refused {
+                        retry_after: until.since(now),
+                    };
+                }
+                spend(keys.entry(key.clone()).or_default())
             }
-        }
-        let state = match keys.entry(key.clone()) {
-            hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            hash_map::Entry::Vacant(entry) => entry.insert(A::BucketState::default()),
         };
-        match self.inner.algorithm.test_n_and_update(state, cells, now) {
+        match answer {
             Ok(()) => Decision::Allowed { remaining: 0 },
             Err(NegativeMultiDecision::BatchNonConforming(_, refusal)) => Decision::Refused {
                 retry_after: refusal.earliest_possible().since(now),
@@ -144,11 +142,11 @@ where
 
     /// Forgets all keys that are as good as new, a shard at a time; tells how many.
     pub fn sweep(&self) -> usize {
-        let now = self.inner.clock.now();
-        let shards = self.inner.shards.iter();
-        shards
-            .map(|shard| self.forget_idle(&mut lock(shard), now))
-            .sum()
+        let forget = |shard| {
+            let mut keys = lock(shard);
+            self.forget_idle(&mut keys, self.inner.clock.now())
+        };
+        self.inner.shards.iter().map(forget).sum()
     }
 
     /// Returns how many keys are known.
@@ -162,6 +160,15 @@ where
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Makes sure that there is a place for one key, or says when a known one is idle.
+    fn make_room(&self, keys: &mut Keys<K, A::BucketState>, now: Nanos) -> Result<(), Nanos> {
+        if keys.len() >= self.inner.keys_per_shard && self.forget_idle(keys, now) == 0 {
+            let idle = keys.values().filter_map(|state| self.idle_at(state));
+            return Err(idle.min().unwrap_or(now));
+        }
+        Ok(())
     }
 
     fn forget_idle(&self, keys: &mut Keys<K, A::BucketState>, now: Nanos) -> usize {

@@ -1,4 +1,10 @@
-use std::sync::Barrier;
+use std::{
+    hash::Hasher,
+    sync::{
+        Barrier,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use super::*;
 use crate::{
@@ -91,4 +97,73 @@ fn a_first_touch_by_many_threads_meets_in_one_state() {
         threads.into_iter().map(|it| it.join().unwrap()).sum()
     });
     assert_eq!(through, 3000);
+}
+
+type Act = Box<dyn FnOnce() + Send>;
+
+/// A key that does something when it is hashed first, which is before its shard is held, and counts its clones.
+#[derive(Default)]
+struct Busy {
+    act: Arc<Mutex<Option<Act>>>,
+    clones: Arc<AtomicUsize>,
+}
+
+impl Hash for Busy {
+    fn hash<H: Hasher>(&self, _: &mut H) {
+        let act = lock(&self.act).take();
+        if let Some(act) = act {
+            act();
+        }
+    }
+}
+
+impl PartialEq for Busy {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Busy {}
+
+impl Clone for Busy {
+    fn clone(&self) -> Self {
+        self.clones.fetch_add(1, Ordering::Relaxed);
+        Self {
+            act: Arc::clone(&self.act),
+            clones: Arc::clone(&self.clones),
+        }
+    }
+}
+
+#[test]
+fn a_key_that_is_swept_while_it_is_looked_for_does_not_begin_anew_in_the_past() {
+    let time = Clock::manual();
+    let algorithm = Gcra::construct(NonZeroU32::MIN, NonZeroU32::MIN, SECOND).unwrap();
+    let limiter = MeterLimiter::with(algorithm, crate::config::MAX_KEYS, time.clock());
+    let key = Busy::default();
+    assert!(limiter.check(&key).is_allowed());
+    let sweeps = {
+        let limiter = limiter.clone();
+        move || {
+            time.advance(SECOND);
+            assert_eq!(limiter.sweep(), 1);
+        }
+    };
+    *lock(&key.act) = Some(Box::new(sweeps));
+    assert!(limiter.check(&key).is_allowed());
+    assert_eq!(limiter.check(&key).retry_after(), Some(SECOND));
+}
+
+#[test]
+fn a_known_key_is_not_cloned() {
+    let (algorithm, time) = (
+        Gcra::construct(TWENTY, NonZeroU32::MIN, SECOND),
+        Clock::manual(),
+    );
+    let limiter = MeterLimiter::with(algorithm.unwrap(), NonZeroUsize::MIN, time.clock());
+    let key = Busy::default();
+    for _ in 0..10 {
+        assert!(limiter.check(&key).is_allowed());
+    }
+    assert_eq!(key.clones.load(Ordering::Relaxed), 1);
 }
