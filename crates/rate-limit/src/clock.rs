@@ -221,6 +221,13 @@ impl Clock {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn drift(&self, by: Duration) {
+        if let Source::Counter(counter) = &self.0 {
+            counter.offset.fetch_add(nanos(by), Ordering::Relaxed);
+        }
+    }
+
     /// Takes out what the clock has drifted.
     pub(crate) fn correct(&self) {
         if let Source::Counter(counter) = &self.0 {

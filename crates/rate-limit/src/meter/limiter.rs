@@ -142,6 +142,7 @@ where
 
     /// Forgets all keys that are as good as new, a shard at a time; tells how many.
     pub fn sweep(&self) -> usize {
+        self.inner.clock.correct();
         let forget = |shard| {
             let mut keys = lock(shard);
             self.forget_idle(&mut keys, self.inner.clock.now())

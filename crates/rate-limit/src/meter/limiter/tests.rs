@@ -167,3 +167,13 @@ fn a_known_key_is_not_cloned() {
     }
     assert_eq!(key.clones.load(Ordering::Relaxed), 1);
 }
+
+#[test]
+fn a_sweep_corrects_the_clock() {
+    let clock = Clock::system();
+    let algorithm = Gcra::construct(TWENTY, NonZeroU32::MIN, SECOND).unwrap();
+    let limiter = MeterLimiter::<u32, _>::with(algorithm, NonZeroUsize::MIN, clock.clone());
+    clock.drift(Duration::from_secs(3600));
+    limiter.sweep();
+    assert!(clock.now().since(Clock::system().now()) < Duration::from_secs(1800));
+}
