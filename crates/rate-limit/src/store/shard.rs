@@ -18,7 +18,7 @@ pub(super) struct Shard<K> {
     /// What meters a key when the check does not say.
     pub(super) rule: Rule,
     pub(super) entries: Table<Entry<K>>,
-    /// Keys were forgotten as idle, or went over to other rules, at this time. A check that read its clock before must
+    /// Keys were forgotten, or went over to other rules, at this time. A check that read its clock before must
     /// not begin a forgotten key anew at that earlier time, nor have the time between be given back twice, by two rules.
     pub(super) floor: Nanos,
     /// The bucket at which the next sweep goes on. Growth moves the keys about; who is missed is found next time.
@@ -162,6 +162,8 @@ impl<K> Shard<K> {
             return Err(soonest.map_or(now, |(idle_at, _)| idle_at));
         } else if let Some((_, _, bucket)) = least {
             self.entries.remove(bucket);
+            // It may have spent at the latest reading, and must not begin anew before that.
+            self.floor = self.changes(now);
             room = Room {
                 removed: 1,
                 evicted: 1,

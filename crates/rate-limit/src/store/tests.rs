@@ -436,6 +436,19 @@ fn a_late_reading_does_not_begin_a_forgotten_key_at_its_earlier_time() {
 }
 
 #[test]
+fn a_late_reading_does_not_begin_an_evicted_key_at_its_earlier_time() {
+    let store = store(Quota::per_second(1), 1, WhenFull::Evict);
+    assert!(store.check(&1, at(2 * SECOND)).is_allowed());
+    // Who comes in reads late as well.
+    assert!(store.check(&2, at(SECOND + 1)).is_allowed());
+    assert_eq!(store.evicted(), 1);
+    // Once more for the cell that it had spent, and no more.
+    assert!(store.check(&1, at(SECOND + 1)).is_allowed());
+    assert!(!store.check(&1, at(3 * SECOND - 1)).is_allowed());
+    assert!(store.check(&1, at(3 * SECOND)).is_allowed());
+}
+
+#[test]
 fn a_closed_store_stores_nothing_and_forgets_nothing() {
     let shut = store(Quota::per_hour(0), 10, WhenFull::Evict);
     assert_eq!(shut.check(&1, at(SECOND)), Decision::Never);
