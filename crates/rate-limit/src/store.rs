@@ -205,19 +205,19 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let rule = ask.rule.unwrap_or(&shard.rule);
         let entry = shard.entries.find(hash, |entry| entry.key.borrow() == key);
         let Some(entry) = entry else {
-            return status(&rule.engine, &rule.engine.fresh(rule.id), ask.now);
+            return status(&rule.engine, &rule.engine.fresh(rule.id), ask.now, ask.now);
         };
         if entry.state.rule() == rule.id {
-            return status(&rule.engine, &entry.state, ask.now);
+            return status(&rule.engine, &entry.state, ask.now, ask.now);
         }
         let known = self.rules.known();
         let from = known.engine(entry.state.rule());
         let now = shard.changes(ask.now);
         match rule.engine.take_over(rule.id, from, &entry.state, now) {
-            Some(taken) => status(&rule.engine, &taken, now),
+            Some(taken) => status(&rule.engine, &taken, now, ask.now),
             None => KeyStatus {
                 remaining: rule.engine.remaining_from(from, &entry.state, now),
-                ..status(from, &entry.state, now)
+                ..status(from, &entry.state, now, ask.now)
             },
         }
     }
@@ -464,12 +464,13 @@ fn wait_for<K>(shard: &Mutex<Shard<K>>) -> MutexGuard<'_, Shard<K>> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn status(engine: &Engine, state: &State, now: Nanos) -> KeyStatus {
+/// What is told of a state at `now` to who reads `asked` on his clock.
+fn status(engine: &Engine, state: &State, now: Nanos, asked: Nanos) -> KeyStatus {
     let times = engine.times(state, now);
     KeyStatus {
         spent: engine.spent(state, now),
         remaining: engine.remaining(state, now),
-        resets_in: engine.resets_at(state, now).since(now),
+        resets_in: engine.resets_at(state, now).since(asked),
         first_check: times.map(|times| times.first.on_calendar()),
         last_check: times.map(|times| times.last.on_calendar()),
     }

@@ -449,6 +449,21 @@ fn a_late_reading_does_not_begin_an_evicted_key_at_its_earlier_time() {
 }
 
 #[test]
+fn what_is_told_at_a_late_reading_counts_from_there() {
+    for [mine, other] in [[1, 2], [2, 1]].map(|limits| limits.map(Quota::per_second)) {
+        let store = store(mine, 10, WhenFull::Evict);
+        assert!(store.check(&1, at(2 * SECOND)).is_allowed());
+        let late = Ask {
+            rule: Some(&store.rule(&other)),
+            ..at(2 * SECOND - 5)
+        };
+        // Whichever is quicker gives the cell back.
+        let wait = Duration::from_nanos(SECOND / 2 + 5);
+        assert_eq!(store.status(&1, late).resets_in, wait);
+    }
+}
+
+#[test]
 fn a_closed_store_stores_nothing_and_forgets_nothing() {
     let shut = store(Quota::per_hour(0), 10, WhenFull::Evict);
     assert_eq!(shut.check(&1, at(SECOND)), Decision::Never);
