@@ -156,7 +156,8 @@ impl RateGate {
         self.inner.check(&scope, key, self.inner.ask(&rule, cells))
     }
 
-    /// Answers as [`check`](Self::check) would, without spending or counting.
+    /// Answers as [`check`](Self::check) would, without spending or counting, as
+    /// [`KeyedLimiter::peek`](crate::KeyedLimiter::peek) does.
     pub fn peek<K>(&self, scope: &str, key: &K, quota: &Quota) -> Decision
     where
         K: Hash + Eq + ?Sized + 'static,
@@ -424,7 +425,8 @@ impl GateLimiter {
         wait::until(patience, &self.inner.changed, || self.check_n(key, cells)).await
     }
 
-    /// Answers as [`check`](Self::check) would, without spending or counting.
+    /// Answers as [`check`](Self::check) would, without spending or counting, as
+    /// [`KeyedLimiter::peek`](crate::KeyedLimiter::peek) does.
     pub fn peek<K>(&self, key: &K) -> Decision
     where
         K: Hash + Eq + ?Sized + 'static,

@@ -163,6 +163,9 @@ impl<K: Hash + Eq> KeyedLimiter<K> {
     }
 
     /// Answers as [`check`](Self::check) would, without spending.
+    ///
+    /// Whether there is a place for a new key is not looked at: a full limiter with [`WhenFull::Refuse`] may still refuse its
+    /// check.
     pub fn peek<Q>(&self, key: &Q) -> Decision
     where
         K: Borrow<Q>,
