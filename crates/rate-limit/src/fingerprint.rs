@@ -9,7 +9,7 @@ use std::{
 
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
-/// A keyed hash of (scope, type of the key, key) that stands for them.
+/// A keyed hash of scope and key, with the key's type on top, that stands for them.
 ///
 /// It is a SipHash of 128 bits with random keys, so nobody outside the process can aim for a collision, and that
 /// any two of `n` live keys share a fingerprint has odds of about `n² / 2^129`: with a million keys, `2^-89`. Two
@@ -67,12 +67,13 @@ impl ScopePrinter {
     #[inline]
     pub(crate) fn print<K: Hash + Eq + ?Sized + 'static>(&self, key: &K) -> Fingerprint {
         let mut hasher = self.0;
-        kind::<K>().hash(&mut hasher);
         key.hash(&mut hasher);
         let hash = hasher.finish128();
+        // Put on top, the type costs nothing: it is known when this is compiled. Keys of two types that meet would have to
+        // differ in their hashes by just that.
         Fingerprint {
             low: hash.h1,
-            high: hash.h2,
+            high: hash.h2 ^ AsIs.hash_one(kind::<K>()),
         }
     }
 }
