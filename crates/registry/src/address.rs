@@ -8,6 +8,7 @@ use perennial_lifecycle::{ActorName, ActorPath, Incarnation, Moment, Monitor, Te
 use ractor::{Message, RpcReplyPort};
 
 use crate::dispatch::{self, Callee, Target};
+use crate::policy::Chosen;
 use crate::slot::{Held, Slot};
 use crate::watch::NameWatch;
 use crate::{CallError, CastError, Name, Refusal, ResolveError, SenderKey, WhenDown};
@@ -15,7 +16,7 @@ use crate::{CallError, CastError, Name, Refusal, ResolveError, SenderKey, WhenDo
 /// A resolved name: sending through it needs no look-up, and it stays right over restarts.
 pub struct Address<M> {
     slot: Arc<Slot>,
-    when_down: Option<WhenDown>,
+    when_down: Chosen,
     key: Option<SenderKey>,
     /// The first run that it met: while that lives, sending takes no look at what the name leads to.
     first: OnceLock<Held>,
@@ -49,7 +50,7 @@ impl<M: Message> Address<M> {
     /// Chooses what a message does whose actor is down, for all that is sent through this address.
     #[must_use]
     pub fn when_down(mut self, when_down: WhenDown) -> Self {
-        self.when_down = Some(when_down);
+        self.when_down = Chosen::new(when_down);
         self
     }
 
@@ -171,6 +172,7 @@ impl<M: Message> Target<M> for Address<M> {
 
     fn when_down(&self) -> WhenDown {
         self.when_down
+            .get()
             .unwrap_or_else(|| self.slot.common.when_down())
     }
 

@@ -1,6 +1,7 @@
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher as _, Hash};
+use std::num::NonZeroU64;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -34,7 +35,11 @@ pub trait Gate: Send + Sync + 'static {
 /// the odds of two among a million being one are about 2^-89. Values that hash alike are one key, whatever their types: a
 /// `String` and a `&str`, but also a `u64` and an `i64`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SenderKey(u128);
+pub struct SenderKey {
+    /// So that a name with none is no longer than one with a key.
+    high: NonZeroU64,
+    low: u64,
+}
 
 impl SenderKey {
     pub(crate) fn of(key: &(impl Hash + ?Sized)) -> Self {
@@ -45,7 +50,12 @@ impl SenderKey {
         });
         let mut hasher = SipHasher13::new_with_keys(KEYS.0, KEYS.1);
         key.hash(&mut hasher);
-        Self(hasher.finish128().as_u128())
+        let (low, high) = hasher.finish128().as_u64();
+        Self {
+            // Only zero itself has a part in the odds.
+            high: NonZeroU64::new(high).unwrap_or(NonZeroU64::MAX),
+            low,
+        }
     }
 }
 

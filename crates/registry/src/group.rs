@@ -17,6 +17,7 @@ pub(crate) use self::members::Members;
 use self::members::Routed;
 pub use self::route::Route;
 use crate::dispatch::{self, Target};
+use crate::policy::Chosen;
 use crate::{CallError, CastError, Name, Refusal, SenderKey, WhenDown, event};
 
 /// A name that stands for many actors, whose members join and leave with their lives; cheap to clone.
@@ -65,7 +66,7 @@ use crate::{CallError, CastError, Name, Refusal, SenderKey, WhenDown, event};
 /// ```
 pub struct Group<M> {
     members: Arc<Members>,
-    when_down: Option<WhenDown>,
+    when_down: Chosen,
     key: Option<SenderKey>,
     message: PhantomData<fn(M)>,
 }
@@ -103,7 +104,7 @@ impl<M: Message> Group<M> {
     /// Chooses what a message does that finds no member, for all that is sent through this handle.
     #[must_use]
     pub fn when_down(mut self, when_down: WhenDown) -> Self {
-        self.when_down = Some(when_down);
+        self.when_down = Chosen::new(when_down);
         self
     }
 
@@ -245,7 +246,9 @@ impl<M: Message> Target<M> for Routed<'_> {
     }
 
     fn when_down(&self) -> WhenDown {
-        self.when_down.unwrap_or_else(|| self.members.when_down())
+        self.when_down
+            .get()
+            .unwrap_or_else(|| self.members.when_down())
     }
 
     fn admit(&self) -> Result<(), Refusal> {

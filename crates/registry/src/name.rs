@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use perennial_lifecycle::ActorName;
 
+use crate::policy::Chosen;
 use crate::{SenderKey, WhenDown};
 
 /// The name of an actor that takes messages of type `M`.
@@ -31,8 +32,9 @@ use crate::{SenderKey, WhenDown};
 /// ```
 pub struct Name<M> {
     name: ActorName,
-    namespace: Option<Arc<str>>,
-    when_down: Option<WhenDown>,
+    /// In one word: hardly any name has one.
+    namespace: Option<Arc<Arc<str>>>,
+    when_down: Chosen,
     key: Option<SenderKey>,
     message: PhantomData<fn(M)>,
 }
@@ -50,7 +52,7 @@ impl<M> Name<M> {
         Self {
             name: ActorName::from_static(kind, service),
             namespace: None,
-            when_down: None,
+            when_down: Chosen::NOTHING,
             key: None,
             message: PhantomData,
         }
@@ -62,7 +64,7 @@ impl<M> Name<M> {
         Self {
             name: ActorName::new(kind.into(), service.into()),
             namespace: None,
-            when_down: None,
+            when_down: Chosen::NOTHING,
             key: None,
             message: PhantomData,
         }
@@ -76,7 +78,7 @@ impl<M> Name<M> {
         service: impl Into<String>,
     ) -> Self {
         Self {
-            namespace: Some(namespace.into()),
+            namespace: Some(Arc::new(namespace.into())),
             ..Self::of_kind(kind, service)
         }
     }
@@ -85,7 +87,7 @@ impl<M> Name<M> {
     /// this one message.
     #[must_use]
     pub const fn when_down(mut self, when_down: WhenDown) -> Self {
-        self.when_down = Some(when_down);
+        self.when_down = Chosen::new(when_down);
         self
     }
 
@@ -106,7 +108,7 @@ impl<M> Name<M> {
         self
     }
 
-    pub(crate) fn chosen(&self) -> Option<WhenDown> {
+    pub(crate) fn chosen(&self) -> Chosen {
         self.when_down
     }
 
@@ -117,7 +119,7 @@ impl<M> Name<M> {
     /// Returns the tree that it is a name of; `None` when it may be used in any.
     #[must_use]
     pub fn namespace(&self) -> Option<&Arc<str>> {
-        self.namespace.as_ref()
+        self.namespace.as_deref()
     }
 
     /// Returns the name without its type.

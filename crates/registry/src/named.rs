@@ -49,7 +49,7 @@ impl<M: Message> Target<M> for ByName<'_, M> {
     }
 
     fn when_down(&self) -> WhenDown {
-        let chosen = self.name.chosen();
+        let chosen = self.name.chosen().get();
         chosen.unwrap_or_else(|| self.registry.common().when_down())
     }
 

@@ -53,15 +53,15 @@ pub(crate) struct Slot {
     /// A number for the type that the actor takes, 0 for none: enough to resolve a name that is used as before, without
     /// a look at the place. A message is checked against the run itself when it is sent.
     ///
-    /// First, so that it lies beside the count of the slot's handles, which resolving changes: one line of memory.
+    /// This and the name are first, so that they lie beside the count of the slot's handles, which resolving changes.
     takes: AtomicU64,
+    pub(crate) name: ActorName,
     /// Counts, by twos, to what the name leads; odd while a gate stands before it. One look says both.
     version: AtomicU64,
     /// The run that was found last, for all who have none of their own.
     seen: ArcSwapOption<Held>,
     pub(crate) node: ArcSwapOption<Bound>,
     pub(crate) gate: ArcSwapOption<Box<dyn Gate>>,
-    pub(crate) name: ActorName,
     pub(crate) common: Arc<Common>,
     /// Made by the first who watches.
     hub: Mutex<Option<Arc<Hub>>>,

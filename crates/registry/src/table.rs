@@ -2,7 +2,8 @@
 //!
 //! Every message by name comes here, and a name is entered once. So a look-up takes a lock that is one of several for
 //! the same names, one for each of the threads that are at it, and writes to nothing that others look at; whoever enters a
-//! name or forgets one takes them all. An entry lies in the line of memory that its hash says.
+//! name or forgets one takes them all. Entries are small, so that those of many names stay near. The name lies beside the
+//! count of the slot's handles, which whoever finds it changes anyway.
 
 use std::hash::BuildHasher as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,17 +60,11 @@ impl Places {
 const NOBODY: ActorName = ActorName::from_static("", "");
 
 /// What a name stands for.
-#[repr(align(64))]
 pub(crate) struct Named {
-    /// So that a table which grows need not read the names.
-    hash: u64,
-    name: ActorName,
     pub(crate) slot: Arc<Slot>,
     /// The run that was met last by name: read under the lock of the names, which is taken anyway.
     pub(crate) seen: Option<Held>,
 }
-
-const _: () = assert!(size_of::<Named>() == 64, "one line of memory");
 
 impl Table {
     pub(crate) fn new() -> Self {
@@ -99,10 +94,12 @@ impl Table {
         }
         let hash = self.hasher.hash_one(name);
         let mut part = write(self.part(hash));
-        let entry = part.entry(hash, |it| it.is(hash, name), |it| it.hash);
-        let named = entry.or_insert_with(|| Named {
+        let entry = part.entry(
             hash,
-            name: name.clone(),
+            |it| it.slot.name == *name,
+            |it| self.hasher.hash_one(&it.slot.name),
+        );
+        let named = entry.or_insert_with(|| Named {
             slot: self.put(make()),
             seen: None,
         });
@@ -122,7 +119,7 @@ impl Table {
     ) -> Option<R> {
         let hash = self.hasher.hash_one(name);
         let mut part = write(self.part(hash));
-        part.find_mut(hash, |it| it.is(hash, name)).map(then)
+        part.find_mut(hash, |it| it.slot.name == *name).map(then)
     }
 
     /// Removes a name, if that is to be. Nobody takes a hold of its slot while `is_to_be` is asked.
@@ -133,7 +130,7 @@ impl Table {
     ) -> Option<Named> {
         let hash = self.hasher.hash_one(name);
         let mut part = write(self.part(hash));
-        let mut entry = part.find_entry(hash, |it| it.is(hash, name)).ok()?;
+        let mut entry = part.find_entry(hash, |it| it.slot.name == *name).ok()?;
         is_to_be(entry.get_mut()).then(|| entry.remove().0)
     }
 
@@ -164,18 +161,13 @@ impl Reading<'_> {
     #[inline]
     pub(crate) fn get(&self) -> Option<&Named> {
         let Self { part, hash, name } = self;
-        part.find(*hash, |it| it.is(*hash, name))
+        part.find(*hash, |it| it.slot.name == **name)
     }
 }
 
 impl Named {
     pub(crate) fn name(&self) -> &ActorName {
-        &self.name
-    }
-
-    #[inline]
-    fn is(&self, hash: u64, name: &ActorName) -> bool {
-        self.hash == hash && self.name == *name
+        &self.slot.name
     }
 }
 

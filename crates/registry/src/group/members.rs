@@ -18,6 +18,7 @@ use tokio::sync::futures::Notified;
 
 use super::Broadcast;
 use super::route::{self, Candidate, Route};
+use crate::policy::Chosen;
 use crate::slot::{Slot, takes};
 use crate::{CastError, Refusal, SenderKey, WhenDown};
 
@@ -82,7 +83,7 @@ impl fmt::Debug for Member {
 pub(super) struct Routed<'a> {
     pub(super) members: &'a Members,
     pub(super) route: Route,
-    pub(super) when_down: Option<WhenDown>,
+    pub(super) when_down: Chosen,
     pub(super) key: Option<SenderKey>,
     /// The first that could not take the message.
     asked: OnceLock<Arc<Node>>,
@@ -92,7 +93,7 @@ impl<'a> Routed<'a> {
     pub(super) fn new(
         members: &'a Members,
         route: Route,
-        when_down: Option<WhenDown>,
+        when_down: Chosen,
         key: Option<SenderKey>,
     ) -> Self {
         Self {
