@@ -15,6 +15,8 @@ pub struct ActorName(Parts);
 
 #[derive(Clone)]
 enum Parts {
+    /// Always, if the name is that short. Whoever looks for it among many reaches no further.
+    Short(Short),
     Constant {
         kind: &'static str,
         service: &'static str,
@@ -25,6 +27,94 @@ enum Parts {
         /// How long the kind is, with which it begins.
         kind: usize,
     },
+}
+
+/// As long a text as makes the name no longer than that of two texts elsewhere.
+const ROOM: usize = 37;
+
+/// So long are nearly all names: whoever looks for one looks at no more.
+const NEAR: usize = 21;
+
+/// In this order, so that what is looked at lies together.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Short {
+    kind: u8,
+    len: u8,
+    /// The kind and after it the service, and zeros up to the end.
+    text: [u8; ROOM],
+}
+
+impl Short {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "both are less than the room"
+    )]
+    const fn new(kind: &str, service: &str) -> Option<Self> {
+        let (kind, service) = (kind.as_bytes(), service.as_bytes());
+        // Each alone, or the sum of two long ones might be a small one.
+        if kind.len() > ROOM || service.len() > ROOM - kind.len() {
+            return None;
+        }
+        let mut text = [0; ROOM];
+        let (ahead, behind) = text.split_at_mut(kind.len());
+        ahead.copy_from_slice(kind);
+        behind
+            .split_at_mut(service.len())
+            .0
+            .copy_from_slice(service);
+        Some(Self {
+            kind: kind.len() as u8,
+            len: (kind.len() + service.len()) as u8,
+            text,
+        })
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        let text = &self.text[..usize::from(self.len)];
+        // Made of two texts, it can be read as such.
+        str::from_utf8(text).map_or(("", ""), |text| text.split_at(usize::from(self.kind)))
+    }
+
+    /// Returns all that there is of most names, in words: without a loop, and without a branch.
+    #[inline]
+    fn near(&self) -> [u64; 4] {
+        let lengths = u64::from(self.kind) << 8 | u64::from(self.len);
+        [self.word(0), self.word(8), self.word(NEAR - 8), lengths]
+    }
+
+    /// Returns the rest, if there is any.
+    #[inline]
+    fn far(&self) -> Option<[u64; 2]> {
+        let far = || [self.word(NEAR), self.word(NEAR + 8)];
+        (usize::from(self.len) > NEAR).then(far)
+    }
+
+    #[inline]
+    fn word(&self, at: usize) -> u64 {
+        self.text[at..]
+            .first_chunk()
+            .map_or(0, |it| u64::from_le_bytes(*it))
+    }
+}
+
+impl PartialEq for Short {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        let [near, other_near] = [self.near(), other.near()];
+        // One after the other: as a whole they would be put into memory first.
+        let is_near = near.iter().zip(&other_near).all(|(word, it)| word == it);
+        is_near && self.far() == other.far()
+    }
+}
+
+impl Hash for Short {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.near().into_iter().for_each(|it| state.write_u64(it));
+        let far = self.far().into_iter().flatten();
+        far.for_each(|it| state.write_u64(it));
+    }
 }
 
 impl ActorName {
@@ -38,19 +128,26 @@ impl ActorName {
 
     /// Names an actor of any kind, from parts known at run time.
     pub fn new(kind: impl Into<Cow<'static, str>>, service: impl Into<Cow<'static, str>>) -> Self {
-        match (kind.into(), service.into()) {
-            (Cow::Borrowed(kind), Cow::Borrowed(service)) => Self::from_static(kind, service),
-            (kind, service) => Self(Parts::Joined {
+        let (kind, service) = (kind.into(), service.into());
+        if let Some(short) = Short::new(&kind, &service) {
+            return Self(Parts::Short(short));
+        }
+        Self(match (kind, service) {
+            (Cow::Borrowed(kind), Cow::Borrowed(service)) => Parts::Constant { kind, service },
+            (kind, service) => Parts::Joined {
                 text: format!("{kind}{service}").into(),
                 kind: kind.len(),
-            }),
-        }
+            },
+        })
     }
 
     /// Names an actor in a constant.
     #[must_use]
     pub const fn from_static(kind: &'static str, service: &'static str) -> Self {
-        Self(Parts::Constant { kind, service })
+        Self(match Short::new(kind, service) {
+            Some(short) => Parts::Short(short),
+            None => Parts::Constant { kind, service },
+        })
     }
 
     /// Returns the kind.
@@ -65,9 +162,9 @@ impl ActorName {
         self.parts().1
     }
 
-    #[inline]
     fn parts(&self) -> (&str, &str) {
         match &self.0 {
+            Parts::Short(short) => short.parts(),
             Parts::Constant { kind, service } => (kind, service),
             Parts::Joined { text, kind } => text.split_at(*kind),
         }
@@ -78,34 +175,54 @@ impl PartialEq for ActorName {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
-            (
-                Parts::Joined { text, kind },
-                Parts::Joined {
-                    text: other_text,
-                    kind: other_kind,
-                },
-            ) => kind == other_kind && is_same(text, other_text),
-            _ => {
-                let (kind, service) = self.parts();
-                let (other_kind, other_service) = other.parts();
-                is_same(service, other_service) && is_same(kind, other_kind)
-            }
+            (Parts::Short(short), Parts::Short(other)) => short == other,
+            (Parts::Short(_), _) | (_, Parts::Short(_)) => false,
+            _ => self.is_same_long(other),
         }
     }
 }
 
 impl Eq for ActorName {}
 
+impl ActorName {
+    /// As [`PartialEq`], of two that are not short.
+    #[cold]
+    fn is_same_long(&self, other: &Self) -> bool {
+        if let (
+            Parts::Joined { text, kind },
+            Parts::Joined {
+                text: other_text,
+                kind: other_kind,
+            },
+        ) = (&self.0, &other.0)
+        {
+            return kind == other_kind && is_same(text, other_text);
+        }
+        let (kind, service) = self.parts();
+        let (other_kind, other_service) = other.parts();
+        is_same(service, other_service) && is_same(kind, other_kind)
+    }
+}
+
 /// Compares where the texts lie first: a constant and what was started under it are nearly always the same one.
-#[inline]
 fn is_same(a: &str, b: &str) -> bool {
     std::ptr::eq(a, b) || a == b
 }
 
 impl Hash for ActorName {
-    /// Of the kind only the length counts: few services have the same name.
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
+        match &self.0 {
+            Parts::Short(short) => short.hash(state),
+            _ => self.hash_long(state),
+        }
+    }
+}
+
+impl ActorName {
+    /// Of the kind only the length counts: few services have the same name.
+    #[cold]
+    fn hash_long<H: Hasher>(&self, state: &mut H) {
         let (kind, service) = self.parts();
         state.write(service.as_bytes());
         state.write_usize(kind.len());
@@ -219,17 +336,49 @@ mod tests {
 
     #[test]
     fn a_name_is_the_same_in_a_constant_and_put_together() {
-        const CONSTANT: ActorName = ActorName::from_static("pool", "database");
-        let made = ActorName::new("pool", String::from("database"));
+        const LONG: &str = "a service whose name is longer than any that a name has room for";
         let hasher = foldhash::fast::RandomState::default();
 
-        assert_eq!(CONSTANT, made);
-        assert_eq!(made, made.clone());
-        assert_eq!(CONSTANT.cmp(&made), Ordering::Equal);
-        assert_eq!(hasher.hash_one(&CONSTANT), hasher.hash_one(&made));
-        assert_eq!((made.kind(), made.service()), ("pool", "database"));
-        assert_eq!(made.to_string(), "pool:database");
+        for (kind, service) in [("pool", "database"), ("pool", LONG), (LONG, ""), ("", "")] {
+            let constant = ActorName::from_static(kind, service);
+            let made = ActorName::new(kind, String::from(service));
+            assert_eq!(constant, made);
+            assert_eq!(made, made.clone());
+            assert_eq!(constant.cmp(&made), Ordering::Equal);
+            assert_eq!(hasher.hash_one(&constant), hasher.hash_one(&made));
+            assert_eq!((made.kind(), made.service()), (kind, service));
+            assert_eq!((constant.kind(), constant.service()), (kind, service));
+            assert_eq!(made.to_string(), format!("{kind}:{service}"));
+        }
         assert_eq!(ActorName::host(String::from("a")).to_string(), "a");
+    }
+
+    #[test]
+    fn each_letter_and_length_tells_names_apart() {
+        let service = |count: usize| "\u{e9}".repeat(count / 2) + &"a".repeat(count % 2);
+        let hasher = foldhash::fast::RandomState::default();
+        for count in 0..2 * ROOM {
+            let name = ActorName::new("ab", service(count));
+            assert_eq!((name.kind(), name.service()), ("ab", &*service(count)));
+            let mut others = vec![
+                ActorName::new("ab", service(count) + "\0"),
+                ActorName::new("a", "b".to_owned() + &service(count)),
+            ];
+            for at in 0..count {
+                let mut other = "a".repeat(count);
+                let same = ActorName::new("ab", other.clone());
+                other.replace_range(at..=at, "b");
+                let other = ActorName::new("ab", other);
+                assert_ne!(other, same);
+                assert_ne!(hasher.hash_one(&other), hasher.hash_one(&same));
+                others.push(other);
+            }
+            for other in others {
+                assert_ne!(name, other);
+                assert_ne!(hasher.hash_one(&name), hasher.hash_one(&other));
+                assert_ne!(name.cmp(&other), Ordering::Equal);
+            }
+        }
     }
 
     #[test]
