@@ -27,6 +27,8 @@ pub async fn early<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Opti
 #[cfg(test)]
 mod tests {
     use std::pin::Pin;
+    use std::sync::mpsc::{self, Receiver, Sender};
+    use std::time::Duration;
 
     use tokio::sync::oneshot;
 
@@ -45,5 +47,45 @@ mod tests {
         tokio::spawn(async move { sender.send(7) });
         let answered = early(|context| Pin::new(&mut answer).poll(context));
         assert_eq!(answered.await, Some(Ok(7)));
+    }
+
+    /// Longer than anything takes.
+    const FAR: Duration = Duration::from_secs(20);
+
+    /// Does something at its first look, and tells of its second.
+    async fn look_twice(first: impl FnOnce(), second: Sender<()>) {
+        let mut first = Some(first);
+        let seen = early(|_| {
+            match first.take() {
+                Some(first) => first(),
+                None => second.send(()).unwrap(),
+            }
+            Poll::<()>::Pending
+        });
+        assert_eq!(seen.await, None);
+    }
+
+    /// Keeps its thread until both have looked twice.
+    async fn hold_up(looked: Receiver<()>, tell: oneshot::Sender<bool>) {
+        let both = (0..2).all(|_| looked.recv_timeout(FAR).is_ok());
+        tell.send(both).unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_second_look_comes_also_where_the_thread_is_held_up() {
+        let (look, looked) = mpsc::channel();
+        let (tell, told) = oneshot::channel();
+        let second = look.clone();
+        // Whatever is spawned by a thread comes next there, and nobody else can have it.
+        tokio::spawn(look_twice(
+            || {
+                tokio::spawn(look_twice(
+                    || drop(tokio::spawn(hold_up(looked, tell))),
+                    second,
+                ));
+            },
+            look,
+        ));
+        assert_eq!(told.await, Ok(true));
     }
 }
