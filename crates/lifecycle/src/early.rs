@@ -1,22 +1,24 @@
+mod standby;
+
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-/// Waits for what comes at once, and returns `None` for what takes longer: it is polled, and once more when the task has
-/// come round again, behind those that were ready.
+/// Waits for what comes at once, and returns `None` for what takes longer: it is polled, and once more when the thread
+/// has nothing else to do, or has done much else.
 ///
 /// Most answers are there by then, and whoever gives one needs no timer and nobody who stands by for its end, which
-/// cost more than all the rest. The task wakes itself for the second poll, so that what is waited for after it is not
-/// begun late.
+/// cost more than all the rest. The second poll comes by itself, so that what is waited for after it is not begun late:
+/// within some milliseconds also where the thread does not come to it, for a task that another thread can poll.
 ///
 /// # Cancel safety
 ///
 /// As cancel safe as what is polled.
 pub async fn early<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
-    let mut is_first = true;
+    let mut second = None;
     poll_fn(|context| match poll(context) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending if std::mem::take(&mut is_first) => {
-            context.waker().wake_by_ref();
+        Poll::Pending if second.is_none() => {
+            second = Some(standby::look_again(context));
             Poll::Pending
         }
         Poll::Pending => Poll::Ready(None),
@@ -48,7 +50,6 @@ mod tests {
         let answered = early(|context| Pin::new(&mut answer).poll(context));
         assert_eq!(answered.await, Some(Ok(7)));
     }
-
     /// Longer than anything takes.
     const FAR: Duration = Duration::from_secs(20);
 
