@@ -77,10 +77,13 @@ impl Short {
     }
 
     /// Returns all that there is of most names, in words: without a loop, and without a branch.
+    ///
+    /// No part lies across two words of memory: of a name that has just been copied it would be waited for.
     #[inline]
     fn near(&self) -> [u64; 4] {
         let lengths = u64::from(self.kind) << 8 | u64::from(self.len);
-        [self.word(0), self.word(8), self.word(NEAR - 8), lengths]
+        let first = u64::from(self.half(0)) << 32 | u64::from(self.half(1));
+        [first, self.word(5), self.word(NEAR - 8), lengths]
     }
 
     /// Returns the rest, if there is any.
@@ -88,6 +91,13 @@ impl Short {
     fn far(&self) -> Option<[u64; 2]> {
         let far = || [self.word(NEAR), self.word(NEAR + 8)];
         (usize::from(self.len) > NEAR).then(far)
+    }
+
+    #[inline]
+    fn half(&self, at: usize) -> u32 {
+        self.text[at..]
+            .first_chunk()
+            .map_or(0, |it| u32::from_le_bytes(*it))
     }
 
     #[inline]
