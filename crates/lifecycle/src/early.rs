@@ -10,6 +10,10 @@ use std::task::{Context, Poll};
 /// cost more than all the rest. The second poll comes by itself, so that what is waited for after it is not begun late:
 /// within some milliseconds also where the thread does not come to it, for a task that another thread can poll.
 ///
+/// # Panics
+///
+/// On a runtime with several threads that has no timers.
+///
 /// # Cancel safety
 ///
 /// As cancel safe as what is polled.
