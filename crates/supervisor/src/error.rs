@@ -56,9 +56,10 @@ pub struct OwnEnd {
 impl OwnEnd {
     /// Refuses a stop of `target` that a handler of it or of one below it would wait for.
     pub(crate) fn refuse(target: &ActorPath) -> Result<(), Self> {
-        match Incarnation::current_path() {
-            Some(caller) if caller.starts_with(target) => Err(Self {
-                caller,
+        match Incarnation::current() {
+            // Nobody waits for one that was left behind.
+            Some(run) if run.node().path().starts_with(target) && !run.is_detached() => Err(Self {
+                caller: run.node().path().clone(),
                 target: target.clone(),
             }),
             _ => Ok(()),

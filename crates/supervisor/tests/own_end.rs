@@ -2,13 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "this is a test, its helpers included")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use perennial_lifecycle::{ChildSpec, ExitReason};
 use perennial_supervisor::{
-    ChildTemplate, DynamicSupervisor, OwnEnd, RestartChildError, Supervisor, TerminateChildError,
+    ChildTemplate, DynamicChild, DynamicSupervisor, OwnEnd, RestartChildError, Supervisor,
+    TerminateChildError,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
@@ -130,5 +132,19 @@ async fn sup_31_a_dynamic_child_is_told_so_too() {
     let (by_run, by_id) = told.await.unwrap();
     assert!(matches!(by_run, Err(TerminateChildError::OwnEnd(_))));
     assert!(matches!(by_id, Err(TerminateChildError::OwnEnd(_))));
+
+    // A run that is over needs nothing, and its successor may say so.
+    let before = pool.which_children().await.unwrap().remove(0).node;
+    let child = DynamicChild::new(Arc::clone(&before), before.current().unwrap());
+    child.incarnation().kill();
+    child.incarnation().ended().await;
+    pool.count_children().await.unwrap();
+    let successor = before.current().unwrap().actor_ref::<Work>().unwrap();
+    let (tell, told) = oneshot::channel();
+    let it = pool.clone();
+    let work = async move { drop(tell.send(it.terminate_child(&child).await)) };
+    successor.cast(Box::new(move || work.boxed())).unwrap();
+    assert_eq!(told.await.unwrap(), Ok(()));
+    assert!(before.current().is_some());
     pool.stop(ExitReason::Shutdown).await;
 }

@@ -219,7 +219,9 @@ impl<Args: Send + Sync + 'static> DynamicSupervisor<Args> {
     ///
     /// Not cancel safe: the request is on its way and is carried out.
     pub async fn terminate_child(&self, child: &DynamicChild) -> Result<(), TerminateChildError> {
-        OwnEnd::refuse(child.node().path())?;
+        if !child.incarnation().has_ended() {
+            OwnEnd::refuse(child.node().path())?;
+        }
         self.call(|reply| DynamicMsg::Terminate(child.run(), reply))
             .await?
     }
