@@ -54,6 +54,7 @@ mod tests {
         let answered = early(|context| Pin::new(&mut answer).poll(context));
         assert_eq!(answered.await, Some(Ok(7)));
     }
+
     /// Longer than anything takes.
     const FAR: Duration = Duration::from_secs(20);
 

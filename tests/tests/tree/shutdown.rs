@@ -302,8 +302,9 @@ fn tree_9_a_tree_that_lost_its_runtime_refuses_and_does_not_wait() {
     }
 }
 
-/// Each of these would wait for the next run until its deadline.
+/// All but the cast would wait for the next run until their deadline.
 async fn refuses_at_once(tree: &Tree) {
+    assert!(tree.cast(A, Order::Store(1)).is_err());
     let call = tree.call(A, Order::Load, DEADLINE).await.unwrap_err();
     let CallError::Refused(refused) = call else {
         panic!("{call:?}");
