@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub struct TreeBuilder {
     namespace: String,
     settings: Settings<()>,
     pools: Vec<Box<dyn PoolPlan>>,
-    breakers: BTreeMap<String, BreakerConfig>,
+    breakers: Vec<(String, BreakerConfig)>,
     quotas: Vec<(ActorName, Quota)>,
     children: Vec<Box<ChildPlan>>,
     depends: BTreeMap<String, BTreeSet<String>>,
@@ -91,7 +91,7 @@ impl TreeBuilder {
             namespace: namespace.to_owned(),
             settings: Settings::default(),
             pools: Vec::new(),
-            breakers: BTreeMap::new(),
+            breakers: Vec::new(),
             quotas: Vec::new(),
             children: Vec::new(),
             depends: BTreeMap::new(),
@@ -134,7 +134,7 @@ impl TreeBuilder {
 
     /// Adds a breaker for a service.
     pub fn breaker(mut self, service: impl Into<String>, config: BreakerConfig) -> Self {
-        self.breakers.insert(service.into(), config);
+        self.breakers.push((service.into(), config));
         self
     }
 
@@ -159,7 +159,10 @@ impl TreeBuilder {
         self
     }
 
-    /// Says that a service's health depends on another one's.
+    /// Says that a service's health depends on another one's, be it a pool, a breaker, or one of the host's own actors.
+    ///
+    /// A dependency that the tree does not have makes the service unhealthy, and the cause says so. A service that the tree
+    /// does not have is an error at the start.
     pub fn depends_on(mut self, service: &str, dependency: &str) -> Self {
         let dependencies = self.depends.entry(service.to_owned()).or_default();
         dependencies.insert(dependency.to_owned());
@@ -280,14 +283,14 @@ impl TreeBuilder {
             end,
         }));
 
-        for (name, quota) in self.all_quotas(&settings) {
+        for (name, quota) in self.all_quotas(&settings)? {
             registry.set_gate(&name, Box::new(NameGate::new(&gate, &name, quota)));
         }
         let hosted: Vec<ChildSpec> = std::mem::take(&mut self.children)
             .into_iter()
             .map(|make| make(&tree).name_if_none(|id| ActorName::host(id.to_owned())))
             .collect();
-        wiring::register_health(&tree, &hosted, &self.depends);
+        wiring::register_health(&tree, &hosted, &self.depends)?;
 
         let spec = group()
             .child(registry.child_spec())
@@ -366,24 +369,37 @@ impl TreeBuilder {
         settings: &Settings<()>,
         pools: &Pools,
     ) -> Result<Breakers, StartTreeError> {
-        let mut configs = std::mem::take(&mut self.breakers);
-        configs.extend(settings.breakers.clone());
-        configs.entry(ConfigServer::ID.to_owned()).or_default();
-        for (pool, _) in pools.status() {
-            configs.entry(pool.to_string()).or_default();
-        }
+        let mut configs = settings.breakers.clone();
         let breakers = Breakers::new();
+        for (service, config) in std::mem::take(&mut self.breakers) {
+            let config = configs.remove(&service).unwrap_or(config);
+            breakers.register(service, config)?;
+        }
         for (service, config) in configs {
             breakers.register(service, config)?;
+        }
+        let pools = pools.status().into_iter().map(|(pool, _)| pool.to_string());
+        for service in pools.chain([ConfigServer::ID.to_owned()]) {
+            if breakers.get(&service).is_none() {
+                breakers.register(service, BreakerConfig::default())?;
+            }
         }
         Ok(breakers)
     }
 
-    fn all_quotas(&mut self, settings: &Settings<()>) -> Vec<(ActorName, Quota)> {
-        let mut quotas = std::mem::take(&mut self.quotas);
+    fn all_quotas(
+        &mut self,
+        settings: &Settings<()>,
+    ) -> Result<HashMap<ActorName, Quota>, StartTreeError> {
+        let mut quotas = HashMap::new();
+        for (name, quota) in std::mem::take(&mut self.quotas) {
+            if quotas.insert(name.clone(), quota).is_some() {
+                return Err(StartTreeError::DuplicateQuota { name });
+            }
+        }
         let from_file = settings.quotas.iter();
         quotas.extend(from_file.map(|(name, quota)| (ActorName::host(name.clone()), *quota)));
-        quotas
+        Ok(quotas)
     }
 }
 

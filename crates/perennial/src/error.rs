@@ -1,7 +1,7 @@
 use perennial_breaker::DuplicateBreaker;
 use perennial_config::UpdateError;
 use perennial_guard::{GuardConfigError, GuardError};
-use perennial_lifecycle::StartError;
+use perennial_lifecycle::{ActorName, StartError};
 use perennial_pool::{DuplicatePool, PoolConfigError};
 use perennial_rate_limit::RateGateConfigError;
 use perennial_supervisor::SupervisorSpecError;
@@ -41,6 +41,22 @@ pub enum StartTreeError {
     /// Two breakers have one name.
     #[error(transparent)]
     Breaker(#[from] DuplicateBreaker),
+    /// The code gives two quotas for one actor's name; a quota in the settings goes before that in the code.
+    #[error("`{name}`: two quotas for one name")]
+    DuplicateQuota {
+        /// The name.
+        name: ActorName,
+    },
+    /// The health of a service that the tree does not have cannot depend on another one.
+    #[error("health: there is no service `{service}` that could depend on `{dependency}`, only {}", known.join(", "))]
+    UnknownService {
+        /// What was named.
+        service: String,
+        /// What it was to depend on.
+        dependency: String,
+        /// The services of the tree, in order.
+        known: Vec<String>,
+    },
     /// A child spec is bad.
     #[error(transparent)]
     Spec(#[from] SupervisorSpecError),

@@ -4,7 +4,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use perennial::lifecycle::ReportContext;
-use perennial::{ChildSpec, Event, EventKind, ExitReason, Name, Scope, Strategy, Tree};
+use perennial::{
+    BreakerConfig, ChildSpec, Event, EventKind, ExitReason, Name, Quota, Scope, Strategy, Tree,
+};
 use perennial_testkit::{Journal, Order, Puppet};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -199,5 +201,31 @@ async fn tree_5_a_namespace_may_be_any_text() {
         }
         echoes(&tree, &A).await;
         shut_down(&tree).await;
+    }
+}
+
+#[tokio::test]
+async fn tree_10_what_the_code_says_amiss_is_told_before_anything_starts() {
+    let builder = || Tree::builder("t").child(puppet("a"));
+    let quota = Quota::per_minute(1);
+    let trip = BreakerConfig::default();
+    for (builder, message) in [
+        (
+            builder()
+                .breaker("geocoder", trip.clone())
+                .breaker("geocoder", trip),
+            "a breaker named `geocoder` is registered already",
+        ),
+        (
+            builder().quota(&A, quota).quota(&A, quota),
+            "`a`: two quotas for one name",
+        ),
+        (
+            builder().depends_on("aa", "database"),
+            "health: there is no service `aa` that could depend on `database`, only a, config_server, database",
+        ),
+    ] {
+        let error = builder.start().await.unwrap_err();
+        assert_eq!(error.to_string(), message);
     }
 }

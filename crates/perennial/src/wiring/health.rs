@@ -7,10 +7,9 @@ use perennial_config::ConfigServer;
 use perennial_lifecycle::{ChildSpec, ChildState, Node, Restart};
 use perennial_monitor::{Check, CheckReport, with_liveness};
 use perennial_pool::{PoolStatus, Pools};
-
 use tokio::time::Instant;
 
-use crate::Tree;
+use crate::{StartTreeError, Tree};
 
 /// A handler that takes longer than this does not answer in time.
 const SLOW: Duration = Duration::from_secs(1);
@@ -19,12 +18,13 @@ const STUCK: Duration = Duration::from_secs(10);
 
 /// Registers a check for each of the host's actors, each breaker's service and each pool.
 ///
-/// All checks read shared cells, so a stuck actor cannot hold them up.
+/// All checks read shared cells, so a stuck actor cannot hold them up. Fails where `depends` speaks of a service that there
+/// is not.
 pub(crate) fn register_health(
     tree: &Tree,
     hosted: &[ChildSpec],
     depends: &BTreeMap<String, BTreeSet<String>>,
-) {
+) -> Result<(), StartTreeError> {
     let mut services: BTreeMap<String, Arc<Node>> = BTreeMap::new();
     let root = tree.scope().root();
     let config = root.child_or_insert(ConfigServer::ID);
@@ -43,6 +43,15 @@ pub(crate) fn register_health(
     let host = tree.host().node();
     for spec in hosted {
         services.insert(spec.id().to_string(), host.child_or_insert(spec.id()));
+    }
+    for (service, dependencies) in depends {
+        if let (None, Some(dependency)) = (services.get(service), dependencies.first()) {
+            return Err(StartTreeError::UnknownService {
+                service: service.clone(),
+                dependency: dependency.clone(),
+                known: services.into_keys().collect(),
+            });
+        }
     }
     let services = Arc::new(services);
     for (name, node) in &*services {
@@ -68,6 +77,7 @@ pub(crate) fn register_health(
             ),
         );
     }
+    Ok(())
 }
 
 struct Service {
