@@ -3,7 +3,7 @@
 use perennial_lifecycle::{ActorPath, EventKind, Scope};
 
 use crate::CommandError;
-use crate::actor::Command;
+use crate::command::Command;
 
 /// Whose voice an operator command has in the event log.
 const OPERATOR: &str = "operator";

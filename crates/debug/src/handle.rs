@@ -4,21 +4,22 @@ use std::time::Duration;
 
 use perennial_breaker::Breakers;
 use perennial_lifecycle::{
-    ActorPath, ChildKind, ChildSpec, DeadLetter, DeadLetterStream, Events, Incarnation, Node,
-    Scope, StartContext, Started,
+    ActorPath, ChildKind, ChildSpec, DeadLetter, DeadLetterStream, Events, Scope, StartContext,
+    Started,
 };
 use perennial_pool::Pools;
 use perennial_registry::{Name, Registry};
 use ractor::Message;
-use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::sync::watch;
 
-use crate::actor::{Command, DebugActor, DebugMsg, Done, Outcome};
+use crate::actor::DebugActor;
 use crate::declared::{Declaration, Declarations};
-use crate::services::Below;
+use crate::shared::{Below, Shared};
 use crate::traffic::Around;
-use crate::{CommandError, MessageTrace, Snapshot, SnapshotError, TimelineEntry};
+use crate::{Snapshot, SnapshotError, TimelineEntry};
+
+mod commands;
+mod services;
 
 /// The child id of the debug actor.
 const ID: &str = "debug";
@@ -51,26 +52,8 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// ```
 #[derive(Clone)]
 pub struct Debugger {
-    pub(crate) shared: Arc<Shared>,
+    shared: Arc<Shared>,
     deadline: Duration,
-}
-
-pub(crate) struct Shared {
-    pub(crate) scope: Scope,
-    pub(crate) names: OnceLock<Registry>,
-    pub(crate) breakers: OnceLock<Below<Breakers>>,
-    pub(crate) pools: OnceLock<Below<Pools>>,
-    pub(crate) declared: Declarations,
-    /// Where the debug actor lives, once it was started.
-    home: watch::Sender<Option<Arc<Node>>>,
-}
-
-impl Shared {
-    /// Says whether the debug actor lives here.
-    pub(crate) fn is_home(&self, node: &Arc<Node>) -> bool {
-        let home = self.home.borrow();
-        home.as_ref().is_some_and(|it| Arc::ptr_eq(it, node))
-    }
 }
 
 impl Debugger {
@@ -96,6 +79,24 @@ impl Debugger {
     pub fn with_names(self, names: &Registry) -> Self {
         // Another handle may have set them.
         drop(self.shared.names.set(names.clone()));
+        self
+    }
+
+    /// Says which breakers the tree has, and below which place their actors live. The first ones stand.
+    #[must_use]
+    pub fn with_breakers(self, place: ActorPath, breakers: &Breakers) -> Self {
+        let all = breakers.clone();
+        // Another handle may have set them.
+        drop(self.shared.breakers.set(Below { place, all }));
+        self
+    }
+
+    /// Says which pools the tree has, and below which place they live. The first ones stand.
+    #[must_use]
+    pub fn with_pools(self, place: ActorPath, pools: &Pools) -> Self {
+        let all = pools.clone();
+        // Another handle may have set them.
+        drop(self.shared.pools.set(Below { place, all }));
         self
     }
 
@@ -183,145 +184,6 @@ impl Debugger {
         latest.iter().map(TimelineEntry::from).collect()
     }
 
-    /// Kills the actor at `path` and waits for its end; its supervisor then decides as after any failure.
-    ///
-    /// The handler in hand is dropped at its next await. The children of a killed supervisor are asked to
-    /// stop. The root may be killed, too; no supervisor here brings it back, only who started it can.
-    ///
-    /// # Errors
-    ///
-    /// - [`CommandError::NotFound`] names the path that was probably meant.
-    /// - [`CommandError::NotRunning`] when there is nothing to kill.
-    /// - [`CommandError::TimedOut`] when the debug actor was not running, or the handler in hand did not
-    ///   yield, until the deadline.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future withdraws a command that the debug actor has not taken yet. One that it has
-    /// taken is carried out.
-    pub async fn kill(&self, path: &str) -> Result<(), CommandError> {
-        self.command(Command::Kill, path).await.map(drop)
-    }
-
-    /// Stops the actor at `path` in order, starts it again, and returns the number of the new run.
-    ///
-    /// Costs no restart intensity. An actor that is stopped is started. `None` means that its start function
-    /// declined to start anything.
-    ///
-    /// # Errors
-    ///
-    /// - [`CommandError::NotFound`] names the path that was probably meant.
-    /// - [`CommandError::Root`]: the root has no supervisor to start it again.
-    /// - [`CommandError::Supervisor`] carries what the supervisor answered, such as a start that failed.
-    /// - [`CommandError::TimedOut`] when the debug actor was not running, or the restart not through, until
-    ///   the deadline.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`kill`](Self::kill).
-    pub async fn restart(&self, path: &str) -> Result<Option<u64>, CommandError> {
-        match self.command(Command::Restart, path).await? {
-            Done::Started(run) => Ok(run),
-            _ => Ok(None),
-        }
-    }
-
-    /// Stops the actor at `path` in order; it stays down until it is restarted.
-    ///
-    /// A temporary child is forgotten. An actor that is stopped already stays so.
-    ///
-    /// # Errors
-    ///
-    /// As [`restart`](Self::restart).
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`kill`](Self::kill).
-    pub async fn stop(&self, path: &str) -> Result<(), CommandError> {
-        self.command(Command::Stop, path).await.map(drop)
-    }
-
-    /// Starts the actor at `path` now whose restart is put off by a backoff or a quarantine.
-    ///
-    /// # Errors
-    ///
-    /// As [`restart`](Self::restart); also when its restart is not put off.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`kill`](Self::kill).
-    pub async fn resume(&self, path: &str) -> Result<(), CommandError> {
-        self.command(Command::Resume, path).await.map(drop)
-    }
-
-    /// Lets the actor at `path` take no message until it is told to [go on](Self::resume_messages), or ends.
-    ///
-    /// The message in hand is finished; the others wait, and its mailbox fills up as ever. A stop, a kill and a restart
-    /// take effect at once, and the next run is not paused. One message may be held back on its way to the handler: at
-    /// a stop it is one of those that waited. Events of actors that it has linked by ractor's own means, and a stop by
-    /// ractor's own means, wait as well.
-    ///
-    /// A shutdown of the tree ends all pauses, so that what they held back is handled before the actors stop.
-    ///
-    /// # Errors
-    ///
-    /// - [`CommandError::NotFound`] names the path that was probably meant.
-    /// - [`CommandError::NotRunning`] when there is nothing to pause.
-    /// - [`CommandError::CannotPause`] for a supervisor and for the debug actor.
-    /// - [`CommandError::ShuttingDown`] when the tree is shutting down.
-    /// - [`CommandError::TimedOut`] when the debug actor was not running until the deadline.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`kill`](Self::kill).
-    pub async fn pause(&self, path: &str) -> Result<(), CommandError> {
-        self.command(Command::Pause, path).await.map(drop)
-    }
-
-    /// Lets the actor at `path` take messages again; one that is not paused is left as it is.
-    ///
-    /// # Errors
-    ///
-    /// As [`pause`](Self::pause).
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`kill`](Self::kill).
-    pub async fn resume_messages(&self, path: &str) -> Result<(), CommandError> {
-        self.command(Command::ResumeMessages, path).await.map(drop)
-    }
-
-    /// Follows the next `messages` messages of the actor at `path`, those of later runs included, but none that is taken
-    /// more than `within` from now.
-    ///
-    /// The actor does not wait for whoever reads.
-    ///
-    /// # Errors
-    ///
-    /// [`CommandError::NotFound`] names the path that was probably meant; [`CommandError::TimedOut`] as for
-    /// [`pause`](Self::pause).
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future ends the trace.
-    pub async fn trace(
-        &self,
-        path: &str,
-        messages: u32,
-        within: Duration,
-    ) -> Result<MessageTrace, CommandError> {
-        match self
-            .command(Command::Trace { messages, within }, path)
-            .await?
-        {
-            Done::Traces(trace) => Ok(MessageTrace::new(trace)),
-            _ => Err(CommandError::CutOff {
-                path: path.to_owned(),
-                command: "trace",
-            }),
-        }
-    }
-
     /// Declares a message that operators may send to a named actor, by a name of its own.
     ///
     /// The name is looked up when the message is sent, so the actor need not have been started yet. A later declaration
@@ -373,25 +235,6 @@ impl Debugger {
         self.shared.declared.by_place(self.shared.names.get())
     }
 
-    /// Sends the actor at `path` the debug message that was [declared](Self::declare) by this name.
-    ///
-    /// # Errors
-    ///
-    /// - [`CommandError::NotDeclared`] names the debug message that was probably meant.
-    /// - [`CommandError::NotMade`] when the function that makes it panicked.
-    /// - [`CommandError::MailboxFull`] when there is no room for it.
-    /// - [`CommandError::OtherType`] when the actor takes other messages than it was declared for.
-    /// - [`CommandError::NotFound`], [`CommandError::NotRunning`] and [`CommandError::TimedOut`] as for
-    ///   [`pause`](Self::pause).
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`kill`](Self::kill).
-    pub async fn send_declared(&self, path: &str, message: &str) -> Result<(), CommandError> {
-        let command = Command::Send(message.into());
-        self.command(command, path).await.map(drop)
-    }
-
     /// Lists the messages that nobody handled, as far as they are kept, oldest first.
     #[must_use]
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
@@ -402,93 +245,6 @@ impl Debugger {
     pub fn follow_dead_letters(&self) -> DeadLetterStream {
         self.shared.scope.traffic().dead_letters().subscribe()
     }
-
-    /// Sends the message of a dead letter to the place that it was for, once more.
-    ///
-    /// # Errors
-    ///
-    /// [`CommandError::Replay`] says why not; the letter is still there, unless it is unknown.
-    /// [`CommandError::TimedOut`] as for [`pause`](Self::pause).
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`kill`](Self::kill).
-    pub async fn replay(&self, id: u64) -> Result<(), CommandError> {
-        let letters = self.dead_letters();
-        let letter = letters.iter().find(|it| it.id == id);
-        // For the log.
-        let target = letter.map_or(self.shared.scope.root().path(), |it| &it.target);
-        let command = Command::Replay(id);
-        self.command(command, target.as_str()).await.map(drop)
-    }
-
-    pub(crate) async fn command(&self, command: Command, path: &str) -> Outcome {
-        let name = command.name();
-        let outcome = async {
-            loop {
-                let run = tokio::select! {
-                    biased;
-                    run = self.debug_actor() => run,
-                    // Where nobody runs and nobody will there is nothing to wait for.
-                    () = self.shared.scope.root().retired() => {
-                        return Err(CommandError::Ended {
-                            path: path.to_owned(),
-                            command: name,
-                        });
-                    }
-                };
-                if let Some(work) = submit(&run, command.clone(), path).await {
-                    return work.await.unwrap_or_else(|_| {
-                        Err(CommandError::CutOff {
-                            path: path.to_owned(),
-                            command: name,
-                        })
-                    });
-                }
-                // This run ended without having taken it: it is for the next one.
-                run.ended().await;
-            }
-        };
-        timeout(self.deadline, outcome).await.unwrap_or_else(|_| {
-            Err(CommandError::TimedOut {
-                path: path.to_owned(),
-                command: name,
-                after: self.deadline,
-            })
-        })
-    }
-
-    /// Waits until the debug actor runs.
-    async fn debug_actor(&self) -> Arc<Incarnation> {
-        let mut home = self.shared.home.subscribe();
-        loop {
-            let node = home.borrow_and_update().clone();
-            let running = async {
-                match node {
-                    Some(node) => node.running().await,
-                    None => std::future::pending().await,
-                }
-            };
-            // A supervisor that forgot its children starts the debug actor at a new node.
-            tokio::select! {
-                biased;
-                run = running => return run,
-                _ = home.changed() => {}
-            }
-        }
-    }
-}
-
-/// Sends the command and returns its work; `None` when this run did not take it.
-async fn submit(run: &Incarnation, command: Command, path: &str) -> Option<JoinHandle<Outcome>> {
-    let (taken, mut answer) = oneshot::channel();
-    let message = DebugMsg {
-        command,
-        path: path.to_owned(),
-        taken,
-    };
-    run.post(message).ok()?;
-    run.answer(&mut answer).await
 }
 
 impl fmt::Debug for Debugger {

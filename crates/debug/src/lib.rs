@@ -62,6 +62,7 @@
 //! handler that does not yield; such a command times out.
 
 mod actor;
+mod command;
 mod declared;
 mod error;
 mod event;
@@ -69,8 +70,10 @@ mod handle;
 mod nearest;
 mod render;
 mod services;
+mod shared;
 mod snapshot;
 mod ties;
+mod time;
 mod timeline;
 mod trace;
 mod traffic;

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
+use crate::time::{epoch_ms, millis};
 use crate::traffic::Around;
 use crate::{
     BooksSnapshot, DeadLettersSnapshot, GroupSnapshot, LinkSnapshot, MailboxSnapshot,
@@ -409,15 +410,6 @@ fn with_id<S: Serializer>(path: &ActorPath, serializer: S) -> Result<S::Ok, S::E
 
 fn as_text<S: Serializer>(shutdown: &Shutdown, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(shutdown)
-}
-
-pub(crate) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Milliseconds since the Unix epoch; 0 for a clock that is set before it.
-pub(crate) fn epoch_ms(at: SystemTime) -> u64 {
-    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, millis)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use std::fmt;
 use perennial_lifecycle::{ActorPath, Event, EventKind, ExitReason, ReportContext};
 use serde::Serialize;
 
-use crate::snapshot::epoch_ms;
+use crate::time::epoch_ms;
 
 /// One event of a tree, as people and programs outside read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -5,7 +5,7 @@ use perennial_lifecycle::{Trace, Traced, TracedOutcome};
 use serde::Serialize;
 
 use crate::render::duration;
-use crate::snapshot::{epoch_ms, millis};
+use crate::time::{epoch_ms, millis};
 
 /// The next messages of one actor, as they are handled; made by [`Debugger::trace`](crate::Debugger::trace).
 ///

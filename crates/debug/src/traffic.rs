@@ -11,7 +11,7 @@ use perennial_registry::Registry;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::snapshot::{epoch_ms, millis};
+use crate::time::{epoch_ms, millis};
 
 /// How many dead letters a snapshot shows.
 const LAST: usize = 10;

@@ -8,7 +8,8 @@ use perennial_lifecycle::{ActorPath, ChildState};
 use serde::Serialize;
 
 use crate::render::{self, count, duration};
-use crate::snapshot::{SLOW, millis};
+use crate::snapshot::SLOW;
+use crate::time::millis;
 use crate::{NodeSnapshot, Snapshot, WaitSnapshot};
 
 /// Bad ends of this time are those of lately.
