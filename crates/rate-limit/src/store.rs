@@ -21,7 +21,7 @@ use std::{
     },
 };
 
-use self::shard::{Entry, Shard};
+use self::shard::Shard;
 use crate::{
     clock::Nanos,
     config::WhenFull,
@@ -31,6 +31,7 @@ use crate::{
     rules::{Pin, Rule, Rules},
 };
 
+mod entries;
 mod shard;
 mod table;
 #[cfg(test)]
@@ -150,15 +151,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         {
             let mut shard = self.lock(index(hash, self.shards.len()));
             shard.note_reading(ask.now);
-            let Shard { rule, entries, .. } = &mut *shard;
-            let rule = ask.rule.unwrap_or(rule);
-            if rule.is_closed {
-                return Decision::Never;
-            }
-            if let Some(entry) = entries.find_mut(hash, |entry| entry.key.borrow() == key)
-                && entry.state.rule() == rule.id
-            {
-                let verdict = rule.engine.spend(&mut entry.state, ask.cells, ask.now);
+            if let Some(verdict) = shard.spend(hash, |known| known.borrow() == key, ask) {
                 return Decision::from_verdict(verdict, ask.now);
             }
         }
@@ -177,15 +170,13 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         if rule.is_closed {
             return Decision::Never;
         }
-        let verdict = match shard.entries.find(hash, |entry| entry.key.borrow() == key) {
-            Some(entry) if entry.state.rule() == rule.id => {
-                rule.engine.ask(&entry.state, ask.cells, ask.now)
-            }
-            Some(entry) => {
+        let verdict = match shard.state(hash, |known| known.borrow() == key) {
+            Some(state) if state.rule() == rule.id => rule.engine.ask(&state, ask.cells, ask.now),
+            Some(state) => {
                 let known = self.rules.known();
-                let from = known.engine(entry.state.rule());
+                let from = known.engine(state.rule());
                 let now = shard.changes(ask.now);
-                let mut state = entry.state.clone();
+                let mut state = state.into_owned();
                 (rule.engine).spend_from(rule.id, from, &mut state, ask.cells, now)
             }
             None => rule
@@ -203,21 +194,20 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let hash = self.hasher.hash_one(key);
         let shard = self.lock(index(hash, self.shards.len()));
         let rule = ask.rule.unwrap_or(&shard.rule);
-        let entry = shard.entries.find(hash, |entry| entry.key.borrow() == key);
-        let Some(entry) = entry else {
+        let Some(state) = shard.state(hash, |known| known.borrow() == key) else {
             return status(&rule.engine, &rule.engine.fresh(rule.id), ask.now, ask.now);
         };
-        if entry.state.rule() == rule.id {
-            return status(&rule.engine, &entry.state, ask.now, ask.now);
+        if state.rule() == rule.id {
+            return status(&rule.engine, &state, ask.now, ask.now);
         }
         let known = self.rules.known();
-        let from = known.engine(entry.state.rule());
+        let from = known.engine(state.rule());
         let now = shard.changes(ask.now);
-        match rule.engine.take_over(rule.id, from, &entry.state, now) {
+        match rule.engine.take_over(rule.id, from, &state, now) {
             Some(taken) => status(&rule.engine, &taken, now, ask.now),
             None => KeyStatus {
-                remaining: rule.engine.remaining_from(from, &entry.state, now),
-                ..status(from, &entry.state, now, ask.now)
+                remaining: rule.engine.remaining_from(from, &state, now),
+                ..status(from, &state, now, ask.now)
             },
         }
     }
@@ -230,9 +220,11 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     {
         let hash = self.hasher.hash_one(key);
         let mut shard = self.lock(index(hash, self.shards.len()));
-        let known = (shard.entries).position(hash, |entry| entry.key.borrow() == key);
+        let known = (shard.entries).position(hash, |known| known.borrow() == key);
         if let Some(bucket) = known {
-            shard.entries.remove(bucket);
+            shard
+                .entries
+                .remove(bucket, |key| self.hasher.hash_one(key));
             self.len.fetch_sub(1, Ordering::Relaxed);
             return true;
         }
@@ -245,13 +237,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         for index in 0..self.shards.len() {
             let mut shard = self.lock(index);
             let rule = self.rules.in_use(rule);
-            shard.rule = rule;
-            let now = shard.changes(now);
-            shard.floor = now;
-            let known = self.rules.known();
-            for entry in shard.entries.iter_mut() {
-                entry.adapt(&known, rule, now);
-            }
+            shard.set_rule(&self.rules.known(), rule, now);
         }
     }
 
@@ -272,15 +258,14 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             let mut shard = self.lock(index);
             let left = budget - swept.examined;
             let known = self.rules.known();
-            let some = shard.sweep(&known, left, BUCKETS_PER_LOCK, now);
+            let hasher = |key: &K| self.hasher.hash_one(key);
+            let some = shard.sweep(&known, hasher, left, BUCKETS_PER_LOCK, now);
             if some.removed > 0 {
                 self.len.fetch_sub(some.removed, Ordering::Relaxed);
             }
             swept.examined += some.examined;
             swept.removed += some.removed;
             if shard.is_swept() {
-                // A flood of keys must not keep its memory when it is over.
-                (shard.entries).shrink(|entry| self.hasher.hash_one(&entry.key));
                 self.cursor.store(index + 1, Ordering::Relaxed);
                 shards -= 1;
             }
@@ -295,7 +280,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             for index in 0..self.shards.len() {
                 let shard = self.lock(index);
                 used.insert(shard.rule.id);
-                used.extend(shard.entries.iter().map(|entry| entry.state.rule()));
+                used.extend(shard.entries.states().map(|state| state.rule()));
             }
             forgetting.finish(&used, self.len());
         }
@@ -345,12 +330,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let now = shard.begins(ask.now);
         let verdict = rule.engine.spend(&mut state, ask.cells, now);
         if verdict.is_allowed() {
-            let entry = Entry {
-                key: key.to_owned(),
-                state,
-            };
-            let rehash = |entry: &Entry<K>| self.hasher.hash_one(&entry.key);
-            shard.entries.insert(hash, entry, rehash);
+            let hasher = |key: &K| self.hasher.hash_one(key);
+            shard.entries.insert(hash, key.to_owned(), state, hasher);
             place.take();
         }
         Decision::from_verdict(verdict, ask.now)
@@ -372,14 +353,15 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         if rule.is_closed {
             return Some(Decision::Never);
         }
+        let is_it = |known: &K| known.borrow() == key;
+        if let Some(verdict) = shard.spend(hash, is_it, ask) {
+            return Some(Decision::from_verdict(verdict, ask.now));
+        }
+        let bucket = shard.entries.position(hash, is_it)?;
         let now = shard.changes(ask.now);
-        let entry = (shard.entries).find_mut(hash, |entry| entry.key.borrow() == key)?;
-        let (rule, now) = if entry.state.rule() == rule.id {
-            (rule, ask.now)
-        } else {
-            shard.floor = now;
-            (self.rules.in_use(rule), now)
-        };
+        shard.floor = now;
+        let rule = self.rules.in_use(rule);
+        let entry = shard.entries.whole().get_mut(bucket)?;
         let verdict = entry.spend(&self.rules.known(), rule, ask.cells, now);
         Some(Decision::from_verdict(verdict, ask.now))
     }
@@ -424,7 +406,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             return None;
         }
         let known = self.rules.known();
-        let room = shard.make_room(&known, SAMPLE, self.when_full, now);
+        let hasher = |key: &K| self.hasher.hash_one(key);
+        let room = shard.make_room(&known, hasher, SAMPLE, self.when_full, now);
         Some(room.map(|room| {
             self.len.fetch_sub(room.removed, Ordering::Relaxed);
             self.evicted.fetch_add(room.evicted, Ordering::Relaxed);

@@ -1,8 +1,11 @@
 //! One shard: a table of keys with a hand that goes round it.
 
-use std::mem::offset_of;
+use std::{borrow::Cow, mem::offset_of};
 
-use super::{Swept, table::Table};
+use super::{
+    Ask, Swept,
+    entries::{CHECKED, Entries},
+};
 use crate::{
     clock::Nanos,
     config::WhenFull,
@@ -10,31 +13,31 @@ use crate::{
     rules::{Known, Rule},
 };
 
+/// From one bucket to the next that is looked at to make room: an odd number, which leads to all of them, in no order. Room made
+/// in a row would leave the buckets before it full, and a key that is removed from among many takes long to close up.
+const STRIDE: usize = 0x9e37_79b1;
+
 /// What a check looks at comes first: with the lock before it, it fills one cache line of 64 bytes.
 #[repr(C)]
 pub(super) struct Shard<K> {
     /// The latest reading of all checks. What they spent may not be given back at the pace of a rule that comes later.
     latest: Nanos,
+    pub(super) entries: Entries<K>,
     /// What meters a key when the check does not say.
     pub(super) rule: Rule,
-    pub(super) entries: Table<Entry<K>>,
     /// Keys were forgotten, or went over to other rules, at this time. A check that read its clock before must
     /// not begin a forgotten key anew at that earlier time, nor have the time between be given back twice, by two rules.
     pub(super) floor: Nanos,
-    /// The bucket at which the next sweep goes on. Growth moves the keys about; who is missed is found next time.
+    /// So many buckets, from the last one down, the sweep has looked at. Going down it meets few that move up: what is after
+    /// a key that it removes has been thinned out. Growth moves the keys about; who is missed is found next time.
     swept: usize,
-    /// The bucket at which room is made next.
+    /// So many strides it is to the bucket at which room is made next.
     hand: usize,
-    /// The bucket of the key that a refused newcomer waits for: of those looked at, the one idle soonest.
-    awaited: Option<usize>,
+    /// The hash of the key that a refused newcomer waits for: of those looked at, the one idle soonest.
+    awaited: Option<u64>,
 }
 
-const _: () = assert!(offset_of!(Shard<()>, entries) + size_of::<Box<[()]>>() <= 56);
-
-pub(super) struct Entry<K> {
-    pub(super) key: K,
-    pub(super) state: State,
-}
+const _: () = assert!(offset_of!(Shard<()>, entries) + CHECKED <= 56);
 
 /// What making room came to.
 pub(super) struct Room {
@@ -49,7 +52,7 @@ impl<K> Shard<K> {
             rule,
             floor: Nanos::default(),
             latest: Nanos::default(),
-            entries: Table::new(),
+            entries: Entries::new(&rule),
             swept: 0,
             hand: 0,
             awaited: None,
@@ -73,10 +76,52 @@ impl<K> Shard<K> {
         self.begins(now).max(self.latest)
     }
 
+    /// Spends cells of a key that is metered by the rule that is asked for; nothing if there is none.
+    #[inline]
+    pub(super) fn spend(
+        &mut self,
+        hash: u64,
+        is_it: impl Fn(&K) -> bool,
+        ask: Ask<'_>,
+    ) -> Option<Verdict> {
+        match (&mut self.entries, ask.rule) {
+            (Entries::Short { table, meter, .. }, None) => {
+                let entry = table.find_mut(hash, |entry| is_it(&entry.key))?;
+                entry.spend(meter, ask.cells, ask.now)
+            }
+            (Entries::Short { .. }, Some(_)) => None,
+            (Entries::Whole(table), rule) => {
+                let rule = rule.unwrap_or(&self.rule);
+                if rule.is_closed {
+                    return Some(Verdict::Never);
+                }
+                let entry = table.find_mut(hash, |entry| is_it(&entry.key))?;
+                (entry.state.rule() == rule.id)
+                    .then(|| rule.engine.spend(&mut entry.state, ask.cells, ask.now))
+            }
+        }
+    }
+
+    pub(super) fn state(&self, hash: u64, is_it: impl Fn(&K) -> bool) -> Option<Cow<'_, State>> {
+        self.entries.state(self.entries.position(hash, is_it)?)
+    }
+
+    /// Goes over to another rule, with every key that is kept waiting no longer by it.
+    pub(super) fn set_rule(&mut self, known: &Known, rule: Rule, now: Nanos) {
+        let now = self.changes(now);
+        self.floor = now;
+        self.rule = rule;
+        for entry in self.entries.whole().iter_mut() {
+            entry.adapt(known, rule, now);
+        }
+        self.entries.shorten(&rule);
+    }
+
     /// Removes idle keys among the next buckets, until so many keys or buckets were looked at.
     pub(super) fn sweep(
         &mut self,
         known: &Known,
+        hasher: impl Fn(&K) -> u64,
         keys: usize,
         buckets: usize,
         now: Nanos,
@@ -85,20 +130,25 @@ impl<K> Shard<K> {
         let end = self.entries.num_buckets();
         let stop = self.swept.saturating_add(buckets).min(end);
         while self.swept < stop && swept.examined < keys {
-            if let Some(idle) = self.is_idle(known, self.swept, now) {
-                swept.examined += 1;
-                if idle {
-                    self.entries.remove(self.swept);
-                    swept.removed += 1;
-                }
+            let bucket = end - 1 - self.swept;
+            let idle = self.is_idle(known, bucket, now);
+            swept.examined += usize::from(idle.is_some());
+            if idle == Some(true) {
+                // One from the first buckets, to which it has not come yet, may move up to here.
+                self.entries.remove(bucket, &hasher);
+                swept.removed += 1;
+            } else {
+                self.swept += 1;
             }
-            self.swept += 1;
         }
         if swept.removed > 0 {
             self.floor = self.floor.max(now);
         }
         if self.swept >= end {
             self.swept = 0;
+            // A flood of keys must not keep its memory when it is over, nor a quota that was changed its keys whole.
+            self.entries.shrink(hasher);
+            self.entries.shorten(&self.rule);
         }
         swept
     }
@@ -116,6 +166,7 @@ impl<K> Shard<K> {
     pub(super) fn make_room(
         &mut self,
         known: &Known,
+        hasher: impl Fn(&K) -> u64,
         sample: usize,
         when_full: WhenFull,
         now: Nanos,
@@ -129,27 +180,30 @@ impl<K> Shard<K> {
         // The table may have shrunk.
         let begin = self.hand.min(buckets - 1);
         let mut step = 0;
-        let mut awaited = self.awaited.take().filter(|bucket| *bucket < buckets);
+        let awaited = self.awaited.take();
+        let mut awaited =
+            awaited.and_then(|hash| (self.entries).position(hash, |key| hasher(key) == hash));
         while step < buckets && seen < sample {
             let bucket = awaited.take().unwrap_or_else(|| {
                 step += 1;
-                (begin + step - 1) & (buckets - 1)
+                (begin + step - 1).wrapping_mul(STRIDE) & (buckets - 1)
             });
-            let Some(entry) = self.entries.get(bucket) else {
+            let Some(state) = self.entries.state(bucket) else {
                 continue;
             };
             seen += 1;
-            let engine = known.engine(entry.state.rule());
-            let idle_at = engine.idle_at(&entry.state);
+            let engine = known.engine(state.rule());
+            let idle_at = engine.idle_at(&state);
             if idle_at <= now {
-                self.entries.remove(bucket);
+                drop(state);
+                self.entries.remove(bucket, &hasher);
                 room.removed += 1;
                 continue;
             }
             if soonest.is_none_or(|soonest| (idle_at, bucket) < soonest) {
                 soonest = Some((idle_at, bucket));
             }
-            let loss = (engine.spent(&entry.state, now), idle_at, bucket);
+            let loss = (engine.spent(&state, now), idle_at, bucket);
             if least.is_none_or(|least| loss < least) {
                 least = Some(loss);
             }
@@ -158,10 +212,11 @@ impl<K> Shard<K> {
         if room.removed > 0 {
             self.floor = self.floor.max(now);
         } else if when_full == WhenFull::Refuse {
-            self.awaited = soonest.map(|(_, bucket)| bucket);
+            let awaited = soonest.and_then(|(_, bucket)| self.entries.key(bucket));
+            self.awaited = awaited.map(hasher);
             return Err(soonest.map_or(now, |(idle_at, _)| idle_at));
         } else if let Some((_, _, bucket)) = least {
-            self.entries.remove(bucket);
+            self.entries.remove(bucket, hasher);
             // It may have spent at the latest reading, and must not begin anew before that.
             self.floor = self.changes(now);
             room = Room {
@@ -173,32 +228,7 @@ impl<K> Shard<K> {
     }
 
     fn is_idle(&self, known: &Known, bucket: usize, now: Nanos) -> Option<bool> {
-        let entry = self.entries.get(bucket)?;
-        Some(known.engine(entry.state.rule()).idle_at(&entry.state) <= now)
-    }
-}
-
-impl<K> Entry<K> {
-    /// Goes over to another rule, if that keeps the key waiting no longer. A closed one has nothing to spend: the key
-    /// stays with the old rule until the quota opens again, or it is idle.
-    pub(super) fn adapt(&mut self, known: &Known, rule: Rule, now: Nanos) {
-        let from = self.state.rule();
-        if !rule.is_closed
-            && from != rule.id
-            && let Some(taken) =
-                (rule.engine).take_over(rule.id, known.engine(from), &self.state, now)
-        {
-            self.state = taken;
-        }
-    }
-
-    /// Spends under a rule that is not closed.
-    pub(super) fn spend(&mut self, known: &Known, rule: Rule, cells: u32, now: Nanos) -> Verdict {
-        let from = self.state.rule();
-        if from == rule.id {
-            return rule.engine.spend(&mut self.state, cells, now);
-        }
-        let from = known.engine(from);
-        (rule.engine).spend_from(rule.id, from, &mut self.state, cells, now)
+        let state = self.entries.state(bucket)?;
+        Some(known.engine(state.rule()).idle_at(&state) <= now)
     }
 }

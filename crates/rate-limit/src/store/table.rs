@@ -3,16 +3,17 @@
 //! An entry lies in the bucket that its hash says, or soon after. Tables that look at tags first, as hashbrown's and so
 //! std's do, miss once for the tags and once for the entry; with many keys, a check takes as long as its misses.
 //!
-//! An entry keeps its bucket until the table grows or shrinks, so that a hand can go round them.
+//! Its buckets can be walked by number. An entry keeps its bucket until the table grows or shrinks, or one before it is
+//! removed: those after that one then move up, each to a bucket between.
 
 use std::mem;
 
 #[cfg(test)]
 mod tests;
 
-/// As many as four in five buckets are used. A key that is there is then found in the third that is looked at, on
-/// average, and one that is not is missed at the thirteenth; after growth, with two in five, in the first or second.
-const FULL: (usize, usize) = (4, 5);
+/// As many as seven in eight buckets are used. A key that is there is then found in the fifth that is looked at, on
+/// average; after growth, with every other in use, in the first or second. Many keys are slow by their size.
+const FULL: (usize, usize) = (7, 8);
 /// The first that are made.
 const FEWEST_BUCKETS: usize = 4;
 
@@ -20,26 +21,8 @@ const FEWEST_BUCKETS: usize = 4;
 #[repr(C)]
 pub(super) struct Table<T> {
     /// None, or a power of two, and some of them empty.
-    buckets: Box<[Bucket<T>]>,
+    buckets: Box<[Option<T>]>,
     len: usize,
-    /// Buckets that are not empty.
-    used: usize,
-}
-
-enum Bucket<T> {
-    Empty,
-    /// Whatever was put further on because of what was here must still be found.
-    Removed,
-    Full(T),
-}
-
-impl<T> Bucket<T> {
-    fn entry(&self) -> Option<&T> {
-        match self {
-            Self::Full(entry) => Some(entry),
-            Self::Empty | Self::Removed => None,
-        }
-    }
 }
 
 impl<T> Table<T> {
@@ -47,7 +30,6 @@ impl<T> Table<T> {
         Self {
             buckets: Box::default(),
             len: 0,
-            used: 0,
         }
     }
 
@@ -66,79 +48,66 @@ impl<T> Table<T> {
 
     /// The entry in a bucket.
     pub(super) fn get(&self, bucket: usize) -> Option<&T> {
-        self.buckets.get(bucket)?.entry()
+        self.buckets.get(bucket)?.as_ref()
     }
 
-    pub(super) fn find(&self, hash: u64, is_it: impl Fn(&T) -> bool) -> Option<&T> {
-        self.get(self.position(hash, is_it)?)
+    /// The entry in a bucket, to change what is not its hash.
+    pub(super) fn get_mut(&mut self, bucket: usize) -> Option<&mut T> {
+        self.buckets.get_mut(bucket)?.as_mut()
     }
 
     #[inline]
     pub(super) fn find_mut(&mut self, hash: u64, is_it: impl Fn(&T) -> bool) -> Option<&mut T> {
         let bucket = self.position(hash, is_it)?;
-        match &mut self.buckets[bucket] {
-            Bucket::Full(entry) => Some(entry),
-            Bucket::Empty | Bucket::Removed => None,
-        }
+        self.buckets[bucket].as_mut()
     }
 
     /// The bucket of an entry.
     #[inline]
     pub(super) fn position(&self, hash: u64, is_it: impl Fn(&T) -> bool) -> Option<usize> {
         let mut bucket = self.home(hash);
-        loop {
-            match self.buckets.get(bucket)? {
-                Bucket::Full(entry) if is_it(entry) => return Some(bucket),
-                Bucket::Full(_) | Bucket::Removed => bucket = self.after(bucket),
-                Bucket::Empty => return None,
-            }
+        // No bucket at all is like an empty one.
+        while !is_it(self.get(bucket)?) {
+            bucket = self.after(bucket);
         }
+        Some(bucket)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.buckets.iter().filter_map(Bucket::entry)
+        self.buckets.iter().flatten()
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.buckets.iter_mut().filter_map(|bucket| match bucket {
-            Bucket::Full(entry) => Some(entry),
-            Bucket::Empty | Bucket::Removed => None,
-        })
+        self.buckets.iter_mut().flatten()
     }
 
     /// Adds an entry that is not there. It may ask for the hashes of all, to put them into more buckets.
     pub(super) fn insert(&mut self, hash: u64, entry: T, hasher: impl Fn(&T) -> u64) {
         let buckets = self.buckets.len();
-        if (self.used + 1) * FULL.1 > buckets * FULL.0 {
-            // Where every other is left over from removed entries, it is room enough to clear those away.
-            let grown = (2 * buckets).max(FEWEST_BUCKETS);
-            let clears = self.len < buckets / 2;
-            self.rebuild(if clears { buckets } else { grown }, hasher);
+        if (self.len + 1) * FULL.1 > buckets * FULL.0 {
+            self.rebuild((2 * buckets).max(FEWEST_BUCKETS), hasher);
         }
         let bucket = self.vacant(hash);
-        if let Bucket::Empty = self.buckets[bucket] {
-            self.used += 1;
-        }
-        self.buckets[bucket] = Bucket::Full(entry);
+        self.buckets[bucket] = Some(entry);
         self.len += 1;
     }
 
-    /// Removes the entry in a bucket.
-    pub(super) fn remove(&mut self, bucket: usize) {
+    /// Removes the entry in a bucket. It asks for the hashes of those that come after, up to an empty bucket.
+    pub(super) fn remove(&mut self, bucket: usize, hasher: impl Fn(&T) -> u64) {
         if self.get(bucket).is_none() {
             return;
         }
-        self.buckets[bucket] = Bucket::Removed;
-        self.len -= 1;
-        // Nothing was put further on from here if the next is empty.
-        let mut last = bucket;
-        while let (Bucket::Removed, Bucket::Empty) =
-            (&self.buckets[last], &self.buckets[self.after(last)])
-        {
-            self.buckets[last] = Bucket::Empty;
-            self.used -= 1;
-            last = self.before(last);
+        // Whoever is further on because of this one moves up. If the hasher panics, all are still there.
+        let (mut hole, mut next) = (bucket, self.after(bucket));
+        while let Some(entry) = &self.buckets[next] {
+            if self.steps(self.home(hasher(entry)), next) >= self.steps(hole, next) {
+                self.buckets.swap(hole, next);
+                hole = next;
+            }
+            next = self.after(next);
         }
+        self.buckets[hole] = None;
+        self.len -= 1;
     }
 
     /// Goes over to fewer buckets, if few of those there are in use.
@@ -152,24 +121,31 @@ impl<T> Table<T> {
         }
     }
 
+    /// The same entries in another form, each in its bucket.
+    pub(super) fn map<U>(self, into: impl Fn(T) -> U) -> Table<U> {
+        let buckets = self.buckets.into_iter();
+        Table {
+            buckets: buckets.map(|bucket| bucket.map(&into)).collect(),
+            len: self.len,
+        }
+    }
+
     #[cold]
     fn rebuild(&mut self, buckets: usize, hasher: impl Fn(&T) -> u64) {
         // First of all: if the hasher panics, every entry is still there.
         let hashes: Vec<u64> = self.iter().map(hasher).collect();
-        let empty = (0..buckets).map(|_| Bucket::Empty).collect();
+        let empty = (0..buckets).map(|_| None).collect();
         let old = mem::replace(&mut self.buckets, empty);
-        let full = old.into_iter().filter(|bucket| bucket.entry().is_some());
-        for (hash, entry) in hashes.into_iter().zip(full) {
+        for (hash, entry) in hashes.into_iter().zip(old.into_iter().flatten()) {
             let bucket = self.vacant(hash);
-            self.buckets[bucket] = entry;
+            self.buckets[bucket] = Some(entry);
         }
-        self.used = self.len;
     }
 
     /// Where an entry of this hash may be put.
     fn vacant(&self, hash: u64) -> usize {
         let mut bucket = self.home(hash);
-        while self.buckets[bucket].entry().is_some() {
+        while self.buckets[bucket].is_some() {
             bucket = self.after(bucket);
         }
         bucket
@@ -188,7 +164,8 @@ impl<T> Table<T> {
         (bucket + 1) & (self.buckets.len() - 1)
     }
 
-    fn before(&self, bucket: usize) -> usize {
-        bucket.wrapping_sub(1) & (self.buckets.len() - 1)
+    /// How far it is from one bucket on to another.
+    fn steps(&self, from: usize, to: usize) -> usize {
+        to.wrapping_sub(from) & (self.buckets.len() - 1)
     }
 }

@@ -7,8 +7,11 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::quota::{Algorithm, Quota};
+use super::{entries::Entries, *};
+use crate::{
+    fingerprint::AsIs,
+    quota::{Algorithm, Quota},
+};
 
 /// Spreads keys the same way in every run.
 type Fixed = BuildHasherDefault<DefaultHasher>;
@@ -385,6 +388,85 @@ fn a_newcomer_that_asks_again_comes_to_the_one_idle_key_wherever_it_is() {
             assert!(!store.check(&99_998, at(3 * SECOND)).is_allowed());
         }
     }
+}
+
+/// Numbers are their own hashes.
+type AsTheyAre = Store<u64, AsIs>;
+
+#[test]
+fn a_newcomer_comes_in_for_the_key_it_waits_for_wherever_that_has_moved() {
+    let max_keys = NonZeroUsize::new(200).unwrap();
+    let store = AsTheyAre::new(&Quota::per_hour(10), max_keys, WhenFull::Refuse, AsIs);
+    let spend = |key: u64, cells| {
+        store.check(
+            &key,
+            Ask {
+                cells,
+                ..at(SECOND)
+            },
+        )
+    };
+    // 262 lies in the bucket after its own of 256, as long as 6 is there.
+    for key in (0..7).chain([262]).chain(8..200) {
+        assert!(spend(key, if key == 262 { 1 } else { 9 }).is_allowed());
+    }
+    let wait = Duration::from_secs(360);
+    let told = (0..20).any(|_| spend(300, 1).retry_after() == Some(wait));
+    assert!(told, "it has not come to 262");
+
+    assert!(store.reset(&6));
+    assert!(spend(301, 9).is_allowed());
+    assert!(store.check(&300, at(SECOND + 360 * SECOND)).is_allowed());
+}
+
+#[test]
+fn a_sweep_comes_to_every_key_that_moves_up() {
+    let max_keys = NonZeroUsize::new(1_000).unwrap();
+    let store = AsTheyAre::new(&Quota::per_hour(10), max_keys, WhenFull::Evict, AsIs);
+    // All want the last bucket, or the one before; the rest of them begin anew at the first.
+    for key in (1..100).map(|key| key * 256 - 1 - key % 2) {
+        assert!(store.check(&key, at(SECOND)).is_allowed());
+    }
+    assert_eq!(store.sweep(usize::MAX, Nanos(3600 * SECOND)).removed, 99);
+}
+
+#[test]
+fn entries_are_short_while_all_are_metered_by_the_quota() {
+    let is_short = |store: &Store<u64, Fixed>| {
+        (0..store.shards.len()).all(|i| matches!(store.lock(i).entries, Entries::Short { .. }))
+    };
+    let day = Duration::from_secs(86_400);
+    let (quick, slow) = (Quota::per_hour(2), Quota::new(2, day).unwrap());
+    let store = store(quick, 1_000, WhenFull::Evict);
+    for key in 0..500 {
+        assert!(store.check(&key, at(SECOND)).is_allowed());
+    }
+    assert!(is_short(&store));
+    // Who has spent under the quicker quota stays with it for now.
+    store.set_quota(&slow, Nanos(SECOND));
+    assert!(!is_short(&store));
+    assert_eq!(store.status(&7, at(SECOND)).resets_in.as_secs(), 1800);
+    assert!(store.check(&7, at(SECOND)).is_allowed());
+    assert_eq!(store.status(&7, at(SECOND)).resets_in.as_secs(), 86_400);
+    assert_eq!(store.sweep(usize::MAX, Nanos(1801 * SECOND)).removed, 499);
+    assert!(is_short(&store));
+    let status = store.status(&7, at(1801 * SECOND));
+    assert_eq!(
+        (status.spent, status.resets_in.as_secs()),
+        (2, 86_400 - 1800)
+    );
+}
+
+#[test]
+fn a_key_that_is_whole_again_at_the_last_instant_of_the_clock_is_not_so_before() {
+    let store = store(Quota::per_second(2), 10, WhenFull::Evict);
+    let now = at(u64::MAX - SECOND);
+    for remaining in [1, 0] {
+        assert_eq!(store.check(&1, now), Decision::Allowed { remaining });
+    }
+    let wait = Duration::from_millis(500);
+    assert_eq!(store.check(&1, now).retry_after(), Some(wait));
+    assert_eq!(store.status(&1, now).resets_in, 2 * wait);
 }
 
 #[test]

@@ -55,17 +55,10 @@ proptest! {
                     }
                 }
                 Step::Remove(key) => {
-                    let buckets = |table: &Table<(u16, usize)>| -> Vec<_> {
-                        (0..table.num_buckets()).filter_map(|bucket| Some((bucket, *table.get(bucket)?))).collect()
-                    };
-                    let mut before = buckets(&table);
                     let found = table.position(hash(key), |entry| entry.0 == key);
                     prop_assert_eq!(found.is_some(), model.remove(&key).is_some());
                     if let Some(bucket) = found {
-                        table.remove(bucket);
-                        // Nobody else is moved.
-                        before.retain(|(_, entry)| entry.0 != key);
-                        prop_assert_eq!(buckets(&table), before);
+                        table.remove(bucket, |entry| hash(entry.0));
                     }
                 }
                 Step::Shrink => table.shrink(|entry| hash(entry.0)),
@@ -74,7 +67,7 @@ proptest! {
             prop_assert_eq!(table.is_empty(), model.is_empty());
         }
         for key in 0..200 {
-            let found = table.find(hash(key), |entry| entry.0 == key);
+            let found = table.find_mut(hash(key), |entry| entry.0 == key);
             prop_assert_eq!(found.map(|entry| entry.1), model.get(&key).copied());
         }
         let mut all: Vec<_> = table.iter().copied().collect();
@@ -91,7 +84,7 @@ fn keys_that_come_and_go_need_no_more_buckets() {
         table.insert(hash(&key), key, hash);
         if let Some(old) = key.checked_sub(100) {
             let bucket = table.position(hash(&old), |entry| *entry == old);
-            table.remove(bucket.unwrap());
+            table.remove(bucket.unwrap(), hash);
         }
     }
     assert_eq!(table.len(), 100);
@@ -105,9 +98,11 @@ fn removing_all_leaves_nothing_to_search_through() {
         table.insert(key / 8, key, |key| key / 8);
     }
     for bucket in 0..table.num_buckets() {
-        table.remove(bucket);
+        while table.get(bucket).is_some() {
+            table.remove(bucket, |key| key / 8);
+        }
     }
-    assert_eq!((table.len(), table.used), (0, 0));
+    assert!(table.is_empty() && table.iter().next().is_none());
     table.shrink(|key| key / 8);
     assert_eq!(table.num_buckets(), 0);
 }
@@ -120,7 +115,26 @@ fn a_hasher_that_panics_while_it_grows_loses_nothing() {
         catch_unwind(AssertUnwindSafe(insert)).is_err() && *key > 0
     });
     let grown = grown.unwrap();
-    assert!((0..grown).all(|key| table.find(key, |entry| *entry == key).is_some()));
+    assert!((0..grown).all(|key| table.position(key, |entry| *entry == key).is_some()));
     table.insert(grown, grown, |key| *key);
     assert_eq!(table.len(), usize::try_from(grown).unwrap() + 1);
+}
+
+#[test]
+fn a_hasher_that_panics_while_others_move_up_loses_nobody_else() {
+    let mut table = Table::<u64>::new();
+    for key in 0..20 {
+        table.insert(0, key, |_| 0);
+    }
+    let hasher = |key: &u64| {
+        assert_ne!(*key, 12, "no hash");
+        0
+    };
+    let bucket = table.position(0, |key| *key == 5).unwrap();
+    let remove = AssertUnwindSafe(|| table.remove(bucket, hasher));
+    assert!(catch_unwind(remove).is_err());
+    assert_eq!(table.len(), table.iter().count());
+    for it in (0..20).filter(|key| *key != 5) {
+        assert!(table.position(0, |key| *key == it).is_some(), "{it}");
+    }
 }
