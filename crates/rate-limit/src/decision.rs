@@ -13,7 +13,7 @@ pub enum Decision {
         /// How many cells could be spent right after this check.
         remaining: u32,
     },
-    /// Not now. Nothing was spent.
+    /// Not now. Nothing was spent, but a fixed window that is used up counts the check as well.
     Refused {
         /// How long until the same check is admitted, if nobody else spends
         /// from this key meanwhile: exact to the nanosecond.

@@ -383,7 +383,7 @@ impl GateLimiter {
     }
 
     /// Spends one cell of the key, waiting until there is one, as
-    /// [`KeyedLimiter::until_ready`](crate::KeyedLimiter::until_ready) does.
+    /// [`KeyedLimiter::until_ready`](crate::KeyedLimiter::until_ready) does; returns how many more could be spent right after.
     ///
     /// # Errors
     ///
@@ -409,6 +409,10 @@ impl GateLimiter {
     /// # Errors
     ///
     /// As [`until_ready`](Self::until_ready), and [`WaitError::Never`] if the quota never has so many at once.
+    ///
+    /// # Panics
+    ///
+    /// If it has to wait outside of a tokio runtime with its time enabled.
     ///
     /// # Cancel safety
     ///

@@ -98,7 +98,7 @@ impl<K: Hash + Eq> KeyedLimiter<K> {
         self.inner.store.check(key, self.ask(cells))
     }
 
-    /// Spends one cell of the key, waiting until there is one.
+    /// Spends one cell of the key, waiting until there is one; returns how many more could be spent right after.
     ///
     /// It waits on tokio's clock, so with a [manual clock](crate::Clock::manual) it asks again after the time that the
     /// limiter said, whatever that clock shows then. A [`reset`](Self::reset) or a [change of quota](Self::set_quota) wakes all
@@ -145,6 +145,10 @@ impl<K: Hash + Eq> KeyedLimiter<K> {
     /// # Errors
     ///
     /// As [`until_ready`](Self::until_ready), and [`WaitError::Never`] if the quota never has so many at once.
+    ///
+    /// # Panics
+    ///
+    /// If it has to wait outside of a tokio runtime with its time enabled.
     ///
     /// # Cancel safety
     ///
