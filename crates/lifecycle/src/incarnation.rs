@@ -44,6 +44,8 @@ pub struct Incarnation {
     exit: OnceBox<ExitReason>,
     more: OnceBox<More>,
     awaited: AtomicBool,
+    /// It has entered its place and not left it: here too, so that who remembers a run looks at nothing else.
+    is_present: AtomicBool,
     /// The end was recorded and the parent told: only then do the waiters hear of it.
     told: AtomicBool,
     /// Its supervisor stops it and waits for the end itself.
@@ -136,6 +138,7 @@ impl Incarnation {
             exit: OnceBox::new(),
             more,
             awaited: AtomicBool::new(false),
+            is_present: AtomicBool::new(false),
             told: AtomicBool::new(false),
             disowned: AtomicBool::new(false),
             asked: AtomicU8::new(0),
@@ -250,6 +253,18 @@ impl Incarnation {
         };
         let asked = self.asked.compare_exchange(0, number, AcqRel, Relaxed);
         asked.is_ok()
+    }
+
+    /// Says whether it is the run that is alive at its place now, which [`Node::current`] returns.
+    #[inline]
+    #[must_use]
+    pub fn is_present(&self) -> bool {
+        self.is_present.load(Acquire)
+    }
+
+    /// Only under the lock of its place.
+    pub(crate) fn set_present(&self, is_present: bool) {
+        self.is_present.store(is_present, Release);
     }
 
     /// Says whether it has ended, or was asked to stop or killed and will end.

@@ -117,7 +117,7 @@ struct Rare {
 #[derive(Default)]
 struct Detail {
     /// Behind the lock, since each run enters and leaves once: a cell that is read without one costs ten times as much
-    /// to write. Who reads often remembers what it saw, and asks by [`Node::is_occupied_by`].
+    /// to write. Who reads often remembers what it saw, and asks by [`Incarnation::is_present`].
     current: Option<Arc<Incarnation>>,
     spec: Option<Shape>,
     history: History,
@@ -222,13 +222,6 @@ impl Node {
     #[must_use]
     pub fn is_occupied(&self) -> bool {
         self.occupant() != 0
-    }
-
-    /// Says whether this run is the one that is alive now.
-    #[inline]
-    #[must_use]
-    pub fn is_occupied_by(&self, run: &Incarnation) -> bool {
-        self.occupant() == run.number()
     }
 
     #[inline]
@@ -417,7 +410,7 @@ impl Node {
         let observers = detail.observers();
         let run = observers.as_ref().map(|_| Arc::clone(&incarnation));
         detail.note_first(|| First::Run(Arc::clone(&incarnation)));
-        detail.current = Some(incarnation);
+        detail.current.insert(incarnation).set_present(true);
         drop(detail);
         if let (Some(observers), Some(run)) = (observers, run) {
             observers.tell(self, &run);
@@ -454,6 +447,7 @@ impl Node {
         // Each run leaves once, and before a successor enters; one that was left behind has left already. So nobody else
         // writes it meanwhile.
         let left = self.occupant() == number;
+        incarnation.set_present(false);
         if left {
             self.occupant.store(0, Release);
         }

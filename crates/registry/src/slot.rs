@@ -81,8 +81,7 @@ impl Held {
     #[inline]
     pub(crate) fn is_present(&self, slot: &Slot) -> bool {
         // The run is entered after the name leads to its place, and left before the name leads elsewhere.
-        slot.version.load(Acquire) | GATED == self.version | GATED
-            && self.run.node().is_occupied_by(&self.run)
+        slot.version.load(Acquire) | GATED == self.version | GATED && self.run.is_present()
     }
 
     pub(crate) fn run(&self) -> &Arc<Incarnation> {
@@ -99,7 +98,7 @@ impl Held {
         terms: impl FnOnce(Moment) -> Terms,
     ) -> Result<(), M> {
         let is_open = slot.version.load(Acquire) == self.version & !GATED;
-        if !is_open || !self.run.node().is_occupied_by(&self.run) {
+        if !is_open || !self.run.is_present() {
             return Err(message);
         }
         self.run.offer_quickly(message, terms)

@@ -352,7 +352,7 @@ impl Parent {
         }
         // They notice the supervisor's end, so it comes first. One that did not get through its start has none to come,
         // and one that was left behind has had it. Without a runtime nobody can wait.
-        if let Some(run) = self.run.clone().filter(|run| self.node.is_occupied_by(run))
+        if let Some(run) = self.run.clone().filter(|run| run.is_present())
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             // Detached: it ends with the supervisor.
