@@ -73,10 +73,11 @@ impl Registry {
     /// Makes the registry of a tree and enters it as the tree's directory.
     #[must_use]
     pub fn new(scope: &Scope) -> Self {
+        let common = Arc::new(Common::new(Arc::clone(scope.traffic())));
         let names = Arc::new(Names {
-            table: Table::new(),
+            table: Table::new(Arc::clone(&common)),
             groups: DashMap::default(),
-            common: Arc::new(Common::new(Arc::clone(scope.traffic()))),
+            common,
             forgotten: AtomicU64::new(0),
             scope: scope.clone(),
         });
@@ -354,10 +355,7 @@ impl Registry {
     }
 
     fn slot(&self, name: &ActorName) -> Arc<Slot> {
-        self.0.table.enter(name, || {
-            let before = self.0.forgotten.load(Relaxed);
-            Slot::new(name.clone(), Arc::clone(&self.0.common), before)
-        })
+        self.0.table.enter(name, || self.0.forgotten.load(Relaxed))
     }
 
     fn members(&self, group: &ActorName) -> Arc<Members> {

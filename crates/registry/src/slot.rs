@@ -1,6 +1,9 @@
 use std::any::TypeId;
 use std::hash::BuildHasher as _;
-use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::SeqCst};
+use std::ops::Deref;
+use std::sync::atomic::{
+    AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::SeqCst,
+};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
@@ -48,16 +51,24 @@ impl Common {
 ///
 /// Both are read without a lock. A slot lives as long as the registry: an address held by a user stays
 /// right over restarts of the actor, of its supervisor, and of the registry actor.
+///
+/// What every look-up looks at is here, in this order and beside the count of the slot's handles, which resolving changes.
+/// The rest is elsewhere, so that many of these lie on few pages.
 #[repr(C)]
 pub(crate) struct Slot {
     /// A number for the type that the actor takes, 0 for none: enough to resolve a name that is used as before, without
     /// a look at the place. A message is checked against the run itself when it is sent.
-    ///
-    /// This and the name are first, so that they lie beside the count of the slot's handles, which resolving changes.
-    takes: AtomicU64,
-    pub(crate) name: ActorName,
+    takes: AtomicU32,
     /// Counts, by twos, to what the name leads; odd while a gate stands before it. One look says both.
-    version: AtomicU64,
+    ///
+    /// Should it ever come round: whoever remembers it remembers a run too, and that has ended long since.
+    version: AtomicU32,
+    pub(crate) name: ActorName,
+    rest: Box<Rest>,
+}
+
+/// What only some messages look at.
+pub(crate) struct Rest {
     /// The run that was found last, for all who have none of their own.
     seen: ArcSwapOption<Held>,
     pub(crate) node: ArcSwapOption<Bound>,
@@ -69,11 +80,32 @@ pub(crate) struct Slot {
     before: AtomicU64,
 }
 
+impl Deref for Slot {
+    type Target = Rest;
+
+    fn deref(&self) -> &Rest {
+        &self.rest
+    }
+}
+
+impl Rest {
+    pub(crate) fn new(common: Arc<Common>) -> Box<Self> {
+        Box::new(Self {
+            seen: ArcSwapOption::empty(),
+            node: ArcSwapOption::empty(),
+            gate: ArcSwapOption::empty(),
+            common,
+            hub: Mutex::new(None),
+            before: AtomicU64::new(0),
+        })
+    }
+}
+
 /// A run that was found, and to what the name led then.
 #[derive(Clone)]
 pub(crate) struct Held {
     run: Arc<Incarnation>,
-    version: u64,
+    version: u32,
 }
 
 impl Held {
@@ -106,7 +138,7 @@ impl Held {
 }
 
 /// The bit of a version that says that a gate stands before the name.
-const GATED: u64 = 1;
+const GATED: u32 = 1;
 
 /// The actor's place, and what it takes.
 pub(crate) struct Bound {
@@ -137,18 +169,20 @@ impl Bound {
 }
 
 impl Slot {
-    pub(crate) fn new(name: ActorName, common: Arc<Common>, before: u64) -> Self {
+    /// Makes one that is nobody's yet.
+    pub(crate) fn new(rest: Box<Rest>) -> Self {
         Self {
-            name,
-            node: ArcSwapOption::empty(),
-            takes: AtomicU64::new(0),
-            version: AtomicU64::new(0),
-            seen: ArcSwapOption::empty(),
-            gate: ArcSwapOption::empty(),
-            common,
-            hub: Mutex::new(None),
-            before: AtomicU64::new(before),
+            takes: AtomicU32::new(0),
+            version: AtomicU32::new(0),
+            name: ActorName::from_static("", ""),
+            rest,
         }
+    }
+
+    /// Gives it to a name, of which so many runs were forgotten.
+    pub(crate) fn begin(&mut self, name: ActorName, before: u64) {
+        self.name = name;
+        *self.rest.before.get_mut() = before;
     }
 
     /// Leads the name to a place, and says whether it led to none before.
@@ -558,8 +592,9 @@ pub(crate) fn takes<M: Message>(message: MessageType) -> bool {
 
 /// Returns a number that is never 0 for a type. Two types have the same one hardly ever, and then a name of the wrong
 /// type is refused by the first message instead.
-fn number_of(id: TypeId) -> u64 {
-    foldhash::fast::FixedState::default().hash_one(id) | 1
+#[expect(clippy::cast_possible_truncation, reason = "it is as good a hash")]
+fn number_of(id: TypeId) -> u32 {
+    foldhash::fast::FixedState::default().hash_one(id) as u32 | 1
 }
 
 /// Returns who holds a name that `node` would take, if anybody does.

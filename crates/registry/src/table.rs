@@ -6,6 +6,7 @@
 //! count of the slot's handles, which whoever finds it changes anyway.
 
 use std::hash::BuildHasher as _;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
@@ -13,7 +14,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use perennial_lifecycle::ActorName;
 
-use crate::slot::{Held, Slot};
+use crate::slot::{Common, Held, Rest, Slot};
 
 /// A power of two: while one of the parts grows, those who look for names in the others go on.
 const PARTS: usize = 16;
@@ -28,36 +29,40 @@ pub(crate) struct Table {
 ///
 /// Each made when its actor starts would lie among what that actor needs, on a page of its own; and to resolve a name is
 /// to write to its slot, which waits for as long as it takes to find that page.
-#[derive(Default)]
 struct Places {
+    common: Arc<Common>,
     free: Vec<Arc<Slot>>,
     made: usize,
 }
 
-/// The most that are made at a time: they fill two pages.
-const PLACES: usize = 64;
+/// The fewest and the most that are made at a time. So many fill ten pages, and mostly with nothing between them, while a
+/// few would fill the gaps that others have left.
+const PLACES: RangeInclusive<usize> = 8..=512;
 
 impl Places {
-    /// Puts a slot beside the one before.
-    fn put(&mut self, slot: Slot) -> Arc<Slot> {
-        if self.free.is_empty() {
-            // Of those of a small tree few are left over.
-            let count = (self.made / 4).clamp(1, PLACES);
-            let empty = || Arc::new(Slot::new(NOBODY, Arc::clone(&slot.common), 0));
-            self.free.extend((0..count).map(|_| empty()));
-            self.made += count;
+    /// Gives a name the slot beside the one before.
+    fn take(&mut self, name: &ActorName, before: u64) -> Arc<Slot> {
+        let mut place = self.free.pop().unwrap_or_else(|| self.make());
+        // Nobody else has it yet.
+        if let Some(slot) = Arc::get_mut(&mut place) {
+            slot.begin(name.clone(), before);
         }
-        if let Some(mut place) = self.free.pop()
-            && let Some(empty) = Arc::get_mut(&mut place)
-        {
-            *empty = slot;
-            return place;
-        }
-        Arc::new(slot)
+        place
+    }
+
+    /// Makes as many as there are, within limits, and returns one of them.
+    #[cold]
+    fn make(&mut self) -> Arc<Slot> {
+        let count = self.made.clamp(*PLACES.start(), *PLACES.end());
+        self.made += count;
+        // All of these before the slots, or one would lie between any two of them.
+        let rest = || Rest::new(Arc::clone(&self.common));
+        let (own, rests) = (rest(), Vec::from_iter((1..count).map(|_| rest())));
+        let slot = |rest| Arc::new(Slot::new(rest));
+        self.free.extend(rests.into_iter().map(slot));
+        slot(own)
     }
 }
-
-const NOBODY: ActorName = ActorName::from_static("", "");
 
 /// What a name stands for.
 pub(crate) struct Named {
@@ -67,11 +72,15 @@ pub(crate) struct Named {
 }
 
 impl Table {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(common: Arc<Common>) -> Self {
         Self {
             parts: std::array::from_fn(|_| ShardedLock::default()),
             hasher: RandomState::default(),
-            places: Mutex::default(),
+            places: Mutex::new(Places {
+                common,
+                free: Vec::new(),
+                made: 0,
+            }),
         }
     }
 
@@ -87,8 +96,8 @@ impl Table {
         Reading { part, hash, name }
     }
 
-    /// Returns the slot of a name, which is made if there is none.
-    pub(crate) fn enter(&self, name: &ActorName, make: impl FnOnce() -> Slot) -> Arc<Slot> {
+    /// Returns the slot of a name, which gets one if it has none; `before` says how many runs of it were forgotten.
+    pub(crate) fn enter(&self, name: &ActorName, before: impl FnOnce() -> u64) -> Arc<Slot> {
         if let Some(named) = self.read(name).get() {
             return Arc::clone(&named.slot);
         }
@@ -100,15 +109,15 @@ impl Table {
             |it| self.hasher.hash_one(&it.slot.name),
         );
         let named = entry.or_insert_with(|| Named {
-            slot: self.put(make()),
+            slot: self.place(name, before()),
             seen: None,
         });
         Arc::clone(&named.get().slot)
     }
 
-    fn put(&self, slot: Slot) -> Arc<Slot> {
+    fn place(&self, name: &ActorName, before: u64) -> Arc<Slot> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        places.put(slot)
+        places.take(name, before)
     }
 
     /// Changes what a name stands for.
