@@ -12,7 +12,7 @@ use ractor::{Message, RpcReplyPort};
 
 use crate::group::Members;
 use crate::named::ByName;
-use crate::slot::{Bound, Common, Slot};
+use crate::slot::{Bound, Common, Led, Slot};
 use crate::table::{Named, Table};
 use crate::watch::NameWatch;
 use crate::{
@@ -129,27 +129,33 @@ impl Registry {
         let names = self.0.table.read(name.as_actor_name());
         let Some(Named {
             slot,
-            seen: Some(held),
-            ..
+            seen: Some(run),
         }) = names.get()
         else {
             return missed(message, false);
         };
-        match held.deliver_quickly(slot, message, terms) {
-            Ok(()) => Ok(meet(held.run())),
-            Err(message) => missed(message, held.is_present(slot)),
+        if !run.is_present() {
+            return missed(message, false);
+        }
+        if slot.is_gated() {
+            return missed(message, true);
+        }
+        match run.offer_quickly(message, terms) {
+            Ok(()) => Ok(meet(run)),
+            Err(message) => missed(message, true),
         }
     }
 
     /// Keeps the run that was found behind a name, for the next message.
     pub(crate) fn remember(&self, slot: &Slot) {
         let mut seen = slot.seen();
-        let table = &self.0.table;
-        table.change(&slot.name, |named| {
-            std::mem::swap(&mut named.seen, &mut seen)
+        let old = self.0.table.change(&slot.name, |named| {
+            // Asked under the lock: who leads the name elsewhere says so first, and then takes away what is kept here.
+            let held = seen.take_if(|held| held.is_present(slot))?;
+            named.seen.replace(held.into_run())
         });
         // May be the last handle on a run, and what is dropped with that is the host's: not under the lock.
-        drop(seen);
+        drop((seen, old));
     }
 
     /// Calls the named actor and waits for its reply, `timeout` at the longest; see [`Address::call`].
@@ -467,9 +473,16 @@ impl Directory for Entrance {
             return Ok(());
         };
         let registry = Registry(names);
-        if registry.slot(name).bind(node, message)? {
+        match registry.slot(name).bind(node, message)? {
             // Those who wait for a name that was never bound wait at the root.
-            registry.0.scope.root().announce();
+            Led::First => registry.0.scope.root().announce(),
+            Led::Again => {}
+            // Before anybody lives at the new place.
+            Led::Elsewhere => {
+                let seen = registry.0.table.change(name, |named| named.seen.take());
+                // Not under the lock, as what is forgotten there.
+                drop(seen);
+            }
         }
         Ok(())
     }

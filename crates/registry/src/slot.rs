@@ -120,6 +120,10 @@ impl Held {
         &self.run
     }
 
+    pub(crate) fn into_run(self) -> Arc<Incarnation> {
+        self.run
+    }
+
     /// Hands the message to the run, if it is whom the name leads to now and nothing stands in its way, be it a gate.
     /// Nothing of the host's runs meanwhile.
     #[inline(always)]
@@ -135,6 +139,15 @@ impl Held {
         }
         self.run.offer_quickly(message, terms)
     }
+}
+
+/// Where a name led before it was led to a place.
+pub(crate) enum Led {
+    /// Nowhere.
+    First,
+    /// To the same place, with the same type.
+    Again,
+    Elsewhere,
 }
 
 /// The bit of a version that says that a gate stands before the name.
@@ -185,14 +198,14 @@ impl Slot {
         *self.rest.before.get_mut() = before;
     }
 
-    /// Leads the name to a place, and says whether it led to none before.
-    pub(crate) fn bind(&self, node: &Arc<Node>, message: MessageType) -> Result<bool, NameTaken> {
+    /// Leads the name to a place, and says whence. Who keeps a run of the name apart from here is to let go of it then.
+    pub(crate) fn bind(&self, node: &Arc<Node>, message: MessageType) -> Result<Led, NameTaken> {
         if let Some(bound) = &*self.node.load()
             && Arc::ptr_eq(bound.node(), node)
             && bound.message == message
         {
             // A restart: all is as it was.
-            return Ok(false);
+            return Ok(Led::Again);
         }
         let mut taken = None;
         let old = self.node.rcu(|old| {
@@ -230,7 +243,7 @@ impl Slot {
             // Those who wait for the old place are to wait for this one.
             old.node().announce();
         }
-        Ok(old.is_none())
+        Ok(old.map_or(Led::First, |_| Led::Elsewhere))
     }
 
     /// Leads the name nowhere; only while nobody else has the slot. What comes back is to be dropped without a lock: it may
@@ -379,7 +392,7 @@ impl Slot {
     }
 
     #[inline]
-    fn is_gated(&self) -> bool {
+    pub(crate) fn is_gated(&self) -> bool {
         self.version.load(Acquire) & GATED != 0
     }
 

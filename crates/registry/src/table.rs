@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use perennial_lifecycle::ActorName;
+use perennial_lifecycle::{ActorName, Incarnation};
 
-use crate::slot::{Common, Held, Rest, Slot};
+use crate::slot::{Common, Rest, Slot};
 
 /// A power of two: while one of the parts grows, those who look for names in the others go on.
 const PARTS: usize = 16;
@@ -67,8 +67,9 @@ impl Places {
 /// What a name stands for.
 pub(crate) struct Named {
     pub(crate) slot: Arc<Slot>,
-    /// The run that was met last by name: read under the lock of the names, which is taken anyway.
-    pub(crate) seen: Option<Held>,
+    /// The run that was met last by name, at the place where that leads: read under the lock of the names, which is taken
+    /// anyway.
+    pub(crate) seen: Option<Arc<Incarnation>>,
 }
 
 impl Table {

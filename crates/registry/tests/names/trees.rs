@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use perennial_lifecycle::{
-    ActorName, Backoff, ChildSpec, ChildState, ExitReason, Quarantine, RestartIntensity,
+    ActorName, Backoff, ChildSpec, ChildState, ExitReason, Node, Quarantine, RestartIntensity,
 };
 use perennial_registry::{Gate, GateRefused, Name, Refusal};
 use perennial_supervisor::Supervisor;
@@ -152,6 +152,26 @@ async fn a_held_address_hands_the_message_back_when_the_name_has_got_an_actor_of
         let wrong_type = matches!(refused.refusal, Refusal::WrongType { takes: "u8", .. });
         assert!(wrong_type, "{refused}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_by_name_no_longer_reaches_a_run_whose_place_the_name_has_left() {
+    let it = Fixture::start([named("a")]).await;
+    // By the second it is remembered whom the first has met.
+    it.registry.cast(CLERK, Msg::Work).unwrap();
+    it.registry.cast(CLERK, Msg::Work).unwrap();
+    let run = it.registry.wait_for(&CLERK).await.unwrap().incarnation;
+    // As a new supervisor does, while a child of the old one has not ended yet.
+    let anew = Node::new(run.node().path().clone());
+    let directory = it.scope.directory().unwrap();
+    let name = CLERK.to_actor_name();
+    directory.bind(&name, &anew, run.message_type()).unwrap();
+    assert!(run.is_present());
+    let refused = it.registry.cast(CLERK, Msg::Work).unwrap_err();
+    assert!(
+        matches!(refused.refusal, Refusal::NotRunning { .. }),
+        "{refused}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
