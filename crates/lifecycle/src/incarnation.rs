@@ -123,6 +123,9 @@ impl Incarnation {
         mailbox: Option<Arc<Mailbox>>,
     ) -> Self {
         let started = traffic.clock().recent();
+        let capacity = mailbox
+            .as_ref()
+            .map_or(mailbox::CAPACITY, |it| it.capacity());
         let more = OnceBox::new();
         if mailbox.is_some() {
             // It is new, so nobody else has set it.
@@ -146,7 +149,7 @@ impl Incarnation {
             is_inspected: AtomicBool::new(false),
             is_failing: AtomicBool::new(false),
             news: AtomicU8::new(news::NONE),
-            intake: Intake::default(),
+            intake: Intake::new(capacity),
             taken: AtomicU64::new(0),
             in_hand: AtomicU64::new(0),
         }

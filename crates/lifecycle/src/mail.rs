@@ -15,7 +15,7 @@ use tracing::Span;
 
 use crate::mailbox::homes::{Home, HomeCell};
 use crate::mailbox::letterbox::Letterbox;
-use crate::{ActorPath, Moment, Terms, current, span};
+use crate::{ActorPath, Moment, current, span};
 
 /// A message in its envelope: what an actor takes that says `type Msg = Mail<M>`.
 ///
@@ -71,12 +71,7 @@ pub(crate) struct Letter<M> {
 
 impl<M> Letter<M> {
     #[inline(always)]
-    pub(crate) fn new(message: M, home: Home, sent: Moment, terms: Terms) -> Self {
-        let origin = match (terms.caller, terms.deadline) {
-            (None, Moment::NEVER) => Caller::sender(),
-            (None, deadline) => Some(Caller::until(deadline)),
-            (Some(caller), deadline) => Some(caller.with_deadline(deadline)),
-        };
+    pub(crate) fn new(message: M, home: Home, sent: Moment, origin: Option<Caller>) -> Self {
         let cover = Cover::new(home, sent, origin);
         Self { message, cover }
     }
@@ -387,8 +382,8 @@ impl Caller {
 
     /// Notes who sends a message that nobody waits for; nothing for one from outside.
     #[inline(always)]
-    pub(crate) fn sender() -> Option<Self> {
-        let is_known = current::is_any() || span::is_on();
+    pub(crate) fn sender(is_traced: bool) -> Option<Self> {
+        let is_known = current::is_any() || is_traced;
         is_known.then(Self::of_sender)
     }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use crate::Moment;
 use crate::mailbox::homes::Home;
 use crate::mailbox::intake::{Intake, Lobby};
+use crate::mailbox::ledger::Ledger;
 
 /// What lets letters in, and says which one is in hand.
 #[derive(Debug)]
@@ -22,10 +23,16 @@ impl Front {
         Self {
             home: Home::new(),
             room,
-            intake: Intake::default(),
+            intake: Intake::new(room),
             lobby: Lobby::default(),
             hand: Hand::new(),
         }
+    }
+
+    /// A letter could not be handed over that was let in.
+    #[cold]
+    pub(crate) fn come_back(&self, ledger: &Ledger) {
+        ledger.come_back(&self.intake, || Some(&self.lobby));
     }
 
     /// Says whether letters wait in the letterbox and not in the actor's port.
@@ -36,7 +43,9 @@ impl Front {
     /// Lets a letter into the actor's port that nothing stands in the way of, and returns how many wait before it.
     #[inline(always)]
     pub(crate) fn enter_quickly(&self) -> Option<u64> {
-        self.intake.enter(self.room).ok()
+        self.intake
+            .enter_quickly()
+            .or_else(|| self.intake.enter(self.room).ok())
     }
 }
 

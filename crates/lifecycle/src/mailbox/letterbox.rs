@@ -301,8 +301,7 @@ impl<M: Message> Letterbox<M> {
 
     /// A letter could not be handed over.
     pub(crate) fn come_back(&self) {
-        self.ledger
-            .come_back(&self.front.intake, || Some(&self.front.lobby));
+        self.front.come_back(&self.ledger);
     }
 
     fn pick_up(&self) -> Option<Letter<M>> {

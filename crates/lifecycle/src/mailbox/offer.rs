@@ -44,6 +44,18 @@ impl Default for Terms {
     }
 }
 
+impl Terms {
+    /// Returns what is to be written on the envelope that few have. `is_traced` while anybody traces messages.
+    #[inline(always)]
+    pub(crate) fn origin(self, is_traced: bool) -> Option<Caller> {
+        match (self.caller, self.deadline) {
+            (None, Moment::NEVER) => Caller::sender(is_traced),
+            (None, deadline) => Some(Caller::until(deadline)),
+            (Some(caller), deadline) => Some(caller.with_deadline(deadline)),
+        }
+    }
+}
+
 /// Which of the two kinds of actor takes messages of a type.
 enum Way<'a, M: Message> {
     /// It says `type Msg = M`.
@@ -96,7 +108,8 @@ impl Incarnation {
     ) -> Result<(), M> {
         let takes = self.takes_id();
         let before = if takes == TypeId::of::<M>() {
-            let Ok(before) = self.intake().enter(self.capacity()) else {
+            let entered = self.intake().enter_quickly();
+            let Some(before) = entered.or_else(|| self.intake().enter(self.capacity()).ok()) else {
                 return Err(message);
             };
             self.hand_over(message).map_err(Undelivered::into_inner)?;
@@ -111,10 +124,10 @@ impl Incarnation {
                 return Err(message);
             };
             let now = self.traffic().clock().recent();
-            let letter = Some(Letter::new(message, front.home, now, terms(now)));
+            let origin = terms(now).origin(false);
+            let letter = Some(Letter::new(message, front.home, now, origin));
             if let Err(error) = self.cell().send_message(Mail { letter }) {
-                let ledger = self.ledger();
-                ledger.come_back(&front.intake, || Some(&front.lobby));
+                front.come_back(self.ledger());
                 return Err(unsent(error));
             }
             before
@@ -266,7 +279,12 @@ impl Incarnation {
 
     fn letter<M: Message>(&self, message: M, letterbox: &Letterbox<M>, terms: Terms) -> Letter<M> {
         let now = self.traffic().clock().recent();
-        Letter::new(message, letterbox.front().home, now, terms)
+        Letter::new(
+            message,
+            letterbox.front().home,
+            now,
+            terms.origin(span::is_on()),
+        )
     }
 
     #[inline(always)]

@@ -45,6 +45,40 @@ fn one_that_came_past_the_count_may_be_taken_for_another() {
 }
 
 #[test]
+fn who_fills_no_more_than_half_enters_quickly() {
+    let intake = Intake::new(4);
+    assert_eq!(intake.enter_quickly(), Some(0));
+    assert_eq!(intake.enter_quickly(), Some(1));
+    // This one has to note that it fills more.
+    assert_eq!(intake.enter_quickly(), None);
+    assert_eq!(intake.enter(4), Ok(2));
+    assert!(intake.word.load(Relaxed) & NEAR != 0);
+    for _ in 0..3 {
+        assert!(intake.take(nobody));
+    }
+    assert!(intake.word.load(Relaxed) & NEAR == 0);
+    assert_eq!(intake.enter_quickly(), Some(0));
+    assert_eq!(intake.depth(), 1);
+}
+
+#[test]
+fn nobody_enters_quickly_where_something_bars_the_way() {
+    let (shut, closed) = (Intake::new(4), Intake::new(4));
+    shut.shut();
+    assert_eq!(shut.enter_quickly(), None);
+    closed.close(nobody);
+    assert_eq!(closed.enter_quickly(), None);
+    // One was taken that came past the count: the next is taken for it.
+    let beyond = Intake::new(4);
+    beyond.enter(4).unwrap();
+    assert!(beyond.take(nobody));
+    beyond.take_back(nobody);
+    assert_eq!(beyond.enter_quickly(), None);
+    assert_eq!(beyond.enter(4), Ok(0));
+    assert_eq!(Intake::new(0).enter_quickly(), None);
+}
+
+#[test]
 fn what_is_posted_finds_no_mailbox_full() {
     let intake = Intake::default();
     assert_eq!(intake.enter(1), Ok(0));
