@@ -91,7 +91,8 @@ pub(crate) struct SupervisedState<S> {
 }
 
 /// What becomes of a message that is not just handled, as nearly all are.
-enum Special {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Special {
     /// Somebody looks at the actor's messages, and it is not in hand yet.
     Inspect,
     /// Nobody wants it any more.
@@ -195,6 +196,15 @@ impl Life {
     #[inline(never)]
     fn begin_message(&self, message: &mut dyn Any) -> Option<Special> {
         let run = self.run();
+        if run.taken() == 0 || run.is_inspected() || span::is_on() {
+            return self.begin_specially(run, message);
+        }
+        run.begin_message(message)
+    }
+
+    /// Apart, so that all others need not keep anything at hand for it.
+    #[inline(never)]
+    fn begin_specially(&self, run: &Incarnation, message: &mut dyn Any) -> Option<Special> {
         if run.taken() == 0 {
             // It may have been idle for long, and end with its first message.
             self.node.expect_message();
@@ -203,7 +213,7 @@ impl Life {
         if run.is_inspected() || span::is_on() {
             return Some(Special::Inspect);
         }
-        (!run.begin_message(message)).then_some(Special::Skip)
+        run.begin_message(message)
     }
 
     /// Turns the result of one of the actor's functions into what ractor must see.

@@ -17,13 +17,13 @@ use ractor::{ActorCell, ActorRef, Message, SupervisionEvent};
 use tokio::sync::oneshot;
 
 use self::inspect::Inspection;
-use crate::adapter::Nature;
+use crate::adapter::{Nature, Special};
 use crate::bell::Bell;
 use crate::dead::Obituary;
 use crate::mailbox::front::Front;
 use crate::mailbox::intake::{Counted, Intake, Lobby};
 use crate::mailbox::ledger::Ledger;
-use crate::mailbox::letterbox::{AnyLetterbox, Opened};
+use crate::mailbox::letterbox::AnyLetterbox;
 use crate::mailbox::{self, Mailbox};
 use crate::traffic::Traffic;
 use crate::{
@@ -62,6 +62,8 @@ pub struct Incarnation {
     news: AtomicU8,
     intake: Intake,
     taken: AtomicU64,
+    /// The number of the next message whose handler is timed, or of the one in hand: see [`note_time`](Self::note_time).
+    timed: AtomicU64,
     /// When the message in hand was taken, in nanoseconds and plus one; 0 when idle.
     in_hand: AtomicU64,
 }
@@ -151,6 +153,7 @@ impl Incarnation {
             news: AtomicU8::new(news::NONE),
             intake: Intake::new(capacity),
             taken: AtomicU64::new(0),
+            timed: AtomicU64::new(if number > 1 { 2 } else { 1 }),
             in_hand: AtomicU64::new(0),
         }
     }
@@ -508,31 +511,25 @@ impl Incarnation {
         drop(self.more().letterbox.set(Known::new(letterbox)));
     }
 
-    /// Takes a message in hand; `false` when it is to be skipped.
+    /// Takes a message in hand.
     #[inline(always)]
-    pub(crate) fn begin_message(&self, message: &mut dyn Any) -> bool {
-        let opened = match self.known_letterbox() {
+    pub(crate) fn begin_message(&self, message: &mut dyn Any) -> Option<Special> {
+        match self.known_letterbox() {
             Some(letterbox) => letterbox.open(message, self),
-            None => Opened::Foreign,
-        };
+            None => self.begin_plain(),
+        }
+    }
+
+    /// Takes a message in hand that did not come through a letterbox.
+    #[inline(never)]
+    pub(crate) fn begin_plain(&self) -> Option<Special> {
+        self.take_in_hand();
         let ledger = self.ledger();
-        match opened {
-            Opened::Handle => {}
-            Opened::Foreign => {
-                self.take_in_hand();
-                self.take_plain(ledger);
-            }
-            Opened::Skip | Opened::Nothing => {
-                if opened == Opened::Skip {
-                    ledger.tracked.taken();
-                }
-                self.taken.store(self.taken.load(Relaxed) - 1, Relaxed);
-                self.in_hand.store(0, Relaxed);
-                return false;
-            }
+        if !self.intake.take(|| self.known_lobby()) {
+            Ledger::count(&ledger.past_count);
         }
         ledger.tracked.taken();
-        true
+        None
     }
 
     /// Notes that a message is in hand, before it is counted as taken, and returns since when.
@@ -552,12 +549,10 @@ impl Incarnation {
         now
     }
 
-    /// Counts a message off that did not come through a letterbox.
-    #[inline]
-    fn take_plain(&self, ledger: &Ledger) {
-        if !self.intake.take(|| self.known_lobby()) {
-            Ledger::count(&ledger.past_count);
-        }
+    /// What was taken in hand is to be skipped.
+    pub(crate) fn take_back_in_hand(&self) {
+        self.taken.store(self.taken.load(Relaxed) - 1, Relaxed);
+        self.in_hand.store(0, Relaxed);
     }
 
     /// Makes the span of a message that was taken.
@@ -607,16 +602,26 @@ impl Incarnation {
             // It was skipped, and is in the books already.
             return;
         }
-        let ledger = self.ledger();
-        if self.is_timed(self.taken.load(Relaxed)) {
-            self.note_time(ledger, since);
-        }
+        let ledger = self.node.known_ledger();
+        let ledger = ledger.expect("made by the first message that was taken");
         Ledger::count(&ledger.handled);
+        let taken = self.taken.load(Relaxed);
+        let known = self.known();
+        let is_down = known.is_some_and(|it| it.front.hand.is_down());
+        if is_down || self.is_timed(taken) {
+            self.note_handled(taken, since, custody);
+        } else if let Some(known) = known {
+            known.front.hand.put_away();
+        }
+    }
+
+    #[cold]
+    fn note_handled(&self, taken: u64, since: u64, custody: Option<Custody<'_>>) {
+        if self.is_timed(taken) {
+            self.note_time(taken, since);
+        }
         if let Some(known) = self.known() {
-            match known.front.hand.is_down() {
-                true => known.letterbox.handled(custody),
-                false => known.front.hand.put_away(),
-            }
+            known.letterbox.handled(custody);
         }
     }
 
@@ -633,10 +638,15 @@ impl Incarnation {
         }
     }
 
-    #[cold]
-    fn note_time(&self, ledger: &Ledger, since: u64) {
+    /// Notes how long the handler of a message took: of the first, of one in sixteen until that is known of sixty-four,
+    /// and of one in sixty-four from then on, since to read the clock is a tenth of what such a message costs. After a
+    /// restart it begins with the second, so that an actor that fails again and again at its first is back sooner.
+    fn note_time(&self, taken: u64, since: u64) {
+        let every = if taken < 1_024 { 16 } else { 64 };
+        self.timed.store(taken + every, Relaxed);
         let now = self.traffic.clock().now().as_nanos();
-        ledger.times.record((now + 1).saturating_sub(since));
+        let took = (now + 1).saturating_sub(since);
+        self.ledger().times.record(took);
     }
 
     /// Settles what became of its messages: the one in hand, and those that wait in a port that is gone.
@@ -696,13 +706,9 @@ impl Incarnation {
         lost
     }
 
-    /// Says whether the handler of a message is timed: of the first, of one in sixteen until that is known of sixty-four,
-    /// and of one in sixty-four from then on, since to read the clock is a tenth of what such a message costs. After a
-    /// restart it begins with the second, so that an actor that fails again and again at its first is back sooner.
     #[inline]
     fn is_timed(&self, taken: u64) -> bool {
-        let every = if taken < 1_024 { 16 } else { 64 };
-        taken % every == if self.number > 1 { 2 } else { 1 }
+        taken == self.timed.load(Relaxed)
     }
 
     /// Says that the supervisor waits for the end itself, and needs no notice of it.

@@ -192,7 +192,7 @@ impl<A: Actor> Supervised<A> {
             return Self::skip(message, state).await;
         }
         let tracers = run.wanted_by();
-        let is_wanted = run.begin_message(&mut message);
+        let is_wanted = run.begin_message(&mut message).is_none();
         let waited = run.waited(&message);
         // One that is skipped and has no date was no message, but a claim for one that is gone.
         let is_message = is_wanted || waited.is_some();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use ractor::{ActorCell, Message};
 use tracing::Span;
 
+use crate::adapter::Special;
 use crate::dead::{Kept, Obituary, Replay};
 use crate::incarnation::Custody;
 use crate::mail::{Cover, Letter};
@@ -54,22 +55,10 @@ struct Store<M> {
 /// Where the numbers begin: messages are put back in front.
 const FIRST: u64 = 1 << 32;
 
-/// What was made of a message that was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Opened {
-    Handle,
-    /// It came another way, and is not counted here.
-    Foreign,
-    /// Its deadline has passed, or its caller has gone.
-    Skip,
-    /// There is no message.
-    Nothing,
-}
-
 /// A letterbox, whatever the type of its messages.
 pub(crate) trait AnyLetterbox: Any + Send + Sync {
-    /// Has a run take a message in hand, unless it is a foreign one.
-    fn open(&self, message: &mut dyn Any, run: &Incarnation) -> Opened;
+    /// Has a run take a message in hand.
+    fn open(&self, message: &mut dyn Any, run: &Incarnation) -> Option<Special>;
     /// Returns the span in which a message was sent.
     fn span<'a>(&self, message: &'a dyn Any) -> Option<&'a Span>;
     /// Returns how long ago a message was sent, where that is written on it.
@@ -283,6 +272,47 @@ impl<M: Message> Letterbox<M> {
         self.front.intake.take(|| Some(&self.front.lobby));
     }
 
+    /// Has a run take what is not just a letter without anything on it, as nearly all are.
+    #[inline(never)]
+    fn open_specially(&self, mail: &mut Mail<M>, run: &Incarnation) -> Option<Special> {
+        let is_here = |cover: &Cover| cover.is_on_its_way() && cover.home() == self.front.home;
+        let now = match &mail.letter {
+            None => {
+                let now = run.take_in_hand();
+                mail.letter = self.claim();
+                now
+            }
+            // An actor's own, one that was handled and sent on in its envelope, or one sent by a `Name<Mail<M>>`.
+            Some(letter) if !is_here(&letter.cover) => return run.begin_plain(),
+            Some(_) => {
+                let now = run.take_in_hand();
+                self.count_taken();
+                now
+            }
+        };
+        let Some(letter) = &mut mail.letter else {
+            // What it was for has been handled by the claim of another.
+            run.take_back_in_hand();
+            return Some(Special::Skip);
+        };
+        self.ledger.tracked.taken();
+        let mut deadline = Moment::NEVER;
+        if let Some(origin) = letter.cover.origin() {
+            deadline = origin.deadline();
+            if deadline <= now || origin.is_call() && origin.is_gone() {
+                Ledger::count(&self.ledger.expired);
+                letter.cover.leave_home();
+                run.take_back_in_hand();
+                return Some(Special::Skip);
+            }
+            if origin.is_call() {
+                origin.take();
+            }
+        }
+        letter.cover.set_number(self.front.hand.take(deadline));
+        None
+    }
+
     /// The actor takes the first of those that wait here.
     #[inline(never)]
     fn claim(&self) -> Option<Letter<M>> {
@@ -393,54 +423,23 @@ impl<M> Store<M> {
 }
 
 impl<M: Message> AnyLetterbox for Letterbox<M> {
-    #[inline]
-    fn open(&self, message: &mut dyn Any, run: &Incarnation) -> Opened {
+    fn open(&self, message: &mut dyn Any, run: &Incarnation) -> Option<Special> {
         let Some(mail) = message.downcast_mut::<Mail<M>>() else {
-            return Opened::Foreign;
+            return run.begin_plain();
         };
-        let is_here = |cover: &Cover| cover.is_on_its_way() && cover.home() == self.front.home;
-        let now = match &mut mail.letter {
-            None => {
-                let now = run.take_in_hand();
-                mail.letter = self.claim();
-                now
-            }
-            // An actor's own, one that was handled and sent on in its envelope, or one sent by a `Name<Mail<M>>`.
-            Some(letter) if !is_here(&letter.cover) => return Opened::Foreign,
-            Some(Letter {
-                cover: cover @ Cover::Plain { .. },
-                ..
-            }) => {
-                // As early as can be: the message is moved next, and the processor waits for what was written in parts.
-                cover.set_number(self.front.hand.take(Moment::NEVER));
-                run.take_in_hand();
-                self.count_taken();
-                return Opened::Handle;
-            }
-            Some(_) => {
-                let now = run.take_in_hand();
-                self.count_taken();
-                now
-            }
-        };
-        let Some(letter) = &mut mail.letter else {
-            // What it was for has been handled by the claim of another.
-            return Opened::Nothing;
-        };
-        let mut deadline = Moment::NEVER;
-        if let Some(origin) = letter.cover.origin() {
-            deadline = origin.deadline();
-            if deadline <= now || origin.is_call() && origin.is_gone() {
-                Ledger::count(&self.ledger.expired);
-                letter.cover.leave_home();
-                return Opened::Skip;
-            }
-            if origin.is_call() {
-                origin.take();
-            }
+        if let Some(letter) = &mut mail.letter
+            && let Cover::Plain { home, number, .. } = &mut letter.cover
+            && *home == self.front.home
+            && *number == 0
+        {
+            // As early as can be: the message is moved next, and the processor waits for what was written in parts.
+            *number = self.front.hand.take(Moment::NEVER);
+            run.take_in_hand();
+            self.count_taken();
+            self.ledger.tracked.taken();
+            return None;
         }
-        letter.cover.set_number(self.front.hand.take(deadline));
-        Opened::Handle
+        self.open_specially(mail, run)
     }
 
     fn span<'a>(&self, message: &'a dyn Any) -> Option<&'a Span> {

@@ -257,7 +257,8 @@ impl Node {
         self.rare.get()?.post.get()
     }
 
-    fn known_ledger(&self) -> Option<&Arc<Ledger>> {
+    #[inline]
+    pub(crate) fn known_ledger(&self) -> Option<&Arc<Ledger>> {
         self.ledger.get()
     }
 
