@@ -46,7 +46,7 @@ pub(crate) fn run() -> Option<Arc<Incarnation>> {
 }
 
 /// Returns where the run lives whose handler is being polled on this thread.
-#[inline]
+#[inline(never)]
 pub(crate) fn path() -> Option<ActorPath> {
     with(|run| run.map(|run| run.node().path().clone()))
 }

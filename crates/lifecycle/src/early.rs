@@ -1,7 +1,10 @@
 mod standby;
 
-use std::future::poll_fn;
+use std::fmt;
+use std::pin::Pin;
 use std::task::{Context, Poll};
+
+use self::standby::SecondLook;
 
 /// Waits for what comes at once, and returns `None` for what takes longer: it is polled, and once more when the thread
 /// has nothing else to do, or has done much else.
@@ -17,17 +20,46 @@ use std::task::{Context, Poll};
 /// # Cancel safety
 ///
 /// As cancel safe as what is polled.
-pub async fn early<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
-    let mut second = None;
-    poll_fn(|context| match poll(context) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending if second.is_none() => {
-            second = Some(standby::look_again(context));
-            Poll::Pending
+pub fn early<T, F>(poll: F) -> Early<F>
+where
+    F: FnMut(&mut Context<'_>) -> Poll<T> + Unpin,
+{
+    Early { poll, second: None }
+}
+
+/// What [`early`] returns.
+///
+/// By hand, so that it is polled in place: an `async fn` copies what it is given, and each wait within another one what
+/// was just written.
+#[must_use = "futures do nothing unless polled"]
+pub struct Early<F> {
+    poll: F,
+    second: Option<SecondLook>,
+}
+
+impl<F> fmt::Debug for Early<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Early").finish_non_exhaustive()
+    }
+}
+
+impl<T, F> Future for Early<F>
+where
+    F: FnMut(&mut Context<'_>) -> Poll<T> + Unpin,
+{
+    type Output = Option<T>;
+
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
+        match (self.poll)(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if self.second.is_none() => {
+                self.second = Some(standby::look_again(context));
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Ready(None),
         }
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
+    }
 }
 
 #[cfg(test)]

@@ -182,10 +182,17 @@ impl Incarnation {
         self.nature.takes
     }
 
+    /// Says whether this is the actor's own type of message.
+    #[inline]
+    #[must_use]
+    pub fn is_of<M: Message>(&self) -> bool {
+        self.takes_id() == TypeId::of::<M>()
+    }
+
     /// Returns the typed reference, or `None` when the actor takes another type.
     #[must_use]
     pub fn actor_ref<M: Message>(&self) -> Option<ActorRef<M>> {
-        (self.takes_id() == TypeId::of::<M>()).then(|| self.cell().clone().into())
+        self.is_of::<M>().then(|| self.cell().clone().into())
     }
 
     /// Returns how long ago it started.
@@ -383,6 +390,15 @@ impl Incarnation {
         if let Some(answer) = early(|context| Pin::new(&mut *answer).poll(context)).await {
             return answer.ok();
         }
+        self.late_answer(answer).await
+    }
+
+    /// Waits as [`answer`](Self::answer), for an answer that did not come [early].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`answer`](Self::answer).
+    pub async fn late_answer<T>(&self, answer: &mut oneshot::Receiver<T>) -> Option<T> {
         tokio::select! {
             biased;
             answer = &mut *answer => answer.ok(),
@@ -406,7 +422,7 @@ impl Incarnation {
     #[inline]
     #[must_use]
     pub fn current_path() -> Option<ActorPath> {
-        current::path()
+        current::is_any().then(current::path).flatten()
     }
 
     /// Returns the place that it lives at.

@@ -89,7 +89,7 @@ pub use clock::{Clock, Moment, is_tokio_real};
 pub use closing::Loss;
 pub use dead::{DeadLetter, DeadLetterStream, DeadLetters, DeadReason, ReplayError};
 pub use deadline::after;
-pub use early::early;
+pub use early::{Early, early};
 pub use event::{Event, EventKind, ReportContext};
 pub use events::{Events, Missed};
 pub use incarnation::Incarnation;
