@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::panic::Location;
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use perennial_lifecycle::{ExitReason, Incarnation, Moment, StartError, catch_panic};
@@ -12,21 +12,20 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 use crate::actor::Life;
-use crate::cells::{Claim, Offer, Taken, Waiter};
+use crate::cells::{Claim, Offer, Taken, Turn, Waiter};
 use crate::checkout::Lease;
 use crate::{Checkout, CheckoutError, Pool, Timeout, Worker, WorkerRef};
 
 /// What came of starting a worker.
 enum Started {
-    Worker(Taken),
+    Worker(Offer),
     Failed(StartError),
     /// The pool's supervisor is not up, or the worker has ended already and is brought up again.
     NotNow,
 }
 
-/// What somebody has who asked for a worker.
+/// What somebody has who asked for a worker, and does not have one yet.
 enum Begin<W: Worker> {
-    /// Nothing yet.
     Asked {
         has_waited: bool,
     },
@@ -36,6 +35,7 @@ enum Begin<W: Worker> {
 }
 
 /// What somebody who waits goes by.
+#[derive(Clone, Copy)]
 struct Terms {
     location: &'static Location<'static>,
     began: Moment,
@@ -66,40 +66,152 @@ enum Over {
     Late,
 }
 
+/// A checkout under way.
+///
+/// By hand, so that it is polled in place and its worker is written once where it is wanted: an `async fn` hands
+/// it on from await to await, and to read at once what was just written in parts takes longer than the rest of a loan.
+#[must_use = "futures do nothing unless polled"]
+pub(crate) struct Borrow<'a, W: Worker> {
+    pool: &'a Pool<W>,
+    location: &'static Location<'static>,
+    stage: Stage<'a, W>,
+}
+
+enum Stage<'a, W: Worker> {
+    Asked(Timeout),
+    Waiting(Terms, Waiter<'a>),
+    /// Boxed, so that who need not wait, or just for its turn, carries no room for it.
+    Slow(Pin<Box<dyn Future<Output = Result<Checkout<W>, CheckoutError>> + Send + 'a>>),
+    Over,
+}
+
+impl<W: Worker> Future for Borrow<'_, W> {
+    type Output = Result<Checkout<W>, CheckoutError>;
+
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let pool = this.pool;
+        let cells = &pool.cells;
+        let (terms, offer) = match &mut this.stage {
+            Stage::Asked(limit) => {
+                // Before anything is taken: a permit that waits for its turn with the scheduler helps nobody.
+                ready!(pin!(tokio::task::coop::consume_budget()).poll(context));
+                if !cells.is_open() {
+                    return Poll::Ready(Err(cells.not_open()));
+                }
+                let terms = Terms::new(*limit, this.location, cells.now());
+                let borrower = pool.borrower(this.location);
+                match cells.take_or_join(borrower, terms.began, terms.deadline, context.waker()) {
+                    Turn::Now(offer) => {
+                        if !matches!(offer, Offer::Start(_)) {
+                            cells.note_no_wait();
+                        }
+                        (terms, offer)
+                    }
+                    Turn::Later(waiter) => return this.wait(terms, waiter, context),
+                    Turn::Never => {
+                        return Poll::Ready(Err(cells.exhausted(cells.since(terms.began))));
+                    }
+                }
+            }
+            Stage::Waiting(terms, waiter) => {
+                let terms = *terms;
+                match ready!(pool.poll_turn(&terms, terms.began, waiter, context)) {
+                    Ok(offer) => (terms, offer),
+                    Err(over) => return Poll::Ready(Err(this.give_up(over, terms))),
+                }
+            }
+            Stage::Slow(rest) => return rest.as_mut().poll(context),
+            Stage::Over => return Poll::Pending,
+        };
+        match offer {
+            Offer::Worker(taken) => Poll::Ready(pool.hand_over(taken, this.location)),
+            offer => this.go_on(terms, offer, context),
+        }
+    }
+}
+
+impl<'a, W: Worker> Borrow<'a, W> {
+    /// Waits for its turn from now on.
+    #[inline(never)]
+    fn wait(
+        &mut self,
+        terms: Terms,
+        mut waiter: Waiter<'a>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Checkout<W>, CheckoutError>> {
+        let pool = self.pool;
+        if !pool.span().is_disabled() {
+            let begin = async move {
+                match pool.served(&terms, terms.began, waiter).await? {
+                    Offer::Worker(taken) => pool.hand_over(taken, terms.location),
+                    offer => pool.wait(terms, pool.begin(offer, &terms)?).await,
+                }
+            };
+            return self.slowly(Box::pin(begin), context);
+        }
+        let turn = match waiter.poll_timer(context) {
+            Poll::Ready(_) => Poll::Ready(Over::Late),
+            Poll::Pending => pool.poll_over(&terms),
+        };
+        self.stage = Stage::Waiting(terms, waiter);
+        turn.map(|over| Err(self.give_up(over, terms)))
+    }
+
+    #[cold]
+    fn give_up(&mut self, over: Over, terms: Terms) -> CheckoutError {
+        // Before the refusal, which counts those who wait beside it.
+        self.stage = Stage::Over;
+        self.pool.refuse(over, &terms, terms.began)
+    }
+
+    /// Goes on with something else than a worker that is in order.
+    #[cold]
+    fn go_on(
+        &mut self,
+        terms: Terms,
+        offer: Offer,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Checkout<W>, CheckoutError>> {
+        let pool = self.pool;
+        match pool.begin(offer, &terms) {
+            Ok(begin) => self.slowly(Box::pin(pool.wait(terms, begin)), context),
+            Err(refused) => Poll::Ready(Err(refused)),
+        }
+    }
+
+    fn slowly(
+        &mut self,
+        mut rest: Pin<Box<dyn Future<Output = Result<Checkout<W>, CheckoutError>> + Send + 'a>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Checkout<W>, CheckoutError>> {
+        let polled = rest.as_mut().poll(context);
+        self.stage = Stage::Slow(rest);
+        polled
+    }
+}
+
 impl<W: Worker> Pool<W> {
-    pub(crate) async fn borrow(
+    pub(crate) fn borrow(
         &self,
         limit: Timeout,
         location: &'static Location<'static>,
-    ) -> Result<Checkout<W>, CheckoutError> {
-        // Before anything is taken: a permit that waits for its turn with the scheduler helps nobody.
-        tokio::task::coop::consume_budget().await;
-        if !self.cells.is_open() {
-            return Err(self.cells.not_open());
+    ) -> Borrow<'_, W> {
+        Borrow {
+            pool: self,
+            location,
+            stage: Stage::Asked(limit),
         }
-        let cells = &self.cells;
-        let terms = Terms::new(limit, location, cells.now());
-        let mut offer = self.take_or_join(&terms, terms.began).await;
-        let is_at_once = offer.is_ok();
-        if let Err(Some(waiter)) = offer {
-            offer = Ok(self.served(&terms, terms.began, waiter).await?);
-        }
-        let begin = match offer {
-            Ok(Offer::Worker(taken)) => {
-                if is_at_once {
-                    cells.note_no_wait();
-                }
-                let checkout = self.hand_over(taken, location)?;
-                if !self.needs_check(&checkout) {
-                    return Ok(checkout);
-                }
-                Begin::Unchecked(Box::new(checkout))
+    }
+
+    fn begin(&self, offer: Offer, terms: &Terms) -> Result<Begin<W>, CheckoutError> {
+        Ok(match offer {
+            Offer::Worker(taken) | Offer::Unchecked(taken) => {
+                Begin::Unchecked(Box::new(self.hand_over(taken, terms.location)?))
             }
-            Ok(Offer::Start(claim)) => Begin::Claim(claim),
-            Err(_) => return Err(cells.exhausted(cells.since(terms.began))),
-        };
-        // Boxed, so that who need not wait, or just for its turn, carries no room for it.
-        Box::pin(self.wait(&terms, begin)).await
+            Offer::Start(claim) => Begin::Claim(claim),
+        })
     }
 
     pub(crate) async fn borrow_now(
@@ -114,16 +226,24 @@ impl<W: Worker> Pool<W> {
                 return Err(self.cells.not_open());
             }
             let taken = match self.cells.take(self.borrower(location), self.cells.now()) {
-                Some(Offer::Worker(taken)) => taken,
+                Some(Offer::Worker(taken)) => {
+                    self.cells.note_no_wait();
+                    return self.hand_over(taken, location);
+                }
+                Some(Offer::Unchecked(taken)) => taken,
                 Some(Offer::Start(claim)) => {
                     let start = async { Ok(self.start(claim, location).await) };
                     let left = limit.saturating_sub(self.cells.since(began));
                     let started = tokio::time::timeout(left, self.unless_shut(start)).await;
                     let waited = self.cells.since(began);
                     return match started {
-                        Ok(Ok(Started::Worker(taken))) => self.hand_over(taken, location),
+                        Ok(Ok(Started::Worker(Offer::Worker(it) | Offer::Unchecked(it)))) => {
+                            self.hand_over(it, location)
+                        }
                         Ok(Ok(Started::Failed(source))) => Err(self.cells.no_start(waited, source)),
-                        Ok(Ok(Started::NotNow)) => Err(self.cells.exhausted(waited)),
+                        Ok(Ok(Started::Worker(Offer::Start(_)) | Started::NotNow)) => {
+                            Err(self.cells.exhausted(waited))
+                        }
                         Ok(Err(shut)) => Err(shut),
                         Err(_) => Err(self.cells.timed_out(waited)),
                     };
@@ -131,7 +251,7 @@ impl<W: Worker> Pool<W> {
                 None if self.cells.has_room_soon() => {
                     // Part of the start, which the same time bounds.
                     let terms = Terms::new(limit.into(), location, began);
-                    return Box::pin(self.wait(&terms, Begin::Asked { has_waited: false })).await;
+                    return Box::pin(self.wait(terms, Begin::Asked { has_waited: false })).await;
                 }
                 None => {
                     let waited = self.cells.since(began);
@@ -144,9 +264,6 @@ impl<W: Worker> Pool<W> {
             };
             self.cells.note_no_wait();
             let checkout = self.hand_over(taken, location)?;
-            if !self.needs_check(&checkout) {
-                return Ok(checkout);
-            }
             if let Some(checkout) = self.checked(checkout).await {
                 return Ok(checkout);
             }
@@ -194,8 +311,8 @@ impl<W: Worker> Pool<W> {
     }
 
     /// Waits for a worker that is in order.
-    async fn wait(&self, terms: &Terms, begin: Begin<W>) -> Result<Checkout<W>, CheckoutError> {
-        self.wait_for(terms, begin).instrument(self.span()).await
+    async fn wait(&self, terms: Terms, begin: Begin<W>) -> Result<Checkout<W>, CheckoutError> {
+        self.wait_for(&terms, begin).instrument(self.span()).await
     }
 
     /// Not an `async fn`, which keeps what it is given twice.
@@ -208,33 +325,34 @@ impl<W: Worker> Pool<W> {
         let mut since = terms.began;
         async move {
             loop {
-                let checkout = match begin {
+                let offer = match begin {
                     Begin::Asked { has_waited } => {
-                        let offer = match self.take_or_join(terms, cells.now()).await {
-                            Ok(offer) => {
-                                if has_waited && matches!(offer, Offer::Worker(_)) {
+                        match self.take_or_join(terms, cells.now()).await {
+                            Turn::Now(offer) => {
+                                if has_waited && !matches!(offer, Offer::Start(_)) {
                                     cells.note_wait(cells.since(since));
                                 }
                                 offer
                             }
-                            Err(Some(waiter)) => self.served(terms, since, waiter).await?,
-                            Err(None) => return Err(cells.exhausted(cells.since(since))),
-                        };
-                        match offer {
-                            Offer::Worker(taken) => self.hand_over(taken, terms.location)?,
-                            Offer::Start(claim) => {
-                                begin = Begin::Claim(claim);
-                                continue;
-                            }
+                            Turn::Later(waiter) => self.served(terms, since, waiter).await?,
+                            Turn::Never => return Err(cells.exhausted(cells.since(since))),
                         }
                     }
-                    Begin::Unchecked(checkout) => *checkout,
+                    Begin::Unchecked(checkout) => {
+                        if let Some(checkout) = self.in_time(terms, self.checked(*checkout)).await?
+                        {
+                            return Ok(checkout);
+                        }
+                        since = cells.now();
+                        begin = Begin::Asked { has_waited: false };
+                        continue;
+                    }
                     Begin::Claim(claim) => {
                         let start = self.start(claim, terms.location);
                         match self.in_time(terms, start).await? {
-                            Started::Worker(taken) => {
+                            Started::Worker(offer) => {
                                 cells.note_wait(cells.since(since));
-                                self.hand_over(taken, terms.location)?
+                                offer
                             }
                             Started::Failed(source) => {
                                 return Err(cells.no_start(cells.since(since), source));
@@ -246,14 +364,10 @@ impl<W: Worker> Pool<W> {
                         }
                     }
                 };
-                if !self.needs_check(&checkout) {
-                    return Ok(checkout);
+                if let Offer::Worker(taken) = offer {
+                    return self.hand_over(taken, terms.location);
                 }
-                if let Some(checkout) = self.in_time(terms, self.checked(checkout)).await? {
-                    return Ok(checkout);
-                }
-                since = cells.now();
-                begin = Begin::Asked { has_waited: false };
+                begin = self.begin(offer, terms)?;
             }
         }
     }
@@ -264,12 +378,11 @@ impl<W: Worker> Pool<W> {
 
     /// Takes what there is: a worker, or the right to start one; else a place in the queue, from where it is called. Waits
     /// for nothing.
-    #[inline]
     fn take_or_join<'a>(
         &'a self,
         terms: &Terms,
         now: Moment,
-    ) -> impl Future<Output = Result<Offer, Option<Waiter<'a>>>> + Send + use<'a, W> {
+    ) -> impl Future<Output = Turn<'a>> + Send + use<'a, W> {
         let (cells, borrower) = (&self.cells, self.borrower(terms.location));
         let deadline = terms.deadline;
         poll_fn(move |context| {
@@ -278,36 +391,44 @@ impl<W: Worker> Pool<W> {
     }
 
     /// Waits for the turn of one who stands in the queue.
+    #[inline(always)]
+    fn poll_turn(
+        &self,
+        terms: &Terms,
+        since: Moment,
+        waiter: &mut Waiter<'_>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Offer, Over>> {
+        if !self.cells.is_open() {
+            return Poll::Ready(Err(Over::Shut));
+        }
+        match waiter.poll_turn(context, self.borrower(terms.location), since) {
+            Poll::Ready(offer) => Poll::Ready(offer.ok_or(Over::Late)),
+            Poll::Pending => self.poll_over(terms).map(Err),
+        }
+    }
+
+    /// Looks for what came before who waits could be called.
+    fn poll_over(&self, terms: &Terms) -> Poll<Over> {
+        if !self.cells.is_open() {
+            return Poll::Ready(Over::Shut);
+        }
+        match self.cells.hopeless_before(terms.deadline) {
+            Some(source) => Poll::Ready(Over::Hopeless(source.into())),
+            None => Poll::Pending,
+        }
+    }
+
+    /// As [`poll_turn`](Self::poll_turn), with a span.
     async fn served<'a>(
         &'a self,
         terms: &Terms,
         since: Moment,
         mut waiter: Waiter<'a>,
     ) -> Result<Offer, CheckoutError> {
-        let cells = &self.cells;
-        let span = self.span();
-        let begin = poll_fn(|context| {
-            // Where nobody listens, entering and leaving the span at each poll would cost for nothing.
-            let _entered = (!span.is_disabled()).then(|| span.enter());
-            if !cells.is_open() {
-                return Poll::Ready(Err(Over::Shut));
-            }
-            match waiter.poll_turn(context, self.borrower(terms.location), since) {
-                Poll::Ready(Some(offer)) => return Poll::Ready(Ok(offer)),
-                Poll::Ready(None) => return Poll::Ready(Err(Over::Late)),
-                Poll::Pending => {}
-            }
-            // What came before it could be called is to be seen now.
-            if !cells.is_open() {
-                return Poll::Ready(Err(Over::Shut));
-            }
-            match cells.hopeless_before(terms.deadline) {
-                Some(source) => Poll::Ready(Err(Over::Hopeless(source.into()))),
-                None => Poll::Pending,
-            }
-        });
-        let begin = begin.await;
-        begin.map_err(|over| {
+        let turn = poll_fn(|context| self.poll_turn(terms, since, &mut waiter, context));
+        let offer = turn.instrument(self.span()).await;
+        offer.map_err(|over| {
             // Before the refusal, which counts those who wait beside it.
             drop(waiter);
             self.refuse(over, terms, since)
@@ -336,24 +457,25 @@ impl<W: Worker> Pool<W> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn hand_over(
         &self,
         taken: Taken,
         location: &'static Location<'static>,
     ) -> Result<Checkout<W>, CheckoutError> {
         // First of all: from here on the worker comes back whatever happens, also in the worker's own code.
+        let Taken { desk, loan, since } = taken;
         let lease = Lease {
-            lent: taken.lent,
-            since: taken.since,
+            desk,
+            loan,
+            since,
             location,
-            unfit: false,
         };
         // Whoever is polled by a handler borrows for its actor.
         if let Some(actor) = Incarnation::current_path() {
-            lease.lent.desk.note_borrower(lease.lent.loan, actor);
+            lease.desk.note_borrower(lease.loan, actor);
         }
-        match WorkerRef::new(&lease.lent.desk, lease.lent.loan) {
+        match WorkerRef::new(&lease.desk, lease.loan) {
             Some(worker) => Ok(Checkout::new(self.worker.client(worker), lease)),
             None => {
                 let reason = ExitReason::failed("the worker takes another type of message");
@@ -362,14 +484,6 @@ impl<W: Worker> Pool<W> {
                     .unstarted(Duration::ZERO, StartError::new(reason)))
             }
         }
-    }
-
-    /// Says whether a worker was idle for so long that it is to be asked whether it is in order.
-    fn needs_check(&self, checkout: &Checkout<W>) -> bool {
-        self.cells
-            .config
-            .check_after
-            .is_some_and(|limit| checkout.was_idle_for() >= limit)
     }
 
     /// Gives the checkout back if its worker is in order; else the worker is discarded.

@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::alarm::Alarm;
-pub(crate) use self::lending::{Borrower, Claim, Offer, Taken, Waiter};
+pub(crate) use self::lending::{Borrower, Claim, Offer, Taken, Turn, Waiter};
 use crate::event::{self, Meters};
 use crate::machine::{Effects, Machine};
 use crate::worker::Desk;
@@ -49,7 +49,6 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(640);
 pub(crate) struct Held {
     since: Moment,
     location: &'static Location<'static>,
-    warned: bool,
     /// Apart, so that a holder of whom there is no more to say is copied fast.
     more: Option<Box<More>>,
 }
@@ -108,6 +107,8 @@ struct Apart<T>(T);
 pub(crate) struct Cells {
     pub(crate) name: Arc<str>,
     pub(crate) config: PoolConfig,
+    /// Workers are replaced, ended or checked after some time, so when they come back matters.
+    is_timed: bool,
     phase: AtomicU8,
     /// The supervisor is up: workers can be started. Written under the lock of `home`, for what one run of the
     /// supervisor says late must not be taken for news of the next.
@@ -157,8 +158,15 @@ impl Home {
 
 impl Cells {
     pub(crate) fn new(name: Arc<str>, config: PoolConfig) -> Arc<Self> {
+        let times = [
+            config.overflow_ttl,
+            config.idle_timeout,
+            config.max_lifetime,
+            config.check_after,
+        ];
         Arc::new(Self {
             name,
+            is_timed: times.iter().any(Option::is_some),
             phase: AtomicU8::new(OPEN),
             ready: AtomicBool::new(false),
             machine: Apart(Mutex::new(Ledger {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use perennial_lifecycle::{ActorPath, Incarnation, Moment};
 
-use crate::machine::Lent;
 use crate::worker::Desk;
 use crate::{Worker, event};
 
@@ -34,19 +33,19 @@ impl<W: Worker> Checkout<W> {
     /// Returns where the worker lives.
     #[must_use]
     pub fn worker(&self) -> &ActorPath {
-        self.lease.lent.desk.node.path()
+        self.lease.desk.node.path()
     }
 
     /// Returns the run of the worker that was borrowed.
     #[must_use]
     pub fn incarnation(&self) -> &Arc<Incarnation> {
-        &self.lease.lent.desk.incarnation
+        &self.lease.desk.incarnation
     }
 
     /// Returns for how long it has been held.
     #[must_use]
     pub fn held_for(&self) -> Duration {
-        self.lease.lent.desk.cells.since(self.lease.since)
+        self.lease.desk.cells.since(self.lease.since)
     }
 
     /// Returns where it was checked out.
@@ -55,19 +54,13 @@ impl<W: Worker> Checkout<W> {
         self.lease.location
     }
 
-    /// Returns for how long the worker had been idle when it was borrowed.
-    pub(crate) fn was_idle_for(&self) -> Duration {
-        let idle_since = self.lease.lent.idle_since;
-        idle_since.map_or(Duration::ZERO, |idle| self.lease.since.since(idle))
-    }
-
     /// Checks the worker in as one that is not in order: it is killed and started anew.
-    pub fn discard(mut self) {
-        self.lease.unfit = true;
+    pub fn discard(self) {
+        self.lease.desk.discard(self.lease.loan);
     }
 
     pub(crate) fn discard_as_unfit(self, why: &str) {
-        event::unfit(&self.lease.lent.desk.cells.name, self.worker(), why);
+        event::unfit(&self.lease.desk.cells.name, self.worker(), why);
         self.discard();
     }
 }
@@ -91,16 +84,18 @@ impl<W: Worker> fmt::Debug for Checkout<W> {
 }
 
 /// A worker on loan: gives it back when it is dropped.
+///
+/// Four words: it is handed on a number of times, and what is smaller than a word is written and read differently,
+/// for which the processor waits.
 pub(crate) struct Lease {
-    pub(crate) lent: Lent<Arc<Desk>>,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) loan: u64,
     pub(crate) since: Moment,
     pub(crate) location: &'static Location<'static>,
-    /// It is not to be lent again.
-    pub(crate) unfit: bool,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.lent.desk.cells.check_in(self);
+        self.desk.cells.check_in(self);
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram};
+use metrics::{Counter, Gauge, Histogram, IntoF64};
 use perennial_lifecycle::{
     ActorPath, EventKind, ExitReason, Incarnation, Node, Scope, catch_panic, shield,
 };
@@ -98,8 +98,18 @@ pub(crate) fn checked_out(meters: &Meters, waited: Duration) {
     shield(|| meters.wait_time.record(waited));
 }
 
-pub(crate) fn checked_in(meters: &Meters, used: Duration) {
-    shield(|| meters.use_time.record(used));
+/// How long the worker was used is found out only where it is recorded.
+pub(crate) fn checked_in(meters: &Meters, used: impl FnOnce() -> Duration) {
+    shield(|| meters.use_time.record(Late(used)));
+}
+
+/// A time that is not read before somebody wants it.
+struct Late<F>(F);
+
+impl<F: FnOnce() -> Duration> IntoF64 for Late<F> {
+    fn into_f64(self) -> f64 {
+        (self.0)().into_f64()
+    }
 }
 
 pub(crate) fn created(meters: &Meters, took: Duration) {

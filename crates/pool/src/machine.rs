@@ -505,11 +505,12 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         list
     }
 
-    pub(crate) fn holders_mut(&mut self) -> impl Iterator<Item = (&D, &mut H)> {
+    /// Lists the loans: worker, number, holder.
+    pub(crate) fn loans(&self) -> impl Iterator<Item = (&D, u64, &H)> {
         self.places
-            .iter_mut()
-            .filter_map(|it| match (&it.desk, &mut it.state) {
-                (Some(desk), State::Out(holder)) => Some((desk, holder)),
+            .iter()
+            .filter_map(|it| match (&it.desk, &it.state) {
+                (Some(desk), State::Out(holder)) => Some((desk, it.loan, holder)),
                 _ => None,
             })
     }

@@ -1,16 +1,16 @@
-use std::any::TypeId;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::atomic::{
     AtomicU64,
-    Ordering::{Acquire, Release},
+    Ordering::{Acquire, Relaxed, Release},
 };
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use perennial_lifecycle::{ActorPath, Incarnation, Node};
+use perennial_lifecycle::{ActorPath, Incarnation, Node, early};
 use ractor::{Actor, Message, RpcReplyPort};
 use tokio::sync::oneshot;
 
@@ -66,8 +66,7 @@ pub struct WorkerRef<M> {
 impl<M: Message> WorkerRef<M> {
     /// Fails when the actor takes another type of message, which a pool's own workers never do.
     pub(crate) fn new(desk: &Arc<Desk>, loan: u64) -> Option<Self> {
-        let takes = desk.incarnation.message_type().id;
-        (takes == TypeId::of::<M>()).then(|| Self {
+        desk.incarnation.is_of::<M>().then(|| Self {
             desk: Arc::clone(desk),
             loan,
             message: PhantomData,
@@ -106,7 +105,11 @@ impl<M: Message> WorkerRef<M> {
             return Err(self.desk.end_or_silence().await);
         }
         // A port that was handed on may outlive the worker; nobody waits for that.
-        let answer = self.desk.incarnation.answer(&mut call.answer).await;
+        let run = &self.desk.incarnation;
+        let answer = match early(|context| Pin::new(&mut call.answer).poll(context)).await {
+            Some(answer) => answer.ok(),
+            None => run.late_answer(&mut call.answer).await,
+        };
         call.settle();
         match answer {
             Some(answer) => Ok(answer),
@@ -175,11 +178,17 @@ pub(crate) struct Desk {
     pub(crate) cells: Arc<Cells>,
     pub(crate) node: Arc<Node>,
     pub(crate) incarnation: Arc<Incarnation>,
+    /// Its place in the books.
+    pub(crate) place: usize,
     /// The number of the loan under way; 0 when there is none.
     loan: AtomicU64,
     /// The latest loan that was begun in an actor's handler, and that actor. Written by nobody else, and so that no loan
     /// need carry it.
     borrower: Mutex<Option<(u64, ActorPath)>>,
+    /// The latest loan from which it came back as not to be lent again.
+    unfit: AtomicU64,
+    /// The latest loan that was warned about.
+    warned: AtomicU64,
     /// How many calls were begun; also the number of the latest.
     calls: AtomicU64,
     /// The latest call that was answered. A mailbox is worked off in order, so all before it were too.
@@ -196,13 +205,21 @@ impl fmt::Debug for Desk {
 }
 
 impl Desk {
-    pub(crate) fn new(cells: Arc<Cells>, node: Arc<Node>, incarnation: Arc<Incarnation>) -> Self {
+    pub(crate) fn new(
+        cells: Arc<Cells>,
+        node: Arc<Node>,
+        incarnation: Arc<Incarnation>,
+        place: usize,
+    ) -> Self {
         Self {
             cells,
             node,
             incarnation,
+            place,
             loan: AtomicU64::new(0),
             borrower: Mutex::new(None),
+            unfit: AtomicU64::new(0),
+            warned: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             answered: AtomicU64::new(0),
         }
@@ -220,6 +237,20 @@ impl Desk {
     /// Ends the loan: references that are still about fail from now on.
     pub(crate) fn end_loan(&self) {
         self.loan.store(0, Release);
+    }
+
+    /// It is not to be lent again after this loan.
+    pub(crate) fn discard(&self, loan: u64) {
+        self.unfit.store(loan, Relaxed);
+    }
+
+    pub(crate) fn is_discarded(&self, loan: u64) -> bool {
+        self.unfit.load(Relaxed) == loan
+    }
+
+    /// Says whether this loan was not warned about yet, and notes that it is now.
+    pub(crate) fn is_to_be_warned_about(&self, loan: u64) -> bool {
+        self.warned.swap(loan, Relaxed) != loan
     }
 
     /// Remembers the actor in whose handler this loan was begun.

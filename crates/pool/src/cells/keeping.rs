@@ -50,7 +50,8 @@ impl Cells {
         *lock(&self.failures) = Failures::default();
         self.failing.store(false, Release);
         let now = self.now();
-        let desk = Desk::new(Arc::clone(self), Arc::clone(node), Arc::clone(run));
+        let (node, run) = (Arc::clone(node), Arc::clone(run));
+        let desk = Desk::new(Arc::clone(self), node, run, life.place);
         let desk = Arc::new(desk);
         let expires = self.lifetime().map(|lifetime| now.after(lifetime));
         let wanted = self.books().up(life.place, life.number, desk, expires, now);
@@ -266,9 +267,8 @@ impl Cells {
         books.sweep(now);
         let mut long = Vec::new();
         if let Some(limit) = self.config.hold_warning {
-            for (desk, held) in books.holders_mut() {
-                if !held.warned && now.since(held.since) >= limit {
-                    held.warned = true;
+            for (desk, loan, held) in books.loans() {
+                if now.since(held.since) >= limit && desk.is_to_be_warned_about(loan) {
                     long.push((Arc::clone(desk), held.show(desk, now)));
                 }
             }

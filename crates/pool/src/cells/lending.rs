@@ -37,7 +37,6 @@ impl Borrower<'_> {
         Held {
             since,
             location: self.location,
-            warned: false,
             more: more.then(|| {
                 Box::new(More {
                     actor: self.actor.cloned(),
@@ -50,14 +49,25 @@ impl Borrower<'_> {
 
 /// A worker in somebody's hands.
 pub(crate) struct Taken {
-    pub(crate) lent: Lent<Arc<Desk>>,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) loan: u64,
     pub(crate) since: Moment,
 }
 
 /// What a borrower is given.
 pub(crate) enum Offer {
     Worker(Taken),
+    /// A worker that was idle for so long that it is to be asked whether it is in order.
+    Unchecked(Taken),
     Start(Claim),
+}
+
+/// What somebody is given who joins the queue if there is nothing.
+pub(crate) enum Turn<'a> {
+    Now(Offer),
+    Later(Waiter<'a>),
+    /// Too many wait already.
+    Never,
 }
 
 impl Cells {
@@ -77,16 +87,15 @@ impl Cells {
         self.offer(take, now, counts)
     }
 
-    /// As [`take`](Self::take); whoever is given nothing joins the queue, and nobody comes in between. `Err(None)`:
-    /// it is full.
-    #[inline]
+    /// As [`take`](Self::take); whoever is given nothing joins the queue, and nobody comes in between.
+    #[inline(always)]
     pub(crate) fn take_or_join(
         self: &Arc<Self>,
         borrower: Borrower<'_>,
         now: Moment,
         deadline: Moment,
         waker: &Waker,
-    ) -> Result<Offer, Option<Waiter<'_>>> {
+    ) -> Turn<'_> {
         let held = borrower.held(now);
         let lane = Lane::current().index();
         let mut books = self.books();
@@ -99,10 +108,10 @@ impl Cells {
         if !matches!(take, Take::Wait) {
             let counts = (books.idle(), books.in_use());
             drop(books);
-            return self.offer(take, now, counts).ok_or(None);
+            return self.offer(take, now, counts).map_or(Turn::Never, Turn::Now);
         }
         let Some(ticket) = books.join(self.config.max_waiting, deadline, || waker.clone()) else {
-            return Err(None);
+            return Turn::Never;
         };
         let setting = books.alarm().set(deadline);
         let waiting = books.waiting();
@@ -111,20 +120,19 @@ impl Cells {
         event::pending(self.meters(), waiting);
         let mut waiter = Waiter {
             cells: self,
-            ticket: Some(ticket),
+            ticket,
             deadline,
             timer: None,
-            has_just_come: true,
         };
         waiter.settle(setting);
         // It may be the first that waits for a start that was put off.
         if is_short {
             self.mend();
         }
-        Err(Some(waiter))
+        Turn::Later(waiter)
     }
 
-    #[inline]
+    #[inline(always)]
     fn offer(
         self: &Arc<Self>,
         take: Take<Arc<Desk>>,
@@ -133,9 +141,23 @@ impl Cells {
     ) -> Option<Offer> {
         match take {
             Take::Worker(lent) => {
-                lent.desk.begin_loan(lent.loan);
+                let Lent {
+                    desk,
+                    loan,
+                    idle_since,
+                    ..
+                } = lent;
+                desk.begin_loan(loan);
                 event::counted(self.meters(), idle, used);
-                Some(Offer::Worker(Taken { lent, since }))
+                let was_idle = || idle_since.map_or(Duration::ZERO, |idle| since.since(idle));
+                let check_after = self.config.check_after;
+                let is_stale = check_after.is_some_and(|limit| was_idle() >= limit);
+                let taken = Taken { desk, loan, since };
+                Some(if is_stale {
+                    Offer::Unchecked(taken)
+                } else {
+                    Offer::Worker(taken)
+                })
             }
             Take::Start { place, life } => Some(Offer::Start(Claim {
                 cells: Arc::clone(self),
@@ -162,15 +184,17 @@ impl Cells {
     }
 
     pub(crate) fn check_in(self: &Arc<Self>, lease: &Lease) {
-        let Lent {
-            place, loan, desk, ..
-        } = &lease.lent;
+        let (desk, loan) = (&lease.desk, lease.loan);
         desk.end_loan();
-        let unfit = lease.unfit || desk.has_open_call();
-        let now = self.now();
+        let unfit = desk.is_discarded(loan) || desk.has_open_call();
+        // Not read where nobody asks for how long a worker was idle, or lives.
+        let now = match self.is_timed {
+            true => self.now(),
+            false => lease.since,
+        };
         let lane = Lane::current().index();
         let mut books = self.books();
-        books.give_back(*place, *loan, lane, now, |desk| {
+        books.give_back(desk.place, loan, lane, now, |desk| {
             match (desk.is_alive(), unfit) {
                 (false, _) => Condition::Dead,
                 (true, true) => Condition::Unfit,
@@ -180,7 +204,7 @@ impl Cells {
         let (idle, used) = (books.idle(), books.in_use());
         drop(books);
         event::counted(self.meters(), idle, used);
-        event::checked_in(self.meters(), now.since(lease.since));
+        event::checked_in(self.meters(), || self.since(lease.since));
         self.note_return();
     }
 
@@ -197,13 +221,11 @@ impl Cells {
 /// A place in the queue; left when it is dropped.
 pub(crate) struct Waiter<'a> {
     cells: &'a Arc<Cells>,
-    /// `None` once it was served.
-    ticket: Option<u64>,
+    /// 0 once it was served.
+    ticket: u64,
     deadline: Moment,
     /// Where the pool's alarm cannot be set.
     timer: Option<Pin<Box<Sleep>>>,
-    /// It was not polled since it joined, in this very poll: there was nothing for it, and it is called from now on.
-    has_just_come: bool,
 }
 
 impl Waiter<'_> {
@@ -233,11 +255,9 @@ impl Waiter<'_> {
         borrower: Borrower<'_>,
         since: Moment,
     ) -> Poll<Option<Offer>> {
-        let Some(ticket) = self.ticket else {
+        let ticket = self.ticket;
+        if ticket == 0 {
             return Poll::Ready(None);
-        };
-        if std::mem::take(&mut self.has_just_come) {
-            return self.poll_timer(context);
         }
         let cells = self.cells;
         let now = cells.now();
@@ -269,7 +289,7 @@ impl Waiter<'_> {
                 return self.poll_timer(context);
             }
         };
-        self.ticket = None;
+        self.ticket = 0;
         let counts = (books.idle(), books.in_use());
         let waiting = books.waiting();
         drop(books);
@@ -280,8 +300,9 @@ impl Waiter<'_> {
         Poll::Ready(cells.offer(take, now, counts))
     }
 
-    /// Waits for the end of its time where the pool's alarm cannot be set.
-    fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<Option<Offer>> {
+    /// Waits for the end of its time where the pool's alarm cannot be set. All there is to be done at first: who has
+    /// just come was given nothing, and is called from then on.
+    pub(crate) fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<Option<Offer>> {
         match &mut self.timer {
             Some(timer) => timer.as_mut().poll(context).map(|()| None),
             None => Poll::Pending,
@@ -291,9 +312,10 @@ impl Waiter<'_> {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        let Some(ticket) = self.ticket.take() else {
+        let ticket = std::mem::take(&mut self.ticket);
+        if ticket == 0 {
             return;
-        };
+        }
         let mut books = self.cells.books();
         books.leave(ticket, self.cells.now());
         let waiting = books.waiting();
@@ -313,7 +335,7 @@ pub(crate) struct Claim {
 
 impl Claim {
     /// Turns the claim into the worker that was started; `None` when it has ended already.
-    pub(crate) fn redeem(self, borrower: Borrower<'_>) -> Option<Taken> {
+    pub(crate) fn redeem(self, borrower: Borrower<'_>) -> Option<Offer> {
         let cells = &self.cells;
         let since = cells.now();
         let held = borrower.held(since);
@@ -321,10 +343,7 @@ impl Claim {
         let take = books.redeem(self.place, self.life, || held, |desk| desk.is_alive());
         let counts = (books.idle(), books.in_use());
         drop(books);
-        match cells.offer(take, since, counts)? {
-            Offer::Worker(taken) => Some(taken),
-            Offer::Start(_) => None,
-        }
+        cells.offer(take, since, counts)
     }
 }
 
