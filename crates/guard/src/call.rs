@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use perennial_breaker::{CircuitOpen, Outcome, Permit};
-use perennial_lifecycle::{Count, Reading, early};
+use perennial_lifecycle::{Count, Reading};
 use perennial_rate_limit::{Decision, GateLimiter};
 use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, sleep_until};
@@ -86,6 +86,7 @@ pub(crate) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
+    #[inline(always)]
     pub(crate) fn new(service: &'a Service, slow_after: &'a Option<Duration>) -> Self {
         Self {
             service,
@@ -154,6 +155,7 @@ impl<'a> Call<'a> {
 
     /// Runs code of the operation. A panic in it drops the call before the mark is taken back; one elsewhere in the
     /// task that drops this call on its way finds no such mark.
+    #[inline(always)]
     pub(crate) fn operate<T>(&mut self, work: impl FnOnce() -> T) -> T {
         self.outcome = OperationOutcome::Panicked;
         let result = work();
@@ -161,26 +163,15 @@ impl<'a> Call<'a> {
         result
     }
 
-    /// Waits for the operation; `None` if the deadline passed first.
-    ///
-    /// The timer costs more than all the rest of a guard, so it is made only for an operation that is not through at
-    /// its second poll: many end at once, and one that asks an actor next door is answered before its task has come
-    /// round again.
+    /// Waits for an operation that takes longer; `None` if the deadline passed first.
     pub(crate) async fn finish<F: Future>(
         &mut self,
         mut work: Pin<&mut F>,
         deadline: &Option<Duration>,
     ) -> Option<F::Output> {
-        let Some(deadline) = *deadline else {
-            return Some(poll_fn(|context| self.operate(|| work.as_mut().poll(context))).await);
-        };
-        let first = early(|context| self.operate(|| work.as_mut().poll(context)));
-        if let Some(output) = first.await {
-            return Some(output);
-        }
-        let left = deadline.saturating_sub(self.elapsed());
         // A deadline beyond the end of time is none.
-        let until = Instant::now().checked_add(left);
+        let left = deadline.map(|deadline| deadline.saturating_sub(self.elapsed()));
+        let until = left.and_then(|left| Instant::now().checked_add(left));
         let mut timer = pin!(until.map(sleep_until));
         poll_fn(|context| {
             if let Poll::Ready(output) = self.operate(|| work.as_mut().poll(context)) {

@@ -2,11 +2,13 @@ use std::fmt;
 use std::future::poll_fn;
 use std::hash::Hash;
 use std::panic::Location;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use perennial_breaker::{Breaker, Outcome};
+use perennial_lifecycle::early;
 use perennial_rate_limit::{Decision, GateLimiter};
 use tracing::Instrument as _;
 
@@ -191,12 +193,10 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
                 }
             }
         }
-        let mut lending = pin!(self.pool.lend_at(left, at));
-        let lending = poll_fn(|context| {
-            let item = lending.as_mut().poll(context);
-            has_waited |= item.is_pending();
-            item
-        });
+        let lending = Noted {
+            wait: pin!(self.pool.lend_at(left, at)),
+            has_waited: &mut has_waited,
+        };
         let item = match lending.await {
             Ok(item) => item,
             Err(refused) => {
@@ -217,8 +217,20 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
         if has_waited {
             call.begins_late();
         }
-        let work = pin!(call.operate(|| operation(item)));
-        match call.finish(work, deadline).await {
+        let mut work = pin!(call.operate(|| operation(item)));
+        let result = if deadline.is_none() {
+            Some(poll_fn(|context| call.operate(|| work.as_mut().poll(context))).await)
+        } else {
+            // The timer costs more than all the rest of a guard, so it is made only for an operation that is not through
+            // at its second poll: many end at once, and one that asks an actor next door is answered before its task has
+            // come round again.
+            let first = early(|context| call.operate(|| work.as_mut().poll(context)));
+            match first.await {
+                Some(result) => Some(result),
+                None => call.finish(work, deadline).await,
+            }
+        };
+        match result {
             Some(result) => {
                 call.judged(classify(&result));
                 result.map_err(GuardError::Operation)
@@ -228,6 +240,23 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
                 Err(self.deadline_exceeded(deadline))
             }
         }
+    }
+}
+
+/// Waits in place, and notes that it had to.
+struct Noted<'a, F> {
+    wait: Pin<&'a mut F>,
+    has_waited: &'a mut bool,
+}
+
+impl<F: Future> Future for Noted<'_, F> {
+    type Output = F::Output;
+
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let item = self.wait.as_mut().poll(context);
+        *self.has_waited |= item.is_pending();
+        item
     }
 }
 
