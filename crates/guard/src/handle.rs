@@ -193,8 +193,10 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
                 }
             }
         }
+        // After a wait it was read too long ago.
+        let count = call.began_at().filter(|_| !has_waited);
         let lending = Noted {
-            wait: pin!(self.pool.lend_at(left, at)),
+            wait: pin!(self.pool.lend_since(left, at, count)),
             has_waited: &mut has_waited,
         };
         let item = match lending.await {

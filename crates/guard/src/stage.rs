@@ -1,6 +1,7 @@
 use std::panic::Location;
 use std::time::Duration;
 
+use perennial_lifecycle::Count;
 use perennial_pool::{Checkout, CheckoutError, Object, ObjectPool, Pool, PoolName, Pools, Worker};
 
 /// The stage of a guard that lends what the operation works with.
@@ -30,7 +31,7 @@ pub trait Lend: Send + Sync {
 
     /// Lends as [`lend`](Self::lend), to who called the guard at this place in the code.
     ///
-    /// This is what a guard asks for. For pools that say who holds an item; the others need not know. Default: `lend`.
+    /// For pools that say who holds an item; the others need not know. Default: `lend`.
     ///
     /// # Errors
     ///
@@ -45,6 +46,28 @@ pub trait Lend: Send + Sync {
         _at: &'static Location<'static>,
     ) -> impl Future<Output = Result<Self::Item, CheckoutError>> + Send {
         self.lend(left)
+    }
+
+    /// Lends as [`lend_at`](Self::lend_at), to who has read the processor's counter just now, if that is what its
+    /// clock goes by.
+    ///
+    /// This is what a guard asks for. For pools whose clock goes by the counter as well; to read it again may take
+    /// longer than to lend. Default: `lend_at`.
+    ///
+    /// # Errors
+    ///
+    /// As [`lend`](Self::lend).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`lend`](Self::lend).
+    fn lend_since(
+        &self,
+        left: Option<Duration>,
+        at: &'static Location<'static>,
+        _count: Option<Count>,
+    ) -> impl Future<Output = Result<Self::Item, CheckoutError>> + Send {
+        self.lend_at(left, at)
     }
 }
 
@@ -90,6 +113,15 @@ impl<W: Worker> Lend for Pool<W> {
         at: &'static Location<'static>,
     ) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send {
         self.checkout_at(left, at)
+    }
+
+    fn lend_since(
+        &self,
+        left: Option<Duration>,
+        at: &'static Location<'static>,
+        count: Option<Count>,
+    ) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send {
+        self.checkout_since(left, at, count)
     }
 }
 

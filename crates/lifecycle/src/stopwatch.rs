@@ -63,6 +63,19 @@ impl Stopwatch {
         })
     }
 
+    /// Returns the moment at which the processor's counter showed this, or the present one where it is not the counter
+    /// that is read. What was before this stopwatch was made is its beginning.
+    #[inline]
+    #[must_use]
+    pub fn at(&self, count: Count) -> Moment {
+        match &self.0 {
+            Source::Counter { clock, begin } => {
+                Moment::from_nanos(clock.delta_as_nanos(*begin, count.0))
+            }
+            Source::Tokio(_) => self.now(),
+        }
+    }
+
     /// Reads it, for [`since`](Self::since) alone; a little cheaper than [`now`](Self::now).
     #[inline]
     #[must_use]

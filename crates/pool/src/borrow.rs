@@ -6,8 +6,9 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use perennial_lifecycle::{ExitReason, Incarnation, Moment, StartError, catch_panic};
+use perennial_lifecycle::{Count, ExitReason, Incarnation, Moment, StartError, catch_panic};
 use perennial_supervisor::StartChildError;
+use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
@@ -77,8 +78,9 @@ pub(crate) struct Borrow<'a, W: Worker> {
     stage: Stage<'a, W>,
 }
 
+#[repr(u64)]
 enum Stage<'a, W: Worker> {
-    Asked(Timeout),
+    Asked(Timeout, Option<Count>),
     Waiting(Terms, Waiter<'a>),
     /// Boxed, so that who need not wait, or just for its turn, carries no room for it.
     Slow(Pin<Box<dyn Future<Output = Result<Checkout<W>, CheckoutError>> + Send + 'a>>),
@@ -94,13 +96,17 @@ impl<W: Worker> Future for Borrow<'_, W> {
         let pool = this.pool;
         let cells = &pool.cells;
         let (terms, offer) = match &mut this.stage {
-            Stage::Asked(limit) => {
+            Stage::Asked(limit, count) => {
                 // Before anything is taken: a permit that waits for its turn with the scheduler helps nobody.
-                ready!(pin!(tokio::task::coop::consume_budget()).poll(context));
+                if pin!(consume_budget()).poll(context).is_pending() {
+                    *count = None;
+                    return Poll::Pending;
+                }
                 if !cells.is_open() {
                     return Poll::Ready(Err(cells.not_open()));
                 }
-                let terms = Terms::new(*limit, this.location, cells.now());
+                let began = cells.at(*count);
+                let terms = Terms::new(*limit, this.location, began);
                 let borrower = pool.borrower(this.location);
                 match cells.take_or_join(borrower, terms.began, terms.deadline, context.waker()) {
                     Turn::Now(offer) => {
@@ -197,11 +203,12 @@ impl<W: Worker> Pool<W> {
         &self,
         limit: Timeout,
         location: &'static Location<'static>,
+        count: Option<Count>,
     ) -> Borrow<'_, W> {
         Borrow {
             pool: self,
             location,
-            stage: Stage::Asked(limit),
+            stage: Stage::Asked(limit, count),
         }
     }
 
@@ -218,7 +225,7 @@ impl<W: Worker> Pool<W> {
         &self,
         location: &'static Location<'static>,
     ) -> Result<Checkout<W>, CheckoutError> {
-        tokio::task::coop::consume_budget().await;
+        consume_budget().await;
         let began = self.cells.now();
         let limit = self.cells.config.wait_timeout;
         loop {

@@ -17,7 +17,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ActorPath, ChildState, ExitReason, Moment, Node, Restart, Scope, Stopwatch,
+    ActorPath, ChildState, Count, ExitReason, Moment, Node, Restart, Scope, Stopwatch,
 };
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -376,6 +376,16 @@ impl Cells {
     pub(crate) fn now(&self) -> Moment {
         // Made at first use, which is in the runtime whose time it is to follow.
         self.stopwatch.get_or_init(Stopwatch::new).now()
+    }
+
+    /// Returns the moment at which the processor's counter showed this; else the present one.
+    #[inline]
+    pub(crate) fn at(&self, count: Option<Count>) -> Moment {
+        let stopwatch = self.stopwatch.get_or_init(Stopwatch::new);
+        match count {
+            Some(count) => stopwatch.at(count),
+            None => stopwatch.now(),
+        }
     }
 
     pub(crate) fn since(&self, moment: Moment) -> Duration {

@@ -3,7 +3,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use perennial_lifecycle::{ActorPath, ChildSpec};
+use perennial_lifecycle::{ActorPath, ChildSpec, Count};
 
 use crate::cells::{Borrower, Cells};
 use crate::{
@@ -122,7 +122,11 @@ impl<W: Worker> Pool<W> {
     /// ```
     #[track_caller]
     pub fn checkout(&self) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send + '_ {
-        self.borrow(self.cells.config.wait_timeout.into(), Location::caller())
+        self.borrow(
+            self.cells.config.wait_timeout.into(),
+            Location::caller(),
+            None,
+        )
     }
 
     /// Borrows a worker, waiting at most this long whatever the pool's own settings say:
@@ -140,7 +144,7 @@ impl<W: Worker> Pool<W> {
         &self,
         limit: impl Into<Timeout>,
     ) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send {
-        self.borrow(limit.into(), Location::caller())
+        self.borrow(limit.into(), Location::caller(), None)
     }
 
     /// Borrows a worker for who is listed as its holder: a place in the code, other than the one that calls this.
@@ -159,8 +163,27 @@ impl<W: Worker> Pool<W> {
         limit: Option<Duration>,
         location: &'static Location<'static>,
     ) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send {
+        self.checkout_since(limit, location, None)
+    }
+
+    /// Borrows a worker as [`checkout_at`](Self::checkout_at), for who has read the processor's counter just now: to read
+    /// it again would take longer than to lend.
+    ///
+    /// # Errors
+    ///
+    /// As [`checkout`](Self::checkout).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`checkout`](Self::checkout).
+    pub fn checkout_since(
+        &self,
+        limit: Option<Duration>,
+        location: &'static Location<'static>,
+        count: Option<Count>,
+    ) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send {
         let limit = limit.unwrap_or(self.cells.config.wait_timeout);
-        self.borrow(limit.into(), location)
+        self.borrow(limit.into(), location, count)
     }
 
     /// Borrows a worker if one is to be had now, and never waits for one to come back.
@@ -206,7 +229,11 @@ impl<W: Worker> Pool<W> {
         F: FnOnce(Checkout<W>) -> Fut,
         Fut: Future<Output = T>,
     {
-        let checkout = self.borrow(self.cells.config.wait_timeout.into(), Location::caller());
+        let checkout = self.borrow(
+            self.cells.config.wait_timeout.into(),
+            Location::caller(),
+            None,
+        );
         async move { Ok(work(checkout.await?).await) }
     }
 
@@ -229,7 +256,7 @@ impl<W: Worker> Pool<W> {
         F: FnOnce(Checkout<W>) -> Fut,
         Fut: Future<Output = T>,
     {
-        let checkout = self.borrow(limit, Location::caller());
+        let checkout = self.borrow(limit, Location::caller(), None);
         async move { Ok(work(checkout.await?).await) }
     }
 

@@ -32,7 +32,7 @@ pub(crate) struct Machine<D, H, W> {
     /// Places in state `Vacant`, within the limit.
     vacant: BTreeSet<usize>,
     /// Places in state `Idle`, each once; the longest idle in front.
-    idle: VecDeque<Idle>,
+    idle: VecDeque<usize>,
     /// Places given to who waits and not fetched yet: the first to the first in the queue, and so on. Whoever comes to
     /// have one is called.
     handed: VecDeque<usize>,
@@ -49,13 +49,6 @@ pub(crate) struct Machine<D, H, W> {
     effects: Effects<D, W>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Idle {
-    place: usize,
-    /// The lane of the thread on which the worker came back; `None`: it came from elsewhere.
-    lane: Option<usize>,
-}
-
 #[derive(Debug)]
 struct Place<D, H> {
     /// Tells what was begun here last from what was before: a late notice of an earlier life is ignored.
@@ -63,10 +56,15 @@ struct Place<D, H> {
     loan: u64,
     desk: Option<D>,
     idle_since: Option<Moment>,
+    /// The lane of the thread on which the worker came back last; `None`: it came from elsewhere.
+    lane: Option<usize>,
     expires: Option<Moment>,
     state: State<H>,
 }
 
+// The tag is a word, as all that lies beside it: of a smaller one the rest is copied byte by byte, and what was just
+// written so is not read at once. So in the other enums by which a worker is handed on.
+#[repr(u64)]
 #[derive(Debug)]
 enum State<H> {
     /// No worker.
@@ -122,6 +120,7 @@ pub(crate) enum How {
 }
 
 /// What a borrower is given.
+#[repr(u64)]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Take<D> {
     /// This worker.
@@ -220,26 +219,25 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     /// Takes the idle worker whose turn it is out of their list, for who comes on a thread of this lane.
     #[inline]
     fn next_idle(&mut self, lane: Option<usize>) -> Option<usize> {
-        let idle = match self.strategy {
-            PoolStrategy::Fifo => self.idle.pop_front()?,
+        match self.strategy {
+            PoolStrategy::Fifo => self.idle.pop_front(),
             PoolStrategy::Lifo => {
                 let last = self.idle.pop_back()?;
-                match (last.lane, lane) {
+                Some(match (self.places[last].lane, lane) {
                     (Some(others), Some(lane)) if others != lane => self.own_idle(lane, last),
                     _ => last,
-                }
+                })
             }
-        };
-        Some(idle.place)
+        }
     }
 
     /// Where two threads lend side by side, the worker of one would be the next one's at every other turn, and all that
     /// belongs to it would go over from processor to processor each time. So who comes is given the last that came back
     /// on its own thread, if there is one near `last`.
     #[cold]
-    fn own_idle(&mut self, lane: usize, last: Idle) -> Idle {
+    fn own_idle(&mut self, lane: usize, last: usize) -> usize {
         let mut near = self.idle.iter().rev().take(NEAR);
-        let back = near.position(|it| it.lane == Some(lane));
+        let back = near.position(|it| self.places[*it].lane == Some(lane));
         let own = back.and_then(|back| self.idle.remove(self.idle.len() - 1 - back));
         if own.is_some() {
             self.idle.push_back(last);
@@ -291,7 +289,8 @@ impl<D: Clone, H, W> Machine<D, H, W> {
             let it = &mut self.places[place];
             it.state = State::Idle;
             it.idle_since = Some(now);
-            self.idle.push_back(Idle { place, lane });
+            it.lane = lane;
+            self.idle.push_back(place);
         }
     }
 
@@ -302,8 +301,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
                 .zip(limit)
                 .is_some_and(|(since, limit)| now.since(since) >= limit)
         };
-        for idle in std::mem::take(&mut self.idle) {
-            let place = idle.place;
+        for place in std::mem::take(&mut self.idle) {
             let it = &self.places[place];
             if self.is_surplus(place) && over(it.idle_since, self.overflow_ttl) {
                 self.dismiss(place);
@@ -312,7 +310,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
             {
                 self.renew(place);
             } else {
-                self.idle.push_back(idle);
+                self.idle.push_back(place);
             }
         }
     }
@@ -321,12 +319,11 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     pub(crate) fn resize(&mut self, size: usize, max_overflow: usize) {
         (self.size, self.max_overflow) = (size, max_overflow);
         self.make_room();
-        for idle in std::mem::take(&mut self.idle).into_iter().rev() {
-            let place = idle.place;
+        for place in std::mem::take(&mut self.idle).into_iter().rev() {
             if place >= self.limit() || self.overflow_ttl.is_none() && self.is_surplus(place) {
                 self.dismiss(place);
             } else {
-                self.idle.push_front(idle);
+                self.idle.push_front(place);
             }
         }
     }
@@ -430,7 +427,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
 
     /// Counts; an idle worker that has died, and was not missed yet, is down.
     pub(crate) fn status(&self, alive: impl Fn(&D) -> bool) -> PoolStatus {
-        let lives = |it: &&Idle| self.places[it.place].desk.as_ref().is_some_and(&alive);
+        let lives = |it: &&usize| self.places[**it].desk.as_ref().is_some_and(&alive);
         let idle = self.idle.iter().filter(lives).count();
         let dead = self.idle.len() - idle;
         let is_starting = |it: &Place<D, H>| matches!(it.state, State::Starting);
@@ -490,7 +487,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     /// those on loan.
     pub(crate) fn workers(&self) -> Vec<(&D, Standing<'_, H>)> {
         let desk = |place: &usize| self.places[*place].desk.as_ref();
-        let idle = self.idle.iter().filter_map(|it| desk(&it.place));
+        let idle = self.idle.iter().filter_map(desk);
         let mut list: Vec<_> = idle.map(|desk| (desk, Standing::Idle)).collect();
         for place in &self.handed {
             if let (State::Handed, Some(desk)) = (&self.places[*place].state, desk(place)) {

@@ -26,24 +26,33 @@ pub(crate) struct Borrower<'a> {
 }
 
 impl Borrower<'_> {
-    #[inline]
+    #[inline(always)]
     fn held(self, since: Moment) -> Held {
         // Where nobody listens there is no span, and no need to look for it.
-        let span = match LevelFilter::current() {
+        let more = match (self.actor, LevelFilter::current()) {
+            (None, LevelFilter::OFF) => None,
+            (_, level) => self.more(level),
+        };
+        Held {
+            since,
+            location: self.location,
+            more,
+        }
+    }
+
+    #[inline(never)]
+    fn more(self, level: LevelFilter) -> Option<Box<More>> {
+        let span = match level {
             LevelFilter::OFF => tracing::Span::none(),
             _ => tracing::Span::current(),
         };
         let more = self.actor.is_some() || !span.is_none();
-        Held {
-            since,
-            location: self.location,
-            more: more.then(|| {
-                Box::new(More {
-                    actor: self.actor.cloned(),
-                    span,
-                })
-            }),
-        }
+        more.then(|| {
+            Box::new(More {
+                actor: self.actor.cloned(),
+                span,
+            })
+        })
     }
 }
 
@@ -55,6 +64,7 @@ pub(crate) struct Taken {
 }
 
 /// What a borrower is given.
+#[repr(u64)]
 pub(crate) enum Offer {
     Worker(Taken),
     /// A worker that was idle for so long that it is to be asked whether it is in order.
@@ -63,6 +73,7 @@ pub(crate) enum Offer {
 }
 
 /// What somebody is given who joins the queue if there is nothing.
+#[repr(u64)]
 pub(crate) enum Turn<'a> {
     Now(Offer),
     Later(Waiter<'a>),

@@ -20,6 +20,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
             loan: 0,
             desk: None,
             idle_since: None,
+            lane: None,
             expires: None,
             state: State::Vacant,
         };
@@ -99,7 +100,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
                 return true;
             }
             State::Idle => {
-                self.idle.retain(|it| it.place != place);
+                self.idle.retain(|it| *it != place);
                 self.go_down(place);
             }
             State::Handed => {
@@ -213,7 +214,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
                 }
             }
             State::Down => self.down -= 1,
-            State::Idle => self.idle.retain(|it| it.place != place),
+            State::Idle => self.idle.retain(|it| *it != place),
             State::Handed => self.unhand(place),
             State::Out(_) => self.out -= 1,
         }
