@@ -6,8 +6,8 @@ use std::any::{Any, TypeId};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{
-    AtomicBool, AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
-    Ordering::Release, Ordering::SeqCst,
+    AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire,
+    Ordering::Relaxed, Ordering::Release, Ordering::SeqCst,
 };
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -63,7 +63,10 @@ pub struct Incarnation {
     intake: Intake,
     taken: AtomicU64,
     /// The number of the next message whose handler is timed, or of the one in hand: see [`note_time`](Self::note_time).
-    timed: AtomicU64,
+    ///
+    /// Half of it, which tells it from all that come before; and the flags leave room for so much. With a word of its own
+    /// a run would take a larger block of memory.
+    timed: AtomicU32,
     /// When the message in hand was taken, in nanoseconds and plus one; 0 when idle.
     in_hand: AtomicU64,
 }
@@ -153,7 +156,7 @@ impl Incarnation {
             news: AtomicU8::new(news::NONE),
             intake: Intake::new(capacity),
             taken: AtomicU64::new(0),
-            timed: AtomicU64::new(if number > 1 { 2 } else { 1 }),
+            timed: AtomicU32::new(if number > 1 { 2 } else { 1 }),
             in_hand: AtomicU64::new(0),
         }
     }
@@ -659,7 +662,7 @@ impl Incarnation {
     /// restart it begins with the second, so that an actor that fails again and again at its first is back sooner.
     fn note_time(&self, taken: u64, since: u64) {
         let every = if taken < 1_024 { 16 } else { 64 };
-        self.timed.store(taken + every, Relaxed);
+        self.timed.store(low(taken + every), Relaxed);
         let now = self.traffic.clock().now().as_nanos();
         let took = (now + 1).saturating_sub(since);
         self.ledger().times.record(took);
@@ -724,7 +727,7 @@ impl Incarnation {
 
     #[inline]
     fn is_timed(&self, taken: u64) -> bool {
-        taken == self.timed.load(Relaxed)
+        low(taken) == self.timed.load(Relaxed)
     }
 
     /// Says that the supervisor waits for the end itself, and needs no notice of it.
@@ -771,6 +774,15 @@ impl Incarnation {
             more.ended.ring(&self.awaited);
         }
     }
+}
+
+/// The lower half of a number.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "it is the half that is wanted"
+)]
+fn low(number: u64) -> u32 {
+    number as u32
 }
 
 /// Reads a clock; apart, as all that few messages do, so that the others need not keep so much at hand.
