@@ -167,11 +167,11 @@ impl<'a> Call<'a> {
     pub(crate) async fn finish<F: Future>(
         &mut self,
         mut work: Pin<&mut F>,
-        deadline: &Option<Duration>,
+        deadline: Duration,
     ) -> Option<F::Output> {
+        let left = deadline.saturating_sub(self.elapsed());
         // A deadline beyond the end of time is none.
-        let left = deadline.map(|deadline| deadline.saturating_sub(self.elapsed()));
-        let until = left.and_then(|left| Instant::now().checked_add(left));
+        let until = Instant::now().checked_add(left);
         let mut timer = pin!(until.map(sleep_until));
         poll_fn(|context| {
             if let Poll::Ready(output) = self.operate(|| work.as_mut().poll(context)) {

@@ -196,7 +196,7 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
         // After a wait it was read too long ago.
         let count = call.began_at().filter(|_| !has_waited);
         let lending = Noted {
-            wait: pin!(self.pool.lend_since(left, at, count)),
+            wait: pin!(self.pool.lend_at(left, at, count)),
             has_waited: &mut has_waited,
         };
         let item = match lending.await {
@@ -220,16 +220,17 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
             call.begins_late();
         }
         let mut work = pin!(call.operate(|| operation(item)));
-        let result = if deadline.is_none() {
-            Some(poll_fn(|context| call.operate(|| work.as_mut().poll(context))).await)
-        } else {
-            // The timer costs more than all the rest of a guard, so it is made only for an operation that is not through
-            // at its second poll: many end at once, and one that asks an actor next door is answered before its task has
-            // come round again.
-            let first = early(|context| call.operate(|| work.as_mut().poll(context)));
-            match first.await {
-                Some(result) => Some(result),
-                None => call.finish(work, deadline).await,
+        let result = match deadline {
+            None => Some(poll_fn(|context| call.operate(|| work.as_mut().poll(context))).await),
+            Some(deadline) => {
+                // The timer costs more than all the rest of a guard, so it is made only for an operation that is not
+                // through at its second poll: many end at once, and one that asks an actor next door is answered before
+                // its task has come round again.
+                let first = early(|context| call.operate(|| work.as_mut().poll(context)));
+                match first.await {
+                    Some(result) => Some(result),
+                    None => call.finish(work, *deadline).await,
+                }
             }
         };
         match result {

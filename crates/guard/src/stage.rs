@@ -31,7 +31,9 @@ pub trait Lend: Send + Sync {
 
     /// Lends as [`lend`](Self::lend), to who called the guard at this place in the code.
     ///
-    /// For pools that say who holds an item; the others need not know. Default: `lend`.
+    /// This is what a guard asks for. For pools that say who holds an item; the others need not know. `count` is what
+    /// the processor's counter showed just now, where that was read: for pools whose clock goes by it as well, since
+    /// to read it again may take longer than to lend. Default: `lend`.
     ///
     /// # Errors
     ///
@@ -44,30 +46,9 @@ pub trait Lend: Send + Sync {
         &self,
         left: Option<Duration>,
         _at: &'static Location<'static>,
-    ) -> impl Future<Output = Result<Self::Item, CheckoutError>> + Send {
-        self.lend(left)
-    }
-
-    /// Lends as [`lend_at`](Self::lend_at), to who has read the processor's counter just now, if that is what its
-    /// clock goes by.
-    ///
-    /// This is what a guard asks for. For pools whose clock goes by the counter as well; to read it again may take
-    /// longer than to lend. Default: `lend_at`.
-    ///
-    /// # Errors
-    ///
-    /// As [`lend`](Self::lend).
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`lend`](Self::lend).
-    fn lend_since(
-        &self,
-        left: Option<Duration>,
-        at: &'static Location<'static>,
         _count: Option<Count>,
     ) -> impl Future<Output = Result<Self::Item, CheckoutError>> + Send {
-        self.lend_at(left, at)
+        self.lend(left)
     }
 }
 
@@ -104,24 +85,16 @@ impl<W: Worker> Lend for Pool<W> {
         &self,
         left: Option<Duration>,
     ) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send {
-        self.checkout_at(left, Location::caller())
+        self.checkout_at(left, Location::caller(), None)
     }
 
     fn lend_at(
         &self,
         left: Option<Duration>,
         at: &'static Location<'static>,
-    ) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send {
-        self.checkout_at(left, at)
-    }
-
-    fn lend_since(
-        &self,
-        left: Option<Duration>,
-        at: &'static Location<'static>,
         count: Option<Count>,
     ) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send {
-        self.checkout_since(left, at, count)
+        self.checkout_at(left, at, count)
     }
 }
 
@@ -140,6 +113,7 @@ impl<T: Send> Lend for ObjectPool<T> {
         &self,
         left: Option<Duration>,
         at: &'static Location<'static>,
+        _: Option<Count>,
     ) -> impl Future<Output = Result<Object<T>, CheckoutError>> + Send {
         self.checkout_at(left, at)
     }

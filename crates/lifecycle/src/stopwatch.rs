@@ -134,6 +134,22 @@ mod tests {
         assert_eq!(watch.since(reading), MINUTE);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_count_is_a_moment_of_each_stopwatch() {
+        // One was made where tokio's time is not paused.
+        let other = std::thread::spawn(Stopwatch::new).join().unwrap();
+        let before = other.now();
+        let count = other.count(other.read()).unwrap();
+        let after = other.now();
+        assert!((before..=after).contains(&other.at(count)));
+        let late = std::thread::spawn(Stopwatch::new).join().unwrap();
+        assert_eq!(late.at(count), Moment::default());
+
+        let paused = Stopwatch::new();
+        tokio::time::advance(MINUTE).await;
+        assert_eq!(paused.at(count), paused.now());
+    }
+
     #[test]
     fn it_goes_with_the_clock() {
         let watch = Stopwatch::new();

@@ -149,7 +149,8 @@ impl<W: Worker> Pool<W> {
 
     /// Borrows a worker for who is listed as its holder: a place in the code, other than the one that calls this.
     ///
-    /// Waits at most for `limit`, or as the pool's own settings say.
+    /// Waits at most for `limit`, or as the pool's own settings say. `count` is what the processor's counter showed just
+    /// now, for who has read it: to read it again would take longer than to lend.
     ///
     /// # Errors
     ///
@@ -159,24 +160,6 @@ impl<W: Worker> Pool<W> {
     ///
     /// As [`checkout`](Self::checkout).
     pub fn checkout_at(
-        &self,
-        limit: Option<Duration>,
-        location: &'static Location<'static>,
-    ) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send {
-        self.checkout_since(limit, location, None)
-    }
-
-    /// Borrows a worker as [`checkout_at`](Self::checkout_at), for who has read the processor's counter just now: to read
-    /// it again would take longer than to lend.
-    ///
-    /// # Errors
-    ///
-    /// As [`checkout`](Self::checkout).
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`checkout`](Self::checkout).
-    pub fn checkout_since(
         &self,
         limit: Option<Duration>,
         location: &'static Location<'static>,

@@ -104,7 +104,8 @@ impl<M: Message> WorkerRef<M> {
             call.settle();
             return Err(self.desk.end_or_silence().await);
         }
-        // A port that was handed on may outlive the worker; nobody waits for that.
+        // As `Incarnation::answer`, which would be one more future within this one. A port that was handed on may outlive
+        // the worker; nobody waits for that.
         let run = &self.desk.incarnation;
         let answer = match early(|context| Pin::new(&mut call.answer).poll(context)).await {
             Some(answer) => answer.ok(),

@@ -220,9 +220,9 @@ async fn every_other_way_to_wait() {
     fn at(pool: Pool<ProbeWorker>) -> Job {
         Box::pin(async move {
             let here = Location::caller();
-            let held = pool.checkout_at(None, here).await.unwrap();
+            let held = pool.checkout_at(None, here, None).await.unwrap();
             let limit = Some(Duration::from_secs(1));
-            let other = pool.checkout_at(limit, here).await.unwrap();
+            let other = pool.checkout_at(limit, here, None).await.unwrap();
             other.echo(2).await.unwrap();
             drop(held);
         })
