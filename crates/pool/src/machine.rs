@@ -245,7 +245,8 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         own.unwrap_or(last)
     }
 
-    /// Takes a worker back, on a thread of this lane. One that was replaced meanwhile is no longer the holder's to give back.
+    /// Takes a worker back, on a thread of this lane; `false` for one that was replaced meanwhile, which is no longer the
+    /// holder's to give back.
     #[inline]
     pub(crate) fn give_back(
         &mut self,
@@ -254,12 +255,12 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         lane: usize,
         now: Moment,
         condition: impl FnOnce(&D) -> Condition,
-    ) {
+    ) -> bool {
         let Some(it) = self.places.get(place) else {
-            return;
+            return false;
         };
         if it.loan != loan || !matches!(it.state, State::Out(_)) {
-            return;
+            return false;
         }
         self.out -= 1;
         match it.desk.as_ref().map_or(Condition::Dead, condition) {
@@ -271,6 +272,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
             }
             Condition::Fit => self.free(place, Some(lane), now),
         }
+        true
     }
 
     /// Finds what is to become of a worker that can be lent.

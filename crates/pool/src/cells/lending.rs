@@ -205,7 +205,7 @@ impl Cells {
         };
         let lane = Lane::current().index();
         let mut books = self.books();
-        books.give_back(desk.place, loan, lane, now, |desk| {
+        let is_taken = books.give_back(desk.place, loan, lane, now, |desk| {
             match (desk.is_alive(), unfit) {
                 (false, _) => Condition::Dead,
                 (true, true) => Condition::Unfit,
@@ -214,6 +214,10 @@ impl Cells {
         });
         let (idle, used) = (books.idle(), books.in_use());
         drop(books);
+        if unfit && !is_taken {
+            // Its supervisor was replaced and waits for it, while it works for nobody.
+            desk.incarnation.kill();
+        }
         event::counted(self.meters(), idle, used);
         event::checked_in(self.meters(), || self.since(lease.since));
         self.note_return();

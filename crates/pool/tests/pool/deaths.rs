@@ -5,6 +5,7 @@ use std::time::Duration;
 use perennial_lifecycle::ExitReason;
 use perennial_pool::{CheckoutError, WorkerError};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::support::{Fixture, Msg, config, let_others_run, poll, status};
 
@@ -133,6 +134,27 @@ async fn an_overflow_worker_that_dies_on_loan_frees_its_place() {
     held.incarnation().ended().await;
     drop(held);
     it.lends_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_its_supervisor_left_to_an_abandoned_call_keeps_nobody_waiting() {
+    let mut it = Fixture::start(config(1, 0)).await;
+    let until = Arc::new(Notify::new());
+    let held = it.pool.checkout().await.unwrap();
+    let mut call = Box::pin(held.hold(&until));
+    assert!(poll(call.as_mut()).is_pending());
+    let_others_run().await;
+    let supervisor = it.scope.root().child("db").unwrap().current().unwrap();
+    supervisor.kill();
+    supervisor.ended().await;
+    let_others_run().await;
+    // It was asked to stop, and its place is not free before it has.
+    assert!(!held.incarnation().has_ended());
+    let begin = Instant::now();
+    drop(call);
+    drop(held);
+    it.lends_all().await;
+    assert!(begin.elapsed() < Duration::from_secs(1));
 }
 
 #[tokio::test(start_paused = true)]
