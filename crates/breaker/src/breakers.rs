@@ -5,6 +5,7 @@ use std::collections::btree_map::Entry;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use perennial_lifecycle::shield;
 use tokio::sync::broadcast;
 
 use crate::cell::Place;
@@ -91,6 +92,11 @@ impl Breakers {
         let breaker = by_name.remove(name)?;
         breaker.cell().remove();
         drop(by_name);
+        breaker.cell().clear_state();
+        if let Some(successor) = self.get(name) {
+            // It has the name, and so the metrics, since the lock was free; what it said of itself may be cleared.
+            successor.cell().publish();
+        }
         let state = breaker.state();
         self.tell(BreakerEvent::removed(
             Arc::clone(breaker.cell().name()),
@@ -100,7 +106,7 @@ impl Breakers {
     }
 
     fn tell(&self, event: BreakerEvent) {
-        event::log(&event);
+        shield(|| event::log(&event));
         // An error only says that nobody listens.
         drop(self.0.events.send(event));
     }

@@ -180,9 +180,11 @@ impl Cell {
     /// Takes leave of its set, which hears of its moves no more. Whoever still has the breaker can go on with it.
     pub(crate) fn remove(&self) {
         self.is_removed.store(true, Relaxed);
-        if matches!(self.place, Place::Named(_)) {
-            shield(|| event::gone(&self.name));
-        }
+    }
+
+    /// Leaves no state set in the metrics, of one that was removed.
+    pub(crate) fn clear_state(&self) {
+        shield(|| event::gone(&self.name));
     }
 
     pub(crate) fn command(&self, command: Command) -> BreakerState {

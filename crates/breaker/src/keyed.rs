@@ -67,7 +67,7 @@ struct Keyed<K> {
 }
 
 struct Entries<K> {
-    config: BreakerConfig,
+    config: Arc<BreakerConfig>,
     by_key: HashMap<K, Entry>,
     /// Every key that is not set aside, in the order in which they are looked at for one to go.
     queue: VecDeque<K>,
@@ -93,7 +93,7 @@ impl<K> KeyedBreakers<K> {
             service: service.into(),
             max_keys,
             entries: RwLock::new(Entries {
-                config,
+                config: Arc::new(config),
                 by_key: HashMap::new(),
                 queue: VecDeque::new(),
                 aside: VecDeque::new(),
@@ -151,12 +151,18 @@ impl<K> KeyedBreakers<K> {
 
     /// Takes other settings, for the keys that are there and those to come; see [`Breaker::reconfigure`].
     pub fn reconfigure(&self, config: BreakerConfig) {
-        let mut entries = self.write();
-        let cells = entries.cells();
-        entries.config = config.clone();
-        drop(entries);
-        for cell in cells.iter().filter_map(Weak::upgrade) {
-            cell.configure(config.clone());
+        self.write().config = Arc::new(config);
+        loop {
+            let entries = self.read();
+            let (config, cells) = (Arc::clone(&entries.config), entries.cells());
+            drop(entries);
+            for cell in cells.iter().filter_map(Weak::upgrade) {
+                cell.configure(BreakerConfig::clone(&config));
+            }
+            // Who gave others meanwhile, from another thread or a log line of these, may have been overtaken by them.
+            if Arc::ptr_eq(&self.read().config, &config) {
+                return;
+            }
         }
     }
 
@@ -187,25 +193,26 @@ impl<K: Hash + Eq + Clone + fmt::Debug> KeyedBreakers<K> {
         if let Some(entry) = self.read().by_key.get(key) {
             return entry.used();
         }
+        // Before the lock is taken: how a key is copied and written is its type's own code.
+        let (queued, key) = (key.to_owned(), key.to_owned());
+        let name = format!("{}[{key:?}]", self.0.service);
         let mut entries = self.write();
         // Another thread may have been first.
-        if let Some(entry) = entries.by_key.get(key) {
+        if let Some(entry) = entries.by_key.get(key.borrow()) {
             return entry.used();
         }
         let has_room = entries.by_key.len() < self.0.max_keys.get() || entries.make_room();
-        let key = key.to_owned();
         let place = Place::Keyed {
             service: Arc::clone(&self.0.service),
             events: self.0.events.clone(),
         };
-        let name = format!("{}[{key:?}]", self.0.service);
-        let breaker = Breaker::placed(name.into(), entries.config.clone(), place);
+        let breaker = Breaker::placed(name.into(), BreakerConfig::clone(&entries.config), place);
         if !has_room {
             self.0.unkept.fetch_add(1, Relaxed);
             breaker.cell().remove();
             return breaker;
         }
-        entries.queue.push_back(key.clone());
+        entries.queue.push_back(queued);
         let entry = Entry {
             breaker: breaker.clone(),
             is_used: AtomicBool::new(true),

@@ -3,6 +3,7 @@
 
 mod cancelling;
 mod conditions;
+mod recorders;
 mod settings;
 
 use std::time::Duration;
