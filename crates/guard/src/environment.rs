@@ -164,15 +164,15 @@ impl Environment {
     ///
     /// Not its breaker, which may be removed and registered again: every guard asks the set for the present one.
     pub(crate) fn service(&self, name: &str) -> Arc<Service> {
-        let mut services = self.services();
-        if let Some(service) = services.get(name) {
+        if let Some(service) = self.services().get(name) {
             return Arc::clone(service);
         }
+        // Without the lock: it is the host's code that makes a recorder.
+        let recorder = self.0.parts.recorders.as_ref().map(|make| make(name));
         let name: Arc<str> = name.into();
-        let recorder = self.0.parts.recorders.as_ref().map(|make| make(&name));
         let service = Arc::new(Service::new(Arc::clone(&name), recorder));
-        services.insert(name, Arc::clone(&service));
-        service
+        // Another thread may have been first.
+        Arc::clone(self.services().entry(name).or_insert(service))
     }
 
     fn services(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Service>>> {

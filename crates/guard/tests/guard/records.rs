@@ -1,7 +1,7 @@
 //! Every end is recorded once.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use perennial_breaker::Outcome;
@@ -167,6 +167,30 @@ async fn tells_of_a_retry() {
     assert_eq!(run.await.unwrap(), 1);
     let told = [OperationOutcome::Failure, OperationOutcome::Success];
     assert_eq!(*seen.0.lock().unwrap(), told);
+}
+
+#[test]
+fn grd_16_a_recorder_is_made_where_the_environment_can_be_used() {
+    let seen = Arc::new(Seen::default());
+    let environment = Arc::new(OnceLock::<Environment>::new());
+    let made = Environment::builder().recorders({
+        let environment = Arc::clone(&environment);
+        move |service| {
+            let environment = environment.get().unwrap();
+            if service == "svc" {
+                environment.guard("audit").build().unwrap();
+            }
+            Arc::clone(&seen) as Arc<dyn Recorder>
+        }
+    });
+    let environment = environment.get_or_init(|| made.build());
+    environment.guard("svc").build().unwrap();
+    let names: Vec<_> = environment
+        .status()
+        .into_iter()
+        .map(|it| it.service)
+        .collect();
+    assert_eq!(names, ["audit".into(), "svc".into()]);
 }
 
 fn panic_now() -> Result<(), io::Error> {
