@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::args::RunArgs;
 use crate::say::complain;
-use crate::signals::{self, Interrupts, Terminations};
+use crate::signals::Stops;
 pub use actors::{ActorId, ActorSettings};
 
 /// Exit code: stopped in order.
@@ -45,8 +45,8 @@ pub async fn main(args: RunArgs) -> u8 {
         }
     };
     // Before the tree: a signal that comes while it starts ends the start, in order, too.
-    let (mut interrupts, mut terminations) = match listen() {
-        Ok(signals) => signals,
+    let mut stops = match Stops::listen() {
+        Ok(stops) => stops,
         Err(error) => {
             complain(format_args!(
                 "perennial: cannot listen for signals: {error}"
@@ -60,7 +60,7 @@ pub async fn main(args: RunArgs) -> u8 {
     // Dropped with this statement: a start that was given up goes no further.
     let started = tokio::select! {
         started = start(settings, host, &begun) => Some(started),
-        () = asked(&mut interrupts, &mut terminations) => None,
+        () = stops.asked() => None,
     };
     let tree = match started {
         Some(Ok(tree)) => tree,
@@ -77,13 +77,13 @@ pub async fn main(args: RunArgs) -> u8 {
             return tokio::select! {
                 () = ended => STOPPED,
                 () = sleep(shutdown_deadline) => cut_off_in_start("did not stop in time"),
-                () = asked(&mut interrupts, &mut terminations) => cut_off_in_start("had no time to stop"),
+                () = stops.asked() => cut_off_in_start("had no time to stop"),
             };
         }
     };
     tracing::info!("running; stop with SIGINT or SIGTERM");
     tokio::select! {
-        () = asked(&mut interrupts, &mut terminations) => {}
+        () = stops.asked() => {}
         reason = tree.ended() => {
             let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
             complain(format_args!("perennial: the tree gave up{reason}"));
@@ -93,21 +93,13 @@ pub async fn main(args: RunArgs) -> u8 {
     let report = tokio::select! {
         report = tree.shutdown() => report,
         // Again: whoever sends it does not want to wait for the drain.
-        () = asked(&mut interrupts, &mut terminations) => tree.shutdown_within(Duration::ZERO).await,
+        () = stops.asked() => tree.shutdown_within(Duration::ZERO).await,
     };
     if report.is_clean() {
         return STOPPED;
     }
     complain(format_args!("perennial: {report}"));
     CUT_OFF
-}
-
-/// Waits until a signal asks the process to stop, and says which.
-async fn asked(interrupts: &mut Interrupts, terminations: &mut Terminations) {
-    tokio::select! {
-        _ = interrupts.recv() => tracing::info!("SIGINT: stopping"),
-        _ = terminations.recv() => tracing::info!("SIGTERM: stopping"),
-    }
 }
 
 /// Waits until nothing runs at a place and below it.
@@ -150,8 +142,4 @@ async fn start(
         builder = builder.child_with(move |tree| actor.child_spec(name.as_str(), tree));
     }
     builder.start().await
-}
-
-fn listen() -> std::io::Result<(Interrupts, Terminations)> {
-    Ok((signals::interrupts()?, signals::terminations()?))
 }

@@ -1,6 +1,7 @@
 //! Signals that ask the process to stop. Each counts from the moment it is listened to: `ctrl_c` of tokio
 //! begins to listen when it is first polled, and until then a signal ends the process.
 
+use std::future::pending;
 use std::io;
 
 #[cfg(unix)]
@@ -14,9 +15,9 @@ pub(crate) type Interrupts = unix::Signal;
 pub(crate) type Interrupts = windows::CtrlC;
 
 #[cfg(unix)]
-pub(crate) type Terminations = unix::Signal;
+type Terminations = unix::Signal;
 #[cfg(windows)]
-pub(crate) type Terminations = windows::CtrlClose;
+type Terminations = windows::CtrlClose;
 
 /// Listens to Ctrl-C.
 #[cfg(unix)]
@@ -32,12 +33,86 @@ pub(crate) fn interrupts() -> io::Result<Interrupts> {
 
 /// Listens to what a service manager sends.
 #[cfg(unix)]
-pub(crate) fn terminations() -> io::Result<Terminations> {
+fn terminations() -> io::Result<Terminations> {
     unix::signal(SignalKind::terminate())
 }
 
 /// Listens to what ends a console.
 #[cfg(windows)]
-pub(crate) fn terminations() -> io::Result<Terminations> {
+fn terminations() -> io::Result<Terminations> {
     windows::ctrl_close()
+}
+
+/// The signals that ask a service to stop.
+pub(crate) struct Stops {
+    interrupts: Interrupts,
+    terminations: Terminations,
+    hangups: Option<Interrupts>,
+}
+
+impl Stops {
+    /// Listens to Ctrl-C, to what a service manager sends, and to the end of the session that the process belongs to.
+    ///
+    /// The last only on Linux, where it can be seen whether the process is meant to outlive its session.
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupts: interrupts()?,
+            terminations: terminations()?,
+            hangups: hangups()?,
+        })
+    }
+
+    /// Waits until one asks the process to stop, and says which.
+    pub(crate) async fn asked(&mut self) {
+        let hangup = async {
+            match &mut self.hangups {
+                Some(hangups) => hangups.recv().await,
+                None => pending().await,
+            }
+        };
+        let name = tokio::select! {
+            _ = self.interrupts.recv() => "SIGINT",
+            _ = self.terminations.recv() => "SIGTERM",
+            _ = hangup => "SIGHUP",
+        };
+        tracing::info!("{name}: stopping");
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn hangups() -> io::Result<Option<Interrupts>> {
+    // Under `nohup` it was ignored before the process began, and to listen would undo that.
+    let is_wanted = std::fs::read_to_string("/proc/self/status")
+        .is_ok_and(|status| !ignores(&status, SignalKind::hangup()));
+    is_wanted
+        .then(|| unix::signal(SignalKind::hangup()))
+        .transpose()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn hangups() -> io::Result<Option<Interrupts>> {
+    Ok(None)
+}
+
+/// Whether a process of this status (proc_pid_status(5)) ignores a signal; so it is taken where the status does not say.
+#[cfg(target_os = "linux")]
+fn ignores(status: &str, signal: SignalKind) -> bool {
+    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_none_or(|mask| mask >> (signal.as_raw_value() - 1) & 1 == 1)
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_ignored_that_is_in_the_mask() {
+        let status = |mask| format!("SigBlk:\t0000000000000000\nSigIgn:\t{mask}\nSigCgt:\t1\n");
+        assert!(ignores(&status("0000000000001001"), SignalKind::hangup()));
+        assert!(!ignores(&status("0000000000001000"), SignalKind::hangup()));
+        assert!(ignores(&status("0000000000001000"), SignalKind::pipe()));
+        assert!(ignores("Name:\tperennial\n", SignalKind::hangup()));
+    }
 }

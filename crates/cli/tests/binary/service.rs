@@ -34,6 +34,33 @@ async fn configured_actors_run_until_a_signal_ends_them_in_order() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_end_of_its_session_ends_it_in_order_unless_it_was_started_to_outlive_it() {
+    let place = Place::empty();
+    let start = |starter: &str| {
+        let mut command = crate::run::command("env");
+        let arguments = starter
+            .split(' ')
+            .chain([env!("CARGO_BIN_EXE_perennial"), "run"]);
+        Running::start(command.args(arguments).current_dir(place.root()))
+    };
+    // Whatever this test itself was started by.
+    let mut running = start("--default-signal=HUP");
+    running.wait_for("running").await;
+    running.signal(Signal::HUP);
+    running.wait_for("SIGHUP: stopping").await;
+    running.end().await.expect(0);
+
+    let mut running = start("nohup");
+    running.wait_for("running").await;
+    running.signal(Signal::HUP);
+    running.signal(Signal::TERM);
+    running.wait_for("SIGTERM: stopping").await;
+    let run = running.end().await.expect(0);
+    assert!(!run.stderr.contains("SIGHUP"), "{}", run.stderr);
+}
+
 #[tokio::test]
 async fn an_actor_keeps_the_analysis_of_its_paths_up_to_date() {
     let (place, mut corpus) = Place::with_files(20);
