@@ -133,13 +133,13 @@ impl Cell {
         if ticket.is_uncounted() {
             return;
         }
-        self.counters.ended(verdict);
         let around = Around::new(self);
         match self.gate.settle(ticket, verdict, timing, &around) {
             Settled::Counted => {}
             Settled::Slow => self.counters.slow(),
-            Settled::Late => self.counters.late(),
+            Settled::Late => self.counters.late(verdict),
         }
+        self.counters.ended(verdict);
         if verdict == Verdict::Failure {
             self.note_failure(&around);
         }
@@ -322,6 +322,10 @@ impl Surroundings for Around<'_> {
         let now = nanos(self.cell.epoch.elapsed());
         self.read.set(Some(now));
         now
+    }
+
+    fn successes(&self) -> u64 {
+        self.cell.counters.successes_in_time()
     }
 
     fn moved(&self, moved: &Move) {

@@ -21,6 +21,8 @@ struct Stripe {
 pub(crate) struct Counters {
     stripes: [Stripe; Lane::COUNT],
     late: AtomicU64,
+    /// Those of the late that were successes.
+    late_successes: AtomicU64,
     slow: AtomicU64,
     injected: AtomicU64,
     reported: AtomicU64,
@@ -45,6 +47,7 @@ impl Counters {
         Self {
             stripes: std::array::from_fn(|_| Stripe::default()),
             late: AtomicU64::new(0),
+            late_successes: AtomicU64::new(0),
             slow: AtomicU64::new(0),
             injected: AtomicU64::new(0),
             reported: AtomicU64::new(0),
@@ -72,8 +75,26 @@ impl Counters {
         }
     }
 
-    pub(crate) fn late(&self) {
+    /// Counts one that is late; to be followed by [`ended`](Self::ended).
+    pub(crate) fn late(&self, verdict: Verdict) {
         self.late.fetch_add(1, Ordering::Relaxed);
+        if verdict == Verdict::Success {
+            self.late_successes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns how many successes were not late.
+    pub(crate) fn successes_in_time(&self) -> u64 {
+        // A late one may be counted as such and not yet as a success.
+        let late = self.late_successes.load(Ordering::Relaxed);
+        self.sum(|stripe| &stripe.successes).saturating_sub(late)
+    }
+
+    fn sum(&self, counter: fn(&Stripe) -> &AtomicU64) -> u64 {
+        let stripes = self.stripes.iter();
+        stripes
+            .map(|stripe| counter(stripe).load(Ordering::Relaxed))
+            .sum()
     }
 
     pub(crate) fn slow(&self) {
@@ -94,17 +115,11 @@ impl Counters {
     }
 
     pub(crate) fn totals(&self) -> Totals {
-        let sum = |counter: fn(&Stripe) -> &AtomicU64| {
-            self.stripes
-                .iter()
-                .map(|stripe| counter(stripe).load(Ordering::Relaxed))
-                .sum()
-        };
         Totals {
-            successes: sum(|stripe| &stripe.successes),
-            failures: sum(|stripe| &stripe.failures),
-            cancelled: sum(|stripe| &stripe.cancelled),
-            refused: sum(|stripe| &stripe.refused),
+            successes: self.sum(|stripe| &stripe.successes),
+            failures: self.sum(|stripe| &stripe.failures),
+            cancelled: self.sum(|stripe| &stripe.cancelled),
+            refused: self.sum(|stripe| &stripe.refused),
             late: self.late.load(Ordering::Relaxed),
             slow: self.slow.load(Ordering::Relaxed),
             injected: self.injected.load(Ordering::Relaxed),

@@ -26,7 +26,7 @@ enum Light {
 }
 
 const LIGHT: u64 = 0b1111;
-/// The machine wants to hear of successes too.
+/// The machine wants to hear of each success at once.
 const HEEDS_SUCCESS: u64 = 1 << 4;
 /// It matters how long a call takes.
 const TIMED: u64 = 1 << 5;
@@ -55,7 +55,7 @@ impl Word {
         let flag = |bit, is_set| if is_set { bit } else { 0 };
         Self(
             machine.generation() << GENERATION
-                | flag(HEEDS_SUCCESS, !machine.ignores_success())
+                | flag(HEEDS_SUCCESS, !machine.can_wait_for_successes())
                 | flag(TIMED, machine.is_timed())
                 | flag(
                     CLOSES_BY_ITSELF,
@@ -152,12 +152,14 @@ pub(crate) struct View {
     pub(crate) transitions: u64,
 }
 
-/// Reads the clock, and takes note of moves.
+/// Reads the clock, counts, and takes note of moves.
 ///
 /// What the machine asks for, it asks for with the lock held: so its times do not go backwards, and moves are noted in
 /// their order.
 pub(crate) trait Surroundings {
     fn now(&self) -> Nanos;
+    /// Returns how many successes there were so far that were not late. One is counted after it was settled.
+    fn successes(&self) -> u64;
     fn moved(&self, moved: &Move);
 }
 
@@ -294,12 +296,16 @@ impl Gate {
         let mut machine = lock(&self.machine);
         let settings = Input::Configure(Box::new(config), seed);
         self.step(&mut machine, settings, around);
+        // What the new condition is not to hear of: it may be the first that remembers successes.
+        machine.skip_to(around.successes());
         machine.state()
     }
 
     /// Whether a breaker made anew would do the same from now on.
     pub(crate) fn is_as_new(&self, around: &impl Surroundings) -> bool {
-        lock(&self.machine).is_as_new(around.now())
+        let mut machine = lock(&self.machine);
+        Self::catch_up(&mut machine, around);
+        machine.is_as_new(around.now())
     }
 
     pub(crate) fn command(&self, command: Command, around: &impl Surroundings) -> BreakerState {
@@ -367,12 +373,19 @@ impl Gate {
         Word(self.word.load(Ordering::Acquire))
     }
 
+    fn catch_up(machine: &mut Machine, around: &impl Surroundings) {
+        if machine.remembers_successes() {
+            machine.catch_up(around.successes());
+        }
+    }
+
     fn step(
         &self,
         machine: &mut MutexGuard<'_, Machine>,
         input: Input,
         around: &impl Surroundings,
     ) -> Answer {
+        Self::catch_up(machine, around);
         let step = machine.step(input, &|| around.now());
         if let Some(until) = machine.open_until() {
             // Before the word, so that who reads "open" never reads an older end of it.

@@ -28,9 +28,11 @@
 //! # Guarantees
 //!
 //! - The operation runs in the caller's task, any number at a time. Asking a closed breaker takes no lock, sends no
-//!   message, reads no clock and writes nothing. Reporting a success to one that counts failures in a row adds to a
-//!   counter of the caller's thread, and no more while no failure is on record. A rate keeps its window behind a
-//!   short lock, and only a condition on slow calls reads the clock when it is asked.
+//!   message, reads no clock and writes nothing. Reporting a success adds to a counter of
+//!   the caller's thread, and no more where failures in a row are counted and none is on record, or the share of
+//!   failures among the last calls and there were `min_calls`. Such a share takes in the successes so far with the next
+//!   failure. A window over time and a share of slow calls are kept behind a short lock, and only a condition on slow
+//!   calls reads the clock when it is asked.
 //! - The time of opening is stored, and half-open follows from it: the first caller after the open time is itself
 //!   the first probe. No timer has to fire for a breaker to heal.
 //! - Half-open admits a bounded number of calls. Their places are reserved before they run and come back when the

@@ -36,6 +36,8 @@ pub(crate) struct Machine {
     transitions: u64,
     /// Above this a call is slow.
     slow_threshold: Option<Nanos>,
+    /// Of all successes so far those that the tally has heard of, or is not to hear of.
+    heard: u64,
     random: fastrand::Rng,
 }
 
@@ -80,6 +82,7 @@ impl Machine {
             openings: 0,
             transitions: 0,
             slow_threshold: config.trip().slow_threshold().map(nanos),
+            heard: 0,
             random: fastrand::Rng::with_seed(seed),
             config,
         }
@@ -109,12 +112,32 @@ impl Machine {
         }
     }
 
-    /// Whether a success now would change nothing.
-    pub(crate) fn ignores_success(&self) -> bool {
+    /// Whether a success now may be counted elsewhere, and be heard of with the [next step](Self::catch_up).
+    pub(crate) fn can_wait_for_successes(&self) -> bool {
         match &self.phase {
-            Phase::Closed(tally) | Phase::MetricsOnly(tally) => tally.ignores_success(),
+            Phase::Closed(tally) | Phase::MetricsOnly(tally) => tally.can_wait_for_successes(),
             Phase::HalfOpen { .. } => false,
             Phase::Open { .. } | Phase::ForcedOpen | Phase::ForcedClosed | Phase::Disabled => true,
+        }
+    }
+
+    /// Whether it has to [catch up](Self::catch_up) before each step.
+    pub(crate) fn remembers_successes(&self) -> bool {
+        self.config.trip().remembers_successes()
+    }
+
+    /// Forgets of the successes that it was not told of.
+    pub(crate) fn skip_to(&mut self, total: u64) {
+        self.heard = self.heard.max(total);
+    }
+
+    /// Hears of the successes that it was not told of one by one; `total` are all so far.
+    pub(crate) fn catch_up(&mut self, total: u64) {
+        // Less than was heard of, where one that was told is not counted yet.
+        let unheard = total.saturating_sub(self.heard);
+        self.heard += unheard;
+        if let Phase::Closed(tally) | Phase::MetricsOnly(tally) = &mut self.phase {
+            tally.succeed(unheard);
         }
     }
 
@@ -228,6 +251,7 @@ impl Machine {
         if generation != self.generation {
             return Answer::Late;
         }
+        self.hear_counted(verdict);
         let took = match timing {
             _ if !self.is_timed() => None,
             Timing::Since(started) => Some(now().saturating_sub(started)),
@@ -265,7 +289,15 @@ impl Machine {
     ///
     /// That is no probe, so it decides nothing about a half-open breaker.
     fn report(&mut self, verdict: Verdict, now: Clock<'_>, moves: &mut Vec<Move>) {
+        if !matches!(self.phase, Phase::Disabled) {
+            self.hear_counted(verdict);
+        }
         self.judge(verdict, None, now, moves);
+    }
+
+    /// A success that it is told of is counted as well.
+    fn hear_counted(&mut self, verdict: Verdict) {
+        self.heard += u64::from(verdict == Verdict::Success);
     }
 
     /// Lets the trip condition hear of a result, and opens the breaker if it is met and may.

@@ -111,12 +111,43 @@ impl Tally {
         }
     }
 
-    /// Whether a success would change nothing here.
-    pub(crate) fn ignores_success(&self) -> bool {
+    /// Whether no success can meet the condition or needs its time, so that it is enough to be told of all
+    /// [together](Self::succeed) before the next other result.
+    pub(crate) fn can_wait_for_successes(&self) -> bool {
         match self {
             Self::Nothing | Self::Consecutive { failures: 0, .. } | Self::Within { .. } => true,
+            // The share only falls with a success; what may be reached by one is `min_calls`.
+            Self::Rate {
+                what: What::Failed,
+                min_calls,
+                results: Results::Calls { last, bad, .. },
+                ..
+            } => *bad == 0 || last.len() as u64 >= u64::from(*min_calls),
             Self::Consecutive { .. } | Self::Rate { .. } => false,
-            Self::AnyOf(tallies) => tallies.iter().all(Self::ignores_success),
+            Self::AnyOf(tallies) => tallies.iter().all(Self::can_wait_for_successes),
+        }
+    }
+
+    /// Takes in successes that it could wait for.
+    pub(crate) fn succeed(&mut self, times: u64) {
+        match self {
+            Self::Rate {
+                what: What::Failed,
+                results: Results::Calls { size, last, bad },
+                ..
+            } => {
+                if times >= *size as u64 {
+                    last.clear();
+                    last.resize(*size, false);
+                    *bad = 0;
+                    return;
+                }
+                for _ in 0..times {
+                    push(last, bad, *size, false);
+                }
+            }
+            Self::AnyOf(tallies) => tallies.iter_mut().for_each(|tally| tally.succeed(times)),
+            Self::Nothing | Self::Consecutive { .. } | Self::Within { .. } | Self::Rate { .. } => {}
         }
     }
 
@@ -213,11 +244,7 @@ impl Results {
     fn record(&mut self, is_bad: bool, now: Clock<'_>) -> (u64, u64) {
         match self {
             Self::Calls { size, last, bad } => {
-                if last.len() == *size && last.pop_front() == Some(true) {
-                    *bad -= 1;
-                }
-                last.push_back(is_bad);
-                *bad += u32::from(is_bad);
+                push(last, bad, *size, is_bad);
                 (last.len() as u64, u64::from(*bad))
             }
             Self::Time { width, parts } => {
@@ -245,6 +272,15 @@ impl Results {
             }
         }
     }
+}
+
+/// Takes a result into a window over calls.
+fn push(last: &mut VecDeque<bool>, bad: &mut u32, size: usize, is_bad: bool) {
+    if last.len() == size && last.pop_front() == Some(true) {
+        *bad -= 1;
+    }
+    last.push_back(is_bad);
+    *bad += u32::from(is_bad);
 }
 
 /// A division, not `ratio * calls`: 0.55 * 100 is above 55, while 55 / 100 is the very number that 0.55 reads as.

@@ -79,6 +79,17 @@ impl Trip {
         }
     }
 
+    /// Whether a condition remembers successes, and mostly not when each of them was.
+    pub(crate) fn remembers_successes(&self) -> bool {
+        match self {
+            Self::FailureRate { window, .. } => matches!(window, Window::Calls(_)),
+            Self::AnyOf(conditions) => conditions.iter().any(Self::remembers_successes),
+            Self::Never | Self::Consecutive(_) | Self::Failures { .. } | Self::SlowRate { .. } => {
+                false
+            }
+        }
+    }
+
     /// Checks the numbers; `path` is where the condition stands.
     pub(super) fn check(&self, path: &str) -> Result<(), BreakerConfigError> {
         match self {

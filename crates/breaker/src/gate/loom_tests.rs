@@ -23,6 +23,10 @@ impl Surroundings for At {
         self.now
     }
 
+    fn successes(&self) -> u64 {
+        0
+    }
+
     fn moved(&self, _: &Move) {
         self.moves.set(self.moves.get() + 1);
     }

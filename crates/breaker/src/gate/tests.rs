@@ -13,6 +13,10 @@ impl Surroundings for Still {
         self.0.load(Ordering::SeqCst)
     }
 
+    fn successes(&self) -> u64 {
+        0
+    }
+
     fn moved(&self, _: &Move) {}
 }
 

@@ -115,6 +115,8 @@ impl Subject for Clocked {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+
     #[test]
     fn breaker_agrees_with_the_model(config in configs(), ops in ops()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();

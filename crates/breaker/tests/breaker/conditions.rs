@@ -130,6 +130,35 @@ async fn brk_11_a_failure_counts_for_exactly_its_time_whatever_ends_well_meanwhi
 }
 
 #[test]
+fn brk_11_a_share_of_the_last_calls_is_of_those_of_all_threads() {
+    for _ in 0..20 {
+        let breaker = breaker(Trip::FailureRate {
+            ratio: 0.5,
+            window: Window::Calls(1_000),
+            min_calls: 10,
+        });
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| succeed(&breaker, 100));
+            }
+        });
+        std::thread::scope(|scope| {
+            for times in [100, 100, 100, 99] {
+                let breaker = &breaker;
+                scope.spawn(move || fail(breaker, times));
+            }
+        });
+        // 399 of 799.
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        succeed(&breaker, 1);
+        fail(&breaker, 1);
+        assert_eq!(breaker.state(), BreakerState::Closed, "400 of 801");
+        fail(&breaker, 1);
+        assert_eq!(breaker.state(), BreakerState::Open, "401 of 802");
+    }
+}
+
+#[test]
 fn brk_11_without_a_condition_only_a_command_opens() {
     let breaker = breaker(Trip::Never);
     fail(&breaker, 1_000);
