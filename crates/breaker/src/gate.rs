@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::machine::{Answer, Command, Generation, Input, Machine, Move, Nanos, Timing, Verdict};
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock};
+use crate::tally::{ALWAYS, NEVER};
 use crate::{AfterOpen, BreakerConfig, BreakerState};
 
 /// What the word says of the state, as far as calls must know it.
@@ -32,10 +33,12 @@ const HEEDS_SUCCESS: u64 = 1 << 4;
 const TIMED: u64 = 1 << 5;
 /// After the open time comes closed, not half-open.
 const CLOSES_BY_ITSELF: u64 = 1 << 6;
-const GENERATION: u32 = 7;
+/// The machine wants to hear of a success at once from some time on.
+const DATED: u64 = 1 << 7;
+const GENERATION: u32 = 8;
 
 /// Everything that a call must know to be admitted or refused without the lock, and that a success must know to end
-/// without it: the generation in the upper 57 bits, then three flags, then the light.
+/// without it: the generation in the upper 56 bits, then four flags, then the light.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Word(u64);
 
@@ -55,7 +58,8 @@ impl Word {
         let flag = |bit, is_set| if is_set { bit } else { 0 };
         Self(
             machine.generation() << GENERATION
-                | flag(HEEDS_SUCCESS, !machine.can_wait_for_successes())
+                | flag(HEEDS_SUCCESS, machine.waits_until() == NEVER)
+                | flag(DATED, !matches!(machine.waits_until(), NEVER | ALWAYS))
                 | flag(TIMED, machine.is_timed())
                 | flag(
                     CLOSES_BY_ITSELF,
@@ -167,6 +171,10 @@ pub(crate) struct Gate {
     word: AtomicU64,
     /// When the open time ends. Read only while the word says open.
     open_until: AtomicU64,
+    /// From when on the machine wants to hear of a success at once. Read only where the word says so.
+    waits_until: AtomicU64,
+    /// A success that took longer is to be heard of at once. Read only while the word says that it matters.
+    slow_above: AtomicU64,
     machine: Mutex<Machine>,
 }
 
@@ -175,6 +183,8 @@ impl Gate {
         Self {
             word: AtomicU64::new(Word::of(&machine).0),
             open_until: AtomicU64::new(0),
+            waits_until: AtomicU64::new(machine.waits_until()),
+            slow_above: AtomicU64::new(machine.slow_threshold().unwrap_or(Nanos::MAX)),
             machine: Mutex::new(machine),
         }
     }
@@ -249,7 +259,7 @@ impl Gate {
         // A failure that goes on at the same time may be about to change the word: then this result came before it.
         let matters = match word.light() {
             Light::Closed | Light::Injecting | Light::MetricsOnly => match verdict {
-                Verdict::Success => word.has(HEEDS_SUCCESS),
+                Verdict::Success => !self.may_wait(word, timing, around),
                 Verdict::Failure => true,
                 Verdict::Cancelled => false,
             },
@@ -261,6 +271,22 @@ impl Gate {
         } else {
             Settled::Counted
         }
+    }
+
+    /// Whether the machine may hear of a success with its next step.
+    #[inline]
+    fn may_wait(&self, word: Word, timing: Timing, around: &impl Surroundings) -> bool {
+        !word.has(HEEDS_SUCCESS)
+            && (!word.has(TIMED | DATED) || self.may_wait_now(word, timing, around))
+    }
+
+    #[inline(never)]
+    fn may_wait_now(&self, word: Word, timing: Timing, around: &impl Surroundings) -> bool {
+        // Both times may be later ones than the word's: then a step was taken meanwhile, and this success comes after it.
+        let now = around.now();
+        let is_quick = || timing.took(now) <= self.slow_above.load(Ordering::Acquire);
+        let is_early = || now < self.waits_until.load(Ordering::Acquire);
+        (!word.has(TIMED) || is_quick()) && (!word.has(DATED) || is_early())
     }
 
     #[inline(never)]
@@ -296,7 +322,7 @@ impl Gate {
         let mut machine = lock(&self.machine);
         let settings = Input::Configure(Box::new(config), seed);
         self.step(&mut machine, settings, around);
-        // What the new condition is not to hear of: it may be the first that remembers successes.
+        // What the new condition is not to hear of: it may be the first that counts successes.
         machine.skip_to(around.successes());
         machine.state()
     }
@@ -374,7 +400,7 @@ impl Gate {
     }
 
     fn catch_up(machine: &mut Machine, around: &impl Surroundings) {
-        if machine.remembers_successes() {
+        if machine.counts_successes() {
             machine.catch_up(around.successes());
         }
     }
@@ -387,10 +413,16 @@ impl Gate {
     ) -> Answer {
         Self::catch_up(machine, around);
         let step = machine.step(input, &|| around.now());
+        // All before the word, so that who reads "open" never reads an older end of it.
         if let Some(until) = machine.open_until() {
-            // Before the word, so that who reads "open" never reads an older end of it.
             self.open_until.store(until, Ordering::Release);
         }
+        self.waits_until
+            .store(machine.waits_until(), Ordering::Release);
+        self.slow_above.store(
+            machine.slow_threshold().unwrap_or(Nanos::MAX),
+            Ordering::Release,
+        );
         self.word.store(Word::of(machine).0, Ordering::Release);
         for moved in &step.moves {
             around.moved(moved);

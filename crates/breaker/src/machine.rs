@@ -7,7 +7,7 @@ mod step;
 
 use std::time::Duration;
 
-use crate::tally::{Sample, Tally};
+use crate::tally::{ALWAYS, NEVER, Sample, Tally};
 use crate::{AfterOpen, BreakerConfig, BreakerState};
 
 pub(crate) use self::step::{Answer, Cause, Command, Input, Move, Step, Timing, Verdict};
@@ -112,18 +112,26 @@ impl Machine {
         }
     }
 
-    /// Whether a success now may be counted elsewhere, and be heard of with the [next step](Self::catch_up).
-    pub(crate) fn can_wait_for_successes(&self) -> bool {
+    /// Until when a success that is not slow may be counted elsewhere, and be heard of with the
+    /// [next step](Self::catch_up); see [`Tally::waits_until`].
+    pub(crate) fn waits_until(&self) -> Nanos {
         match &self.phase {
-            Phase::Closed(tally) | Phase::MetricsOnly(tally) => tally.can_wait_for_successes(),
-            Phase::HalfOpen { .. } => false,
-            Phase::Open { .. } | Phase::ForcedOpen | Phase::ForcedClosed | Phase::Disabled => true,
+            Phase::Closed(tally) | Phase::MetricsOnly(tally) => tally.waits_until(),
+            Phase::HalfOpen { .. } => NEVER,
+            Phase::Open { .. } | Phase::ForcedOpen | Phase::ForcedClosed | Phase::Disabled => {
+                ALWAYS
+            }
         }
     }
 
+    /// Above which time a call is slow, if any is.
+    pub(crate) fn slow_threshold(&self) -> Option<Nanos> {
+        self.slow_threshold
+    }
+
     /// Whether it has to [catch up](Self::catch_up) before each step.
-    pub(crate) fn remembers_successes(&self) -> bool {
-        self.config.trip().remembers_successes()
+    pub(crate) fn counts_successes(&self) -> bool {
+        self.config.trip().counts_successes()
     }
 
     /// Forgets of the successes that it was not told of.

@@ -8,6 +8,11 @@ use crate::{Trip, Window};
 /// A window over time is kept in this many parts.
 const PARTS: u64 = 16;
 
+/// See [`Tally::waits_until`].
+pub(crate) const NEVER: Nanos = 0;
+/// See [`Tally::waits_until`].
+pub(crate) const ALWAYS: Nanos = Nanos::MAX;
+
 /// What a call that has ended says.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
@@ -111,43 +116,32 @@ impl Tally {
         }
     }
 
-    /// Whether no success can meet the condition or needs its time, so that it is enough to be told of all
-    /// [together](Self::succeed) before the next other result.
-    pub(crate) fn can_wait_for_successes(&self) -> bool {
+    /// Until when it is enough to be told of successes [together](Self::succeed), before the next other result: until
+    /// then none can meet the condition. [`NEVER`] where each has to be told at once, [`ALWAYS`] where time does not
+    /// matter.
+    ///
+    /// A slow success is another result where slow calls are judged.
+    pub(crate) fn waits_until(&self) -> Nanos {
         match self {
-            Self::Nothing | Self::Consecutive { failures: 0, .. } | Self::Within { .. } => true,
-            // The share only falls with a success; what may be reached by one is `min_calls`.
+            Self::Nothing | Self::Consecutive { failures: 0, .. } | Self::Within { .. } => ALWAYS,
+            Self::Consecutive { .. } => NEVER,
             Self::Rate {
-                what: What::Failed,
-                min_calls,
-                results: Results::Calls { last, bad, .. },
-                ..
-            } => *bad == 0 || last.len() as u64 >= u64::from(*min_calls),
-            Self::Consecutive { .. } | Self::Rate { .. } => false,
-            Self::AnyOf(tallies) => tallies.iter().all(Self::can_wait_for_successes),
+                min_calls, results, ..
+            } => results.waits_until(u64::from(*min_calls)),
+            Self::AnyOf(tallies) => tallies
+                .iter()
+                .map(Self::waits_until)
+                .min()
+                .unwrap_or(ALWAYS),
         }
     }
 
-    /// Takes in successes that it could wait for.
+    /// Takes in successes for which it could wait.
     pub(crate) fn succeed(&mut self, times: u64) {
         match self {
-            Self::Rate {
-                what: What::Failed,
-                results: Results::Calls { size, last, bad },
-                ..
-            } => {
-                if times >= *size as u64 {
-                    last.clear();
-                    last.resize(*size, false);
-                    *bad = 0;
-                    return;
-                }
-                for _ in 0..times {
-                    push(last, bad, *size, false);
-                }
-            }
+            Self::Nothing | Self::Consecutive { .. } | Self::Within { .. } => {}
+            Self::Rate { results, .. } => results.succeed(times),
             Self::AnyOf(tallies) => tallies.iter_mut().for_each(|tally| tally.succeed(times)),
-            Self::Nothing | Self::Consecutive { .. } | Self::Within { .. } | Self::Rate { .. } => {}
         }
     }
 
@@ -240,6 +234,48 @@ impl Results {
         }
     }
 
+    /// A good result lowers the share of bad ones, so it meets the condition only as the last that `min_calls` asks
+    /// for, or as the first after other good ones grew too old.
+    fn waits_until(&self, min_calls: u64) -> Nanos {
+        match self {
+            Self::Calls { last, bad, .. } => {
+                let may_wait = *bad == 0 || last.len() as u64 >= min_calls;
+                if may_wait { ALWAYS } else { NEVER }
+            }
+            Self::Time { width, parts } => {
+                let (calls, bad) = sums(parts);
+                match parts.back() {
+                    Some(part) if bad == 0 || calls >= min_calls => {
+                        (part.number + 1).saturating_mul(*width)
+                    }
+                    _ => NEVER,
+                }
+            }
+        }
+    }
+
+    /// Takes in good results of the time of the last result.
+    fn succeed(&mut self, times: u64) {
+        match self {
+            Self::Calls { size, last, bad } => {
+                if times >= *size as u64 {
+                    last.clear();
+                    last.resize(*size, false);
+                    *bad = 0;
+                    return;
+                }
+                for _ in 0..times {
+                    push(last, bad, *size, false);
+                }
+            }
+            Self::Time { parts, .. } => {
+                if let Some(part) = parts.back_mut() {
+                    part.calls += times;
+                }
+            }
+        }
+    }
+
     /// Takes a result in and returns (results, bad ones) of the window.
     fn record(&mut self, is_bad: bool, now: Clock<'_>) -> (u64, u64) {
         match self {
@@ -266,12 +302,17 @@ impl Results {
                         bad: u64::from(is_bad),
                     }),
                 }
-                parts.iter().fold((0, 0), |(calls, bad), part| {
-                    (calls + part.calls, bad + part.bad)
-                })
+                sums(parts)
             }
         }
     }
+}
+
+/// Returns (results, bad ones).
+fn sums(parts: &VecDeque<Part>) -> (u64, u64) {
+    parts.iter().fold((0, 0), |(calls, bad), part| {
+        (calls + part.calls, bad + part.bad)
+    })
 }
 
 /// Takes a result into a window over calls.

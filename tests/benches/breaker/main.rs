@@ -33,9 +33,17 @@ fn main() -> io::Result<()> {
     let is_quick = std::env::var_os(QUICK).is_some();
     let rounds = if is_quick { 10 } else { 300 };
     let consecutive = breaker(Trip::Consecutive(5));
-    let rate = breaker(Trip::FailureRate {
+    let failures = |window| Trip::FailureRate {
         ratio: 0.5,
-        window: Window::Calls(100),
+        window,
+        min_calls: 20,
+    };
+    let rate = breaker(failures(Window::Calls(100)));
+    let rate_of_time = breaker(failures(Window::Time(Duration::from_secs(10))));
+    let slow = breaker(Trip::SlowRate {
+        slower_than: Duration::from_secs(1),
+        ratio: 0.5,
+        window: Window::Time(Duration::from_secs(10)),
         min_calls: 20,
     });
     let policy = failsafe::failure_policy::consecutive_failures(
@@ -47,19 +55,23 @@ fn main() -> io::Result<()> {
     // Each loop is compiled for its contender: what is called through a pointer is a thousand calls.
     let ours = |of: u32| (0..of).filter(|_| ours(&consecutive)).count() as u64;
     let by_rate = |of: u32| (0..of).filter(|_| self::ours(&rate)).count() as u64;
+    let by_rate_of_time = |of: u32| (0..of).filter(|_| self::ours(&rate_of_time)).count() as u64;
+    let by_slow = |of: u32| (0..of).filter(|_| self::ours(&slow)).count() as u64;
     let theirs = |of: u32| {
         let call = || theirs.call(|| Ok::<u32, ()>(black_box(1))).is_ok();
         (0..of).filter(|_| call()).count() as u64
     };
-    let contenders: [(&str, &Call<'_>); 3] = [
+    let contenders: [(&str, &Call<'_>); 5] = [
         (OURS, &ours),
         (FAILSAFE, &theirs),
         ("Perennial, by failure rate", &by_rate),
+        ("Perennial, by failure rate of 10 s", &by_rate_of_time),
+        ("Perennial, by slow calls of 10 s", &by_slow),
     ];
 
     let mut all = Vec::new();
     for threads in [1, 2] {
-        let mut samples = [const { Vec::new() }; 3];
+        let mut samples = [const { Vec::new() }; 5];
         for _ in 0..rounds {
             for ((_, call), samples) in contenders.iter().zip(&mut samples) {
                 samples.extend(round(*call, threads));
@@ -76,7 +88,7 @@ fn main() -> io::Result<()> {
             let each = figure.p50 as f64 / f64::from(CALLS);
             let ratio = figure.p50 as f64 / theirs;
             println!(
-                "{:46} {:28} {each:6.1} ns  {ratio:.2}",
+                "{:46} {:36} {each:6.1} ns  {ratio:.2}",
                 figure.case, figure.contender
             );
         }

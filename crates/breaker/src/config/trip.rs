@@ -79,14 +79,12 @@ impl Trip {
         }
     }
 
-    /// Whether a condition remembers successes, and mostly not when each of them was.
-    pub(crate) fn remembers_successes(&self) -> bool {
+    /// Whether a condition counts successes.
+    pub(crate) fn counts_successes(&self) -> bool {
         match self {
-            Self::FailureRate { window, .. } => matches!(window, Window::Calls(_)),
-            Self::AnyOf(conditions) => conditions.iter().any(Self::remembers_successes),
-            Self::Never | Self::Consecutive(_) | Self::Failures { .. } | Self::SlowRate { .. } => {
-                false
-            }
+            Self::FailureRate { .. } | Self::SlowRate { .. } => true,
+            Self::AnyOf(conditions) => conditions.iter().any(Self::counts_successes),
+            Self::Never | Self::Consecutive(_) | Self::Failures { .. } => false,
         }
     }
 

@@ -47,10 +47,10 @@ fn a_word_keeps_generation_flags_and_light() {
         Light::MetricsOnly,
     ];
     for light in lights {
-        for flags in [0, HEEDS_SUCCESS, TIMED | CLOSES_BY_ITSELF] {
+        for flags in [0, HEEDS_SUCCESS, TIMED | CLOSES_BY_ITSELF, DATED] {
             let word = Word(1 << 40 << GENERATION | flags | light as u64);
             assert_eq!((word.generation(), word.light()), (1 << 40, light));
-            for flag in [HEEDS_SUCCESS, TIMED, CLOSES_BY_ITSELF] {
+            for flag in [HEEDS_SUCCESS, TIMED, CLOSES_BY_ITSELF, DATED] {
                 assert_eq!(word.has(flag), flags & flag != 0);
             }
         }

@@ -29,6 +29,16 @@ pub(crate) enum Timing {
     Took(Nanos),
 }
 
+impl Timing {
+    /// How long a call took that ends now.
+    pub(crate) fn took(self, now: Nanos) -> Nanos {
+        match self {
+            Self::Since(started) => now.saturating_sub(started),
+            Self::Took(took) => took,
+        }
+    }
+}
+
 /// How an admitted call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
