@@ -6,8 +6,10 @@ use std::fmt;
 use std::hash::Hash;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
+use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
+use foldhash::fast::RandomState;
 use tokio::sync::broadcast;
 
 use crate::cell::{Cell, Place};
@@ -61,14 +63,15 @@ pub struct KeyedBreakers<K>(Arc<Keyed<K>>);
 struct Keyed<K> {
     service: Arc<str>,
     max_keys: NonZeroUsize,
-    entries: RwLock<Entries<K>>,
+    /// Every call reads them, of whatever key, so a reader takes a lock of its own thread's.
+    entries: ShardedLock<Entries<K>>,
     events: broadcast::Sender<BreakerEvent>,
     unkept: AtomicU64,
 }
 
 struct Entries<K> {
     config: Arc<BreakerConfig>,
-    by_key: HashMap<K, Entry>,
+    by_key: HashMap<K, Entry, RandomState>,
     /// Every key that is not set aside, in the order in which they are looked at for one to go.
     queue: VecDeque<K>,
     /// Those that kept their place when they were last looked at, or whose open time is over.
@@ -92,9 +95,9 @@ impl<K> KeyedBreakers<K> {
         Self(Arc::new(Keyed {
             service: service.into(),
             max_keys,
-            entries: RwLock::new(Entries {
+            entries: ShardedLock::new(Entries {
                 config: Arc::new(config),
-                by_key: HashMap::new(),
+                by_key: HashMap::default(),
                 queue: VecDeque::new(),
                 aside: VecDeque::new(),
             }),
@@ -166,14 +169,14 @@ impl<K> KeyedBreakers<K> {
         }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Entries<K>> {
+    fn read(&self) -> ShardedLockReadGuard<'_, Entries<K>> {
         self.0
             .entries
             .read()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Entries<K>> {
+    fn write(&self) -> ShardedLockWriteGuard<'_, Entries<K>> {
         self.0
             .entries
             .write()

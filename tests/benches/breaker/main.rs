@@ -9,11 +9,12 @@
 
 use std::hint::black_box;
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::Barrier;
 use std::time::Duration;
 
 use failsafe::CircuitBreaker as _;
-use perennial::breaker::{Breaker, BreakerConfig, Trip, Window};
+use perennial::breaker::{Breaker, BreakerConfig, KeyedBreakers, Trip, Window};
 use perennial_tests::figures::{self, Figure};
 use tokio::time::Instant;
 
@@ -21,6 +22,8 @@ use tokio::time::Instant;
 const CALLS: u32 = 1_000;
 /// Of a round: long enough that threads that start together run beside each other.
 const CALLS_OF_ROUND: u32 = 50_000;
+/// Of a service that has a breaker for each.
+const KEYS: u32 = 1_000;
 const OURS: &str = "Perennial";
 const FAILSAFE: &str = "failsafe";
 /// Asks for fewer rounds.
@@ -46,6 +49,11 @@ fn main() -> io::Result<()> {
         window: Window::Time(Duration::from_secs(10)),
         min_calls: 20,
     });
+    let keyed = KeyedBreakers::new(
+        "measured",
+        BreakerConfig::default(),
+        NonZeroUsize::new(10_000).expect("it is more than zero"),
+    );
     let policy = failsafe::failure_policy::consecutive_failures(
         5,
         failsafe::backoff::constant(Duration::from_secs(30)),
@@ -61,17 +69,19 @@ fn main() -> io::Result<()> {
         let call = || theirs.call(|| Ok::<u32, ()>(black_box(1))).is_ok();
         (0..of).filter(|_| call()).count() as u64
     };
-    let contenders: [(&str, &Call<'_>); 5] = [
+    let by_key = |of: u32| (0..of).filter(|of| ours_of_key(&keyed, of % KEYS)).count() as u64;
+    let contenders: [(&str, &Call<'_>); 6] = [
         (OURS, &ours),
         (FAILSAFE, &theirs),
         ("Perennial, by failure rate", &by_rate),
         ("Perennial, by failure rate of 10 s", &by_rate_of_time),
         ("Perennial, by slow calls of 10 s", &by_slow),
+        ("Perennial, one of 1,000 keys", &by_key),
     ];
 
     let mut all = Vec::new();
     for threads in [1, 2] {
-        let mut samples = [const { Vec::new() }; 5];
+        let mut samples = [const { Vec::new() }; 6];
         for _ in 0..rounds {
             for ((_, call), samples) in contenders.iter().zip(&mut samples) {
                 samples.extend(round(*call, threads));
@@ -107,6 +117,18 @@ fn breaker(trip: Trip) -> Breaker {
 #[inline]
 fn ours(breaker: &Breaker) -> bool {
     match breaker.try_acquire() {
+        Ok(permit) => {
+            black_box(1);
+            permit.success();
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+#[inline]
+fn ours_of_key(breakers: &KeyedBreakers<u32>, key: u32) -> bool {
+    match breakers.try_acquire(&key) {
         Ok(permit) => {
             black_box(1);
             permit.success();
