@@ -102,7 +102,9 @@ pub use mailbox::times::HandlerTimes;
 pub use mailbox::{AtRestart, Mailbox};
 pub use monitor::{Down, Monitor, Watching};
 pub use name::{ActorName, Directory, GroupMismatch, MessageType, NameTaken};
-pub use node::{ChildState, Ended, Escalation, Node, NodeView, RunObserver, Standing, Watcher};
+pub use node::{
+    Arranged, ChildState, Ended, Escalation, Node, NodeView, RunObserver, Standing, Watcher,
+};
 pub use panic::{catch_panic, install_panic_hook, shield};
 pub use path::ActorPath;
 pub use quarantine::Quarantine;

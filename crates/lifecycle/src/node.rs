@@ -24,6 +24,7 @@ pub use self::ended::{Ended, Escalation};
 use self::history::History;
 use self::observe::Observers;
 pub use self::observe::RunObserver;
+pub use self::places::Arranged;
 use self::places::Places;
 use self::post::Post;
 use self::shape::Shape;

@@ -19,7 +19,12 @@ impl ActorPath {
     /// Returns the path of a child.
     #[must_use]
     pub fn child(&self, id: &str) -> Self {
-        Self(format!("{}/{id}", self.0).into())
+        // Into one block of the right size: a tree makes very many of these.
+        let mut path = String::with_capacity(self.0.len() + 1 + id.len());
+        path.push_str(&self.0);
+        path.push('/');
+        path.push_str(id);
+        Self(path.into())
     }
 
     /// Returns the whole path as text.

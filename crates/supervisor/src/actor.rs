@@ -78,7 +78,7 @@ impl Actor for SupervisorActor {
             let ids = LazyCell::new(|| ids().collect::<HashSet<_>>());
             LeftBehind::clear(&node, |id| ids.contains(id))
         };
-        node.arrange_children(ids());
+        let mut arranged = node.arrange_children(ids());
         let mut state = State {
             parent: Parent::new(scope, node, myself, spec.children.len()),
             window: RestartWindow::new(spec.intensity),
@@ -91,7 +91,7 @@ impl Actor for SupervisorActor {
         let specs = Arc::clone(&state.spec.children);
         for child in specs.iter() {
             // Where it is there already it has its place in the order.
-            let place = state.parent.node.child_or_insert(child.id());
+            let place = state.parent.node.add_arranged(&mut arranged, child.id());
             let key = state.add(child.clone(), place);
             match state.start(key).await {
                 Start::Running(number, _) => state.note_started(key, number),
