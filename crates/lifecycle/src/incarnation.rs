@@ -25,6 +25,7 @@ use crate::mailbox::intake::{Intake, Lobby};
 use crate::mailbox::ledger::Ledger;
 use crate::mailbox::letterbox::AnyLetterbox;
 use crate::mailbox::{self, Mailbox};
+use crate::reason::Plain;
 use crate::traffic::Traffic;
 use crate::{ActorPath, ExitReason, MessageType, Moment, Node, current, early};
 
@@ -253,14 +254,14 @@ impl Incarnation {
     pub fn asked(&self) -> Option<&ExitReason> {
         match self.asked.load(Acquire) {
             OTHER => self.more.get()?.asked.get(),
-            plain => ExitReason::of_plain(plain),
+            plain => Plain::of(plain).map(Plain::reason),
         }
     }
 
     /// Notes that it is asked to stop; `false` when it was before.
     fn ask(&self, reason: &ExitReason) -> bool {
         let number = match reason.plain() {
-            Some(plain) => plain,
+            Some(plain) => plain.number(),
             // Before it is said to be there. If a plain one comes first all the same, nobody looks at it.
             None if self.more().asked.set(Box::new(reason.clone())).is_ok() => OTHER,
             None => return false,

@@ -256,7 +256,7 @@ impl Node {
     /// Returns the last end.
     #[must_use]
     pub fn last_end(&self) -> Option<Ended> {
-        self.detail().history.last().cloned()
+        self.detail().history.last()
     }
 
     /// Returns since when nothing has run here: when the last run ended, to some milliseconds. `None` while one runs, and

@@ -35,23 +35,45 @@ pub enum ExitReason {
     },
 }
 
-/// The reasons that say all by themselves.
-static PLAIN: [ExitReason; 3] = [ExitReason::Normal, ExitReason::Shutdown, ExitReason::Killed];
+/// A reason that says all by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plain {
+    Normal = 1,
+    Shutdown,
+    Killed,
+}
 
-impl ExitReason {
-    /// Returns the number of a reason that says all by itself, from 1 to 3.
-    pub(crate) fn plain(&self) -> Option<u8> {
-        match self {
-            Self::Normal => Some(1),
-            Self::Shutdown => Some(2),
-            Self::Killed => Some(3),
-            Self::ShutdownWith(_) | Self::Failed(_) | Self::Panicked { .. } => None,
-        }
+impl Plain {
+    const ALL: [Self; 3] = [Self::Normal, Self::Shutdown, Self::Killed];
+
+    /// Returns its number, which is never 0.
+    pub(crate) fn number(self) -> u8 {
+        self as u8
     }
 
-    /// Returns the reason of such a number.
-    pub(crate) fn of_plain(number: u8) -> Option<&'static Self> {
-        PLAIN.get(usize::from(number).checked_sub(1)?)
+    /// Returns the one of this number.
+    pub(crate) fn of(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number).checked_sub(1)?).copied()
+    }
+
+    pub(crate) fn reason(self) -> &'static ExitReason {
+        match self {
+            Self::Normal => &ExitReason::Normal,
+            Self::Shutdown => &ExitReason::Shutdown,
+            Self::Killed => &ExitReason::Killed,
+        }
+    }
+}
+
+impl ExitReason {
+    /// Returns what it is if it says all by itself.
+    pub(crate) fn plain(&self) -> Option<Plain> {
+        match self {
+            Self::Normal => Some(Plain::Normal),
+            Self::Shutdown => Some(Plain::Shutdown),
+            Self::Killed => Some(Plain::Killed),
+            Self::ShutdownWith(_) | Self::Failed(_) | Self::Panicked { .. } => None,
+        }
     }
 
     /// Makes a `Failed` from any error or text.
@@ -205,12 +227,12 @@ mod tests {
 
     #[test]
     fn a_plain_reason_is_found_by_its_number() {
-        for reason in &PLAIN {
-            let found = ExitReason::of_plain(reason.plain().unwrap()).unwrap();
-            assert_eq!(found.class(), reason.class());
+        for plain in Plain::ALL {
+            assert_eq!(plain.reason().plain(), Some(plain));
+            assert_eq!(Plain::of(plain.number()), Some(plain));
         }
         assert!(ExitReason::failed("x").plain().is_none());
-        assert!(ExitReason::of_plain(0).is_none() && ExitReason::of_plain(4).is_none());
+        assert!(Plain::of(0).is_none() && Plain::of(4).is_none());
     }
 
     #[test]

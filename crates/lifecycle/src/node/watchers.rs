@@ -99,7 +99,7 @@ impl Node {
             return Found::Alive(Arc::clone(run));
         }
         match detail.history.last() {
-            Some(end) => Found::Ended(end.clone()),
+            Some(end) => Found::Ended(end),
             None => Found::Nothing(Arc::clone(detail.more().first.get_or_insert_default())),
         }
     }
