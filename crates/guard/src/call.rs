@@ -119,10 +119,14 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
-    /// The operation begins only now: the breaker judges how long it takes, and not what was waited for before.
+    /// The operation begins only now: the breaker judges how long it takes, and not what was waited for before. Returns
+    /// how long that took.
     #[inline]
-    pub(crate) fn begins_late(&mut self) {
-        self.begun_late = Some(self.service.stopwatch.read());
+    pub(crate) fn begins_late(&mut self) -> Duration {
+        let stopwatch = &self.service.stopwatch;
+        let now = stopwatch.read();
+        self.begun_late = Some(now);
+        stopwatch.between(self.began, now)
     }
 
     /// Tells the breaker of the operation, which ended now. Returns how long the whole call took.

@@ -216,17 +216,19 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
             call.ends(OperationOutcome::RateLimited);
             return Err(refused);
         }
-        if has_waited {
-            call.begins_late();
-        }
+        let waited = if has_waited {
+            call.begins_late()
+        } else {
+            Duration::ZERO
+        };
         let mut work = pin!(call.operate(|| operation(item)));
         let result = match deadline {
             None => Some(poll_fn(|context| call.operate(|| work.as_mut().poll(context))).await),
             Some(deadline) => {
-                // The timer costs more than all the rest of a guard, so it is made only for an operation that is not
-                // through at its second poll: many end at once, and one that asks an actor next door is answered before
-                // its task has come round again.
-                let first = early(|context| call.operate(|| work.as_mut().poll(context)));
+                // The timer costs more than all the rest of a guard, so it is made only for an operation that takes some
+                // milliseconds: many end at once, and one that asks an actor next door is answered soon.
+                let left = deadline.saturating_sub(waited);
+                let first = early(left, |context| call.operate(|| work.as_mut().poll(context)));
                 match first.await {
                     Some(result) => Some(result),
                     None => call.finish(work, *deadline).await,

@@ -3,15 +3,16 @@ mod standby;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use self::standby::SecondLook;
 
-/// Waits for what comes at once, and returns `None` for what takes longer: it is polled, and once more when the thread
-/// has nothing else to do, or has done much else.
+/// Waits for what comes at once, and returns `None` for what takes longer: after some milliseconds, or where the runtime
+/// has one thread, when that has come round to the task once more.
 ///
 /// Most answers are there by then, and whoever gives one needs no timer and nobody who stands by for its end, which
-/// cost more than all the rest. The second poll comes by itself, so that what is waited for after it is not begun late:
-/// within some milliseconds also where the thread does not come to it, for a task that another thread can poll.
+/// cost more than all the rest. `limit` is for how long it matters at most what comes: where that is short, the task comes
+/// to its end when its thread has come round, so that what is waited for after it is not begun late.
 ///
 /// # Panics
 ///
@@ -20,11 +21,15 @@ use self::standby::SecondLook;
 /// # Cancel safety
 ///
 /// As cancel safe as what is polled.
-pub fn early<T, F>(poll: F) -> Early<F>
+pub fn early<T, F>(limit: Duration, poll: F) -> Early<F>
 where
     F: FnMut(&mut Context<'_>) -> Poll<T> + Unpin,
 {
-    Early { poll, second: None }
+    Early {
+        poll,
+        urgent: limit < standby::URGENT,
+        second: None,
+    }
 }
 
 /// What [`early`] returns.
@@ -34,6 +39,7 @@ where
 #[must_use = "futures do nothing unless polled"]
 pub struct Early<F> {
     poll: F,
+    urgent: bool,
     second: Option<SecondLook>,
 }
 
@@ -53,11 +59,12 @@ where
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
         match (self.poll)(context) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending if self.second.is_none() => {
-                self.second = Some(standby::look_again(context));
+            Poll::Pending if self.second.is_some_and(SecondLook::is_now) => Poll::Ready(None),
+            Poll::Pending => {
+                // Anew at each poll: whoever polls it may have been another before.
+                self.second = Some(standby::look_again(context, self.urgent));
                 Poll::Pending
             }
-            Poll::Pending => Poll::Ready(None),
         }
     }
 }
@@ -66,16 +73,17 @@ where
 mod tests {
     use std::pin::Pin;
     use std::sync::mpsc::{self, Receiver, Sender};
-    use std::time::Duration;
 
-    use tokio::sync::oneshot;
+    use tokio::runtime::Builder;
+    use tokio::sync::{mpsc as channel, oneshot};
+    use tokio::task::JoinSet;
 
     use super::*;
 
     #[tokio::test]
     async fn it_gives_what_comes_by_the_second_look_and_no_more() {
         let mut looks = 0;
-        let late = early(|_| {
+        let late = early(FAR, |_| {
             looks += 1;
             Poll::<()>::Pending
         });
@@ -83,7 +91,7 @@ mod tests {
 
         let (sender, mut answer) = oneshot::channel();
         tokio::spawn(async move { sender.send(7) });
-        let answered = early(|context| Pin::new(&mut answer).poll(context));
+        let answered = early(FAR, |context| Pin::new(&mut answer).poll(context));
         assert_eq!(answered.await, Some(Ok(7)));
     }
 
@@ -93,7 +101,7 @@ mod tests {
     /// Does something at its first look, and tells of its second.
     async fn look_twice(first: impl FnOnce(), second: Sender<()>) {
         let mut first = Some(first);
-        let seen = early(|_| {
+        let seen = early(FAR, |_| {
             match first.take() {
                 Some(first) => first(),
                 None => second.send(()).unwrap(),
@@ -125,5 +133,56 @@ mod tests {
             look,
         ));
         assert_eq!(told.await, Ok(true));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn what_comes_in_parts_may_still_come_early() {
+        let all = async || {
+            let (sender, mut parts) = channel::channel(1);
+            tokio::spawn(async move {
+                for part in 0..3 {
+                    sender.send(part).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            });
+            let mut seen = 0;
+            let all = early(FAR, |context| {
+                while parts.poll_recv(context).map(|it| it.is_some()) == Poll::Ready(true) {
+                    seen += 1;
+                }
+                match seen {
+                    3 => Poll::Ready(()),
+                    _ => Poll::Pending,
+                }
+            });
+            all.await.is_some()
+        };
+        // A timer may end at any time.
+        for _ in 0..1_000 {
+            if tokio::spawn(all()).await.unwrap() {
+                return;
+            }
+        }
+        panic!("never");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn many_are_looked_at_again() {
+        let mut tasks = JoinSet::new();
+        for _ in 0..1_000 {
+            tasks.spawn(early(FAR, |_| Poll::<()>::Pending));
+        }
+        assert!(tasks.join_all().await.into_iter().all(|it| it.is_none()));
+    }
+
+    #[test]
+    fn what_soon_matters_no_more_is_not_put_off() {
+        // Without timers nothing can be.
+        let runtime = Builder::new_multi_thread().worker_threads(1).build();
+        let late = early(Duration::from_millis(1), |_| Poll::<()>::Pending);
+        let late = runtime
+            .unwrap()
+            .block_on(async { tokio::spawn(late).await });
+        assert_eq!(late.unwrap(), None);
     }
 }

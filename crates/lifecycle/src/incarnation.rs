@@ -390,7 +390,11 @@ impl Incarnation {
     ///
     /// Dropping the future gives up the answer; the message is handled all the same.
     pub async fn answer<T>(&self, answer: &mut oneshot::Receiver<T>) -> Option<T> {
-        if let Some(answer) = early(|context| Pin::new(&mut *answer).poll(context)).await {
+        if let Some(answer) = early(Duration::MAX, |context| {
+            Pin::new(&mut *answer).poll(context)
+        })
+        .await
+        {
             return answer.ok();
         }
         self.late_answer(answer).await

@@ -107,7 +107,11 @@ impl<M: Message> WorkerRef<M> {
         // As `Incarnation::answer`, which would be one more future within this one. A port that was handed on may outlive
         // the worker; nobody waits for that.
         let run = &self.desk.incarnation;
-        let answer = match early(|context| Pin::new(&mut call.answer).poll(context)).await {
+        let answer = match early(Duration::MAX, |context| {
+            Pin::new(&mut call.answer).poll(context)
+        })
+        .await
+        {
             Some(answer) => answer.ok(),
             None => run.late_answer(&mut call.answer).await,
         };

@@ -218,7 +218,7 @@ async fn try_call<M: Message, T: Send + 'static>(
     };
     let waker = waiting.as_ref().map(|(_, waker)| waker);
     let name = || target.name().clone();
-    let answered = match early(|context| poll_answer(&mut answer, waker, context)).await {
+    let answered = match early(timeout, |context| poll_answer(&mut answer, waker, context)).await {
         Some(Ok(value)) => return Ok(value),
         Some(Err(_)) => Err(NoAnswer::Dropped),
         None => {

@@ -1,163 +1,188 @@
-//! Who has a task looked at again that its own thread may not come to.
+//! Who has tasks looked at again that wait for what did not come at once.
 
-use std::cell::Cell;
-use std::pin::{Pin, pin};
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, RawWakerVTable, Wake, Waker};
 use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::{Unconstrained, unconstrained, yield_now};
+use tokio::task::{Unconstrained, unconstrained};
 use tokio::time::{Sleep, sleep};
 
-/// After so long a task is looked at that its thread has not come to.
+/// After so long a task is looked at.
 const SOON: Duration = Duration::from_millis(5);
+
+/// What ends within so long is not put off until then.
+pub(super) const URGENT: Duration = SOON.saturating_mul(2);
+
+/// A thread looks after so many tasks at a time.
+const MOST: usize = 256;
 
 /// How many looks a thread goes by what it has found out about its runtime, which costs as much as a look to ask for.
 const LOOKS: u32 = 64;
 
-/// A second look that is to come; dropped, nobody needs it any more.
+/// A look to come, after which whoever waits is to do what it does for what takes longer.
 ///
-/// A task that wakes itself goes to the end of its thread's queue, and another thread is woken to help with that. So it
-/// is put off instead until the thread has nothing else to do: most have their answer by then and are never looked at
-/// again. Only, a thread that is held up by another task's long work would not come to it. So for one task of each
-/// thread's a timer is there, which any thread sees to; all others wake themselves, and so do all on a runtime of one
-/// thread.
-pub(super) struct SecondLook {
-    /// 0 where nobody stands by.
-    turn: u64,
+/// A task that wakes itself goes to the end of its thread's queue, and another thread is woken to help with that; the
+/// answer, which comes meanwhile, does not get it polled any sooner. So the threads of a runtime keep the wakers of the
+/// tasks that wait so, each task's once, and a timer of each thread, which any thread sees to, wakes them all. What most
+/// tasks wait for has come long before. On a runtime of one thread tasks wake themselves.
+#[derive(Clone, Copy)]
+pub(super) enum SecondLook {
+    /// The next one.
+    Next,
+    /// The one after more timers have ended than these.
+    After(u64),
 }
+
+impl SecondLook {
+    /// Says whether this is it.
+    #[inline]
+    pub(super) fn is_now(self) -> bool {
+        match self {
+            Self::Next => true,
+            Self::After(ended) => ended != ENDED.0.load(Relaxed),
+        }
+    }
+}
+
+/// On a cache line that is hardly ever written to.
+#[repr(align(128))]
+struct Apart(AtomicU64);
+
+/// How many timers of all threads have ended. That of another thread may be taken for one's own, which does no harm.
+static ENDED: Apart = Apart(AtomicU64::new(0));
 
 thread_local! {
-    static STANDBY: Standby = Standby::new();
+    static STANDBY: Standby = Standby::default();
 }
 
+/// Tells wakers apart, and is not to be used.
+type Parts = (*const (), *const RawWakerVTable);
+
 /// Of one thread.
+#[derive(Default)]
 struct Standby {
-    /// Numbers the timers of all threads.
-    turn: Cell<u64>,
-    /// How many looks of the task are to come, as far as is known: one that was dropped by another thread counts until
-    /// the timer ends.
-    looks: Cell<u32>,
-    /// Whose waker was given to the watch last, to be compared and not to be used.
-    known: Cell<Option<(*const (), *const RawWakerVTable)>>,
+    /// Whose wakers the watch was given since the timer began.
+    known: RefCell<HashSet<Parts, foldhash::fast::RandomState>>,
+    /// One of them, found last.
+    last: Cell<Option<Parts>>,
     /// For how many more looks its tasks wake themselves: its runtime has no other thread.
     alone: Cell<u32>,
     watch: Arc<Watch>,
 }
 
 /// What a timer looks at when it ends.
+#[derive(Default)]
 struct Watch {
-    /// The timer runs. Written under the lock of the waker.
+    /// The timer runs. Written under the lock of the wakers.
     is_on: AtomicBool,
-    waker: Mutex<Option<Waker>>,
+    wakers: Mutex<Vec<Waker>>,
     timer: Mutex<Option<Timer>>,
 }
 
 /// Not put off by tokio, that would have a task yield which has done much at a stretch.
 type Timer = Pin<Box<Unconstrained<Sleep>>>;
 
-/// Has the task polled again.
-pub(super) fn look_again(context: &mut Context<'_>) -> SecondLook {
+/// Has the task polled again: soon, or at once if that is urgent.
+#[inline]
+pub(super) fn look_again(context: &mut Context<'_>, urgent: bool) -> SecondLook {
     let waker = context.waker();
+    // Before it is looked after: a timer that ends meanwhile wakes the task, which then looks at this once more.
+    let ended = ENDED.0.load(Relaxed);
     // Not in a thread that is ending.
-    let looked_after = STANDBY.try_with(|it| it.look_after(waker));
-    let Some(turn) = looked_after.ok().flatten() else {
-        waker.wake_by_ref();
-        return SecondLook { turn: 0 };
-    };
-    // It says that it is not through yet, and tokio wakes the task when it has come round.
-    _ = pin!(yield_now()).poll(context);
-    SecondLook { turn }
+    let looked_after = !urgent && STANDBY.try_with(|it| it.look_after(waker)) == Ok(true);
+    if looked_after {
+        return SecondLook::After(ended);
+    }
+    waker.wake_by_ref();
+    SecondLook::Next
 }
 
 impl Standby {
-    fn new() -> Self {
-        /// Each thread begins where no other comes to.
-        static BEGIN: AtomicU64 = AtomicU64::new(0);
-
-        Self {
-            turn: Cell::new(BEGIN.fetch_add(1 << 40, Relaxed)),
-            looks: Cell::new(0),
-            known: Cell::new(None),
-            alone: Cell::new(0),
-            watch: Arc::new(Watch {
-                is_on: AtomicBool::new(false),
-                waker: Mutex::new(None),
-                timer: Mutex::new(None),
-            }),
-        }
-    }
-
-    /// Sees to it that the task is woken if its thread does not come to it; `None` if that cannot be.
+    /// Sees to it that the task is woken soon; `false` if that cannot be.
     #[inline]
-    fn look_after(&self, waker: &Waker) -> Option<u64> {
+    fn look_after(&self, waker: &Waker) -> bool {
         if self.watch.is_on.load(Relaxed) {
-            if self.known.get() == Some(parts(waker)) {
-                // It lies there. Whoever takes it at this moment wakes it after that, and so after this look.
-                self.looks.set(self.looks.get() + 1);
-                return Some(self.turn.get());
+            // Its waker lies there. Whoever takes it at this moment wakes it after that, and so after this look.
+            let parts = parts(waker);
+            if self.last.get() == Some(parts) {
+                return true;
+            }
+            if self.known.borrow().contains(&parts) {
+                self.last.set(Some(parts));
+                return true;
             }
         } else if let Some(left) = self.alone.get().checked_sub(1) {
             self.alone.set(left);
-            return None;
+            return false;
         }
         self.begin_to_look_after(waker)
     }
 
     #[inline(never)]
-    fn begin_to_look_after(&self, waker: &Waker) -> Option<u64> {
+    fn begin_to_look_after(&self, waker: &Waker) -> bool {
         let watch = &self.watch;
-        if !watch.is_on.load(Relaxed)
-            && Handle::try_current().ok()?.runtime_flavor() == RuntimeFlavor::CurrentThread
-        {
-            // There is no other thread to be woken, nor one that would see to a timer.
-            self.alone.set(LOOKS);
-            return None;
-        }
-        let mut known = watch.lock();
+        // Nobody else begins one for this thread.
         let begins = !watch.is_on.load(Relaxed);
-        if !begins && self.looks.get() > 0 {
-            return None;
+        let timer = if begins {
+            let here = Handle::try_current().map(|it| it.runtime_flavor());
+            match here {
+                // There is no other thread to be woken, nor one that would see to a timer.
+                Ok(RuntimeFlavor::CurrentThread) => {
+                    self.alone.set(LOOKS);
+                    return false;
+                }
+                Ok(_) => Some(Box::pin(unconstrained(sleep(SOON)))),
+                Err(_) => return false,
+            }
+        } else {
+            None
+        };
+        let mut wakers = watch.lock();
+        if wakers.len() >= MOST {
+            return false;
         }
-        let replaced = known.replace(waker.clone());
+        wakers.push(waker.clone());
         watch.is_on.store(true, Relaxed);
-        drop(known);
-        // The last waker of a task may take the task with it.
-        drop(replaced);
-        self.known.set(Some(parts(waker)));
-        self.turn.set(self.turn.get() + 1);
-        self.looks.set(1);
+        drop(wakers);
+        let parts = parts(waker);
+        let mut known = self.known.borrow_mut();
         if begins {
-            watch.begin();
+            known.clear();
         }
-        Some(self.turn.get())
+        known.insert(parts);
+        drop(known);
+        self.last.set(Some(parts));
+        if let Some(timer) = timer {
+            watch.begin(timer);
+        }
+        true
     }
 }
 
-fn parts(waker: &Waker) -> (*const (), *const RawWakerVTable) {
+fn parts(waker: &Waker) -> Parts {
     (waker.data(), waker.vtable())
 }
 
 impl Watch {
     #[cold]
-    fn begin(self: &Arc<Self>) {
-        let mut timer = Box::pin(unconstrained(sleep(SOON)));
+    fn begin(self: &Arc<Self>, mut timer: Timer) {
         let waker = Waker::from(Arc::clone(self));
         match timer.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Pending => self.keep(timer),
+            Poll::Pending => {
+                let mut kept = self.timer.lock().unwrap_or_else(PoisonError::into_inner);
+                *kept = Some(timer);
+            }
             Poll::Ready(()) => self.wake_by_ref(),
         }
     }
 
-    fn keep(&self, timer: Timer) {
-        let mut kept = self.timer.lock().unwrap_or_else(PoisonError::into_inner);
-        *kept = Some(timer);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Waker>> {
-        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -166,29 +191,13 @@ impl Wake for Watch {
         self.wake_by_ref();
     }
 
-    /// The timer has ended: who is still here is looked at. That it may be through does no harm.
+    /// The timer has ended: all are looked at. That most are through does no harm.
     fn wake_by_ref(self: &Arc<Self>) {
-        let mut known = self.lock();
-        let waker = known.take();
+        let mut wakers = self.lock();
+        let woken = std::mem::take(&mut *wakers);
         self.is_on.store(false, Relaxed);
-        drop(known);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-}
-
-impl Drop for SecondLook {
-    #[inline]
-    fn drop(&mut self) {
-        let turn = self.turn;
-        if turn == 0 {
-            return;
-        }
-        _ = STANDBY.try_with(|it| {
-            if it.turn.get() == turn {
-                it.looks.set(it.looks.get().saturating_sub(1));
-            }
-        });
+        drop(wakers);
+        ENDED.0.fetch_add(1, Relaxed);
+        woken.into_iter().for_each(Waker::wake);
     }
 }
