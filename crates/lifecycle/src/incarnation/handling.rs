@@ -24,8 +24,8 @@ impl Incarnation {
     /// Takes a message in hand.
     #[inline(always)]
     pub(crate) fn begin_message(&self, message: &mut dyn Any) -> Option<Special> {
-        match self.known_letterbox() {
-            Some(letterbox) => letterbox.open(message, self),
+        match self.known() {
+            Some(known) => known.letterbox.open(&known.front, message, self),
             None => self.begin_plain(),
         }
     }

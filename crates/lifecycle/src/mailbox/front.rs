@@ -40,6 +40,12 @@ impl Front {
         self.room == 0
     }
 
+    /// The actor takes a letter.
+    #[inline]
+    pub(crate) fn count_taken(&self) {
+        self.intake.take(|| Some(&self.lobby));
+    }
+
     /// Lets a letter into the actor's port that nothing stands in the way of, and returns how many wait before it.
     #[inline(always)]
     pub(crate) fn enter_quickly(&self) -> Option<u64> {

@@ -58,7 +58,7 @@ const FIRST: u64 = 1 << 32;
 /// A letterbox, whatever the type of its messages.
 pub(crate) trait AnyLetterbox: Any + Send + Sync {
     /// Has a run take a message in hand.
-    fn open(&self, message: &mut dyn Any, run: &Incarnation) -> Option<Special>;
+    fn open(&self, front: &Front, message: &mut dyn Any, run: &Incarnation) -> Option<Special>;
     /// Returns the span in which a message was sent.
     fn span<'a>(&self, message: &'a dyn Any) -> Option<&'a Span>;
     /// Returns how long ago a message was sent, where that is written on it.
@@ -269,7 +269,7 @@ impl<M: Message> Letterbox<M> {
     /// The actor takes a letter.
     #[inline]
     fn count_taken(&self) {
-        self.front.intake.take(|| Some(&self.front.lobby));
+        self.front.count_taken();
     }
 
     /// Has a run take what is not just a letter without anything on it, as nearly all are.
@@ -423,19 +423,19 @@ impl<M> Store<M> {
 }
 
 impl<M: Message> AnyLetterbox for Letterbox<M> {
-    fn open(&self, message: &mut dyn Any, run: &Incarnation) -> Option<Special> {
+    fn open(&self, front: &Front, message: &mut dyn Any, run: &Incarnation) -> Option<Special> {
         let Some(mail) = message.downcast_mut::<Mail<M>>() else {
             return run.begin_plain();
         };
         if let Some(letter) = &mut mail.letter
             && let Cover::Plain { home, number, .. } = &mut letter.cover
-            && *home == self.front.home
+            && *home == front.home
             && *number == 0
         {
             // As early as can be: the message is moved next, and the processor waits for what was written in parts.
-            *number = self.front.hand.take(Moment::NEVER);
+            *number = front.hand.take(Moment::NEVER);
             run.take_in_hand();
-            self.count_taken();
+            front.count_taken();
             self.ledger.tracked.taken();
             return None;
         }

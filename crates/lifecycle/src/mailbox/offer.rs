@@ -120,10 +120,11 @@ impl Incarnation {
             let Some(front) = self.front().filter(|_| is_quick) else {
                 return Err(message);
             };
+            // Before the step that all that comes after it has to wait for.
+            let now = self.traffic().clock().recent();
             let Some(before) = front.enter_quickly() else {
                 return Err(message);
             };
-            let now = self.traffic().clock().recent();
             let origin = terms(now).origin(false);
             let letter = Some(Letter::new(message, front.home, now, origin));
             if let Err(error) = self.cell().send_message(Mail { letter }) {
