@@ -45,14 +45,23 @@ where
     F: Future<Output = T>,
     Then: Fn(Ended<T>, &mut Life) -> U,
 {
-    match catch_unwind(AssertUnwindSafe(make)) {
-        Ok(future) => Call::Made { future, life, then },
-        Err(payload) => {
-            let failed = ready(then(Err(payload), life));
-            Call::Boxed {
-                future: Box::pin(boxed(failed)),
-            }
+    // Left where it is made: what is returned through the catch is moved once more, right after it was written.
+    let mut future = None;
+    let made = catch_unwind(AssertUnwindSafe(|| future = Some(make())));
+    match (made, future) {
+        (Ok(()), Some(future)) => Call::Made { future, life, then },
+        (made, _) => {
+            let payload = made.expect_err("nothing was made");
+            fail(then(Err(payload), life), boxed)
         }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn fail<'a, F, U, Then, B>(with: U, boxed: impl FnOnce(Ready<U>) -> B) -> Call<'a, F, Then, B> {
+    Call::Boxed {
+        future: Box::pin(boxed(ready(with))),
     }
 }
 
