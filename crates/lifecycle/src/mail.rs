@@ -171,7 +171,7 @@ impl Cover {
     /// Notes that it was in hand at one more, and returns at how many it was.
     pub(crate) fn note_crash(&mut self) -> u32 {
         if let Self::Plain { home, number, sent } = *self {
-            *self = Self::Slip(Caller::of(false, None).with_plain(home, number, sent));
+            *self = Self::Slip(Caller::of(false, None, 0).with_plain(home, number, sent));
         }
         let Self::Slip(caller) = self else { return 0 };
         // Whoever has the letter has its count.
@@ -224,7 +224,11 @@ impl<M: Message> Mail<M> {
         let letter = self.letter.take();
         // Its drop would only find that there is nothing left.
         std::mem::forget(self);
-        letter.expect("taken out only here").message
+        let Letter { message, cover } = letter.expect("taken out only here");
+        if let Cover::Slip(caller) = cover {
+            caller.give_back();
+        }
+        message
     }
 
     /// Returns how long is left until the message's deadline; `None` when it has none.
@@ -340,13 +344,63 @@ impl<M: Message> fmt::Debug for Mail<M> {
 pub struct Caller(Arc<Slip>);
 
 thread_local! {
-    /// That of the last call from outside of all handlers which is over: the next one takes no memory.
-    static SPARE: Cell<Option<Caller>> = const { Cell::new(None) };
+    static SPARE: Spare = const {
+        Spare {
+            own: Cell::new(None),
+            other: Cell::new(None),
+        }
+    };
+}
+
+/// The slip of the last call from outside of all handlers which is over, with both its handles: the next call takes no
+/// memory, and counts none of them up and down, which costs as much as to hand the message over.
+struct Spare {
+    /// That of whoever waited, once the call is over.
+    own: Cell<Option<Caller>>,
+    /// That of the envelope, once the message was taken out on the thread that has sent it.
+    other: Cell<Option<Caller>>,
+}
+
+impl Spare {
+    /// Returns a number that no other thread has at the same time, and that is not 0.
+    fn thread(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// Returns a slip of which nobody else knows: new, or with nothing of what it said.
+    #[inline]
+    fn take(&self) -> (Caller, Option<Caller>) {
+        let Some(own) = self.own.take() else {
+            return (Caller::of(true, None, self.thread()), None);
+        };
+        let slip = &own.0;
+        slip.is_gone.store(false, Relaxed);
+        slip.is_taken.store(false, Relaxed);
+        slip.was_dropped.store(false, Relaxed);
+        slip.deadline.store(Moment::NEVER.as_nanos(), Relaxed);
+        let other = self.other.take().filter(|it| it.is_same(&own));
+        (own, other)
+    }
+
+    /// Keeps the slip of a call that is over, if nobody else comes to it any more.
+    #[inline]
+    fn put(&self, own: Caller) {
+        let other = self.other.take().filter(|it| it.is_same(&own));
+        let known = 1 + usize::from(other.is_some());
+        if Arc::strong_count(&own.0) == known {
+            // Whoever had the message has let go of it.
+            fence(Acquire);
+            self.other.set(other);
+            self.own.set(Some(own));
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Slip {
     is_call: bool,
+    /// Which thread made it for calls from outside of all handlers; 0 for one that no other call is to have.
+    thread: usize,
     /// The caller waits no longer.
     is_gone: AtomicBool,
     is_taken: AtomicBool,
@@ -365,18 +419,37 @@ impl Caller {
     /// Notes a call by the actor whose handler is being run on this thread, or by nobody of the tree.
     #[must_use]
     pub fn new() -> Self {
-        if current::is_any() || span::is_on() {
-            return Self::of(true, current::path());
-        }
-        match SPARE.take() {
-            Some(Self(spare)) => {
-                spare.is_gone.store(false, Relaxed);
-                spare.is_taken.store(false, Relaxed);
-                spare.was_dropped.store(false, Relaxed);
-                spare.deadline.store(Moment::NEVER.as_nanos(), Relaxed);
-                Self(spare)
+        Self::pair().0
+    }
+
+    /// Notes it as [`new`](Self::new) does, for who waits and for the envelope.
+    #[must_use]
+    pub fn pair() -> (Self, Self) {
+        let own = if current::is_any() || span::is_on() {
+            Self::of(true, current::path(), 0)
+        } else {
+            match SPARE.with(Spare::take) {
+                (own, Some(other)) => return (own, other),
+                (own, None) => own,
             }
-            None => Self::of(true, None),
+        };
+        (own.clone(), own)
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// The message was taken out of its envelope, which needs this no more.
+    #[inline]
+    fn give_back(self) {
+        if self.0.thread != 0 {
+            // Without a place for it at the end of a thread.
+            _ = SPARE.try_with(|it| {
+                if self.0.thread == it.thread() {
+                    it.other.set(Some(self));
+                }
+            });
         }
     }
 
@@ -389,12 +462,12 @@ impl Caller {
 
     #[inline(never)]
     fn of_sender() -> Self {
-        Self::of(false, current::path())
+        Self::of(false, current::path(), 0)
     }
 
     /// Notes who sends a message that nobody waits for and that has a deadline.
     pub(crate) fn until(deadline: Moment) -> Self {
-        Self::of(false, current::path()).with_deadline(deadline)
+        Self::of(false, current::path(), 0).with_deadline(deadline)
     }
 
     /// Sets when the message need not be handled any more.
@@ -411,9 +484,11 @@ impl Caller {
         self
     }
 
-    fn of(is_call: bool, sender: Option<ActorPath>) -> Self {
+    fn of(is_call: bool, sender: Option<ActorPath>, thread: usize) -> Self {
+        let span = span::of_sender();
         Self(Arc::new(Slip {
             is_call,
+            thread: if span.is_none() { thread } else { 0 },
             is_gone: AtomicBool::new(false),
             is_taken: AtomicBool::new(false),
             was_dropped: AtomicBool::new(false),
@@ -423,7 +498,7 @@ impl Caller {
             crashes: AtomicU32::new(0),
             deadline: AtomicU64::new(Moment::NEVER.as_nanos()),
             sender,
-            span: span::of_sender(),
+            span,
         }))
     }
 
@@ -438,13 +513,9 @@ impl Caller {
     /// The caller waits no longer: its message need not be handled any more.
     pub fn leave(self) {
         self.0.is_gone.store(true, Release);
-        let Slip { sender, span, .. } = &*self.0;
-        let is_blank = sender.is_none() && span.is_none();
-        if is_blank && Arc::strong_count(&self.0) == 1 {
-            // Whoever had the message has let go of it, and nobody comes to it any more.
-            fence(Acquire);
+        if self.0.thread != 0 {
             // Without a place for it at the end of a thread.
-            _ = SPARE.try_with(|it| it.set(Some(self)));
+            _ = SPARE.try_with(|it| it.put(self));
         }
     }
 
@@ -484,14 +555,50 @@ mod tests {
     #[test]
     fn a_call_gets_the_slip_of_one_that_is_over_and_nothing_of_what_it_said() {
         let first = Caller::new().with_deadline(Moment::default());
-        let slip = Arc::as_ptr(&first.0);
+        // As long as this is here, no other slip gets its memory.
+        let slip = Arc::downgrade(&first.0);
         first.take();
         first.0.was_dropped.store(true, Release);
         first.leave();
         let second = Caller::new();
-        assert_eq!(Arc::as_ptr(&second.0), slip);
+        assert_eq!(Arc::as_ptr(&second.0), slip.as_ptr());
         assert!(!second.is_gone() && !second.is_taken() && !second.was_dropped());
         assert_eq!(second.deadline(), Moment::NEVER);
+    }
+
+    #[test]
+    fn a_call_gets_both_handles_of_a_slip_whose_message_was_taken_out_on_its_thread() {
+        let counted = |it: &Caller| Arc::strong_count(&it.0);
+        let (first, envelope) = Caller::pair();
+        let slip = Arc::downgrade(&first.0);
+        let has_slip = |it: &Caller| Arc::as_ptr(&it.0) == slip.as_ptr();
+        envelope.give_back();
+        first.leave();
+        let (second, envelope) = Caller::pair();
+        assert!(has_slip(&second) && has_slip(&envelope));
+        assert_eq!(counted(&second), 2);
+
+        // Taken out by another thread, which has no use for it.
+        let thread = std::thread::spawn(move || {
+            envelope.give_back();
+            SPARE.with(|it| it.other.take().is_none())
+        });
+        assert!(thread.join().unwrap());
+        assert_eq!(counted(&second), 1);
+        second.leave();
+        let (third, envelope) = Caller::pair();
+        assert!(has_slip(&third) && has_slip(&envelope));
+        assert_eq!(counted(&third), 2);
+
+        // Given back for a call that is not over: not to the next one.
+        envelope.give_back();
+        let (fourth, envelope) = Caller::pair();
+        assert!(envelope.is_same(&fourth) && !fourth.is_same(&third));
+        // Of two that are over at once, the one that is kept last.
+        third.leave();
+        fourth.leave();
+        assert!(envelope.is_gone());
+        assert!(has_slip(&Caller::new()));
     }
 
     #[test]

@@ -170,9 +170,13 @@ async fn try_call<M: Message, T: Send + 'static>(
     let mut slip = None;
     // From outside of all handlers nobody is made to wait in a cycle.
     let sent = match caller {
-        None => target.deliver_quickly(message, |now| Terms {
-            deadline: deadline(now),
-            caller: Some(slip.insert(Caller::new()).clone()),
+        None => target.deliver_quickly(message, |now| {
+            let (own, other) = Caller::pair();
+            slip = Some(own);
+            Terms {
+                deadline: deadline(now),
+                caller: Some(other),
+            }
         }),
         Some(_) => Err(message),
     };
