@@ -99,8 +99,6 @@ pub struct Node {
     awaited: AtomicBool,
     /// Whether somebody will be started here again, as far as is known: see [`post`].
     duty: AtomicU8,
-    /// How many ends the history holds.
-    ends: AtomicU8,
     /// Made by the first message.
     ledger: OnceLock<Arc<Ledger>>,
     rare: OnceBox<Rare>,
@@ -175,7 +173,6 @@ impl Node {
             occupant: AtomicU64::new(0),
             awaited: AtomicBool::new(false),
             duty: AtomicU8::new(post::ON),
-            ends: AtomicU8::new(0),
             ledger: OnceLock::new(),
             rare: OnceBox::new(),
             detail: Mutex::default(),
@@ -427,7 +424,7 @@ impl Node {
         let mut detail = self.detail();
         let ended = detail.ended(incarnation, reason, Duration::ZERO, now);
         detail.note_first(|| First::FailedStart(ended.clone()));
-        let forgotten = self.note(|count| detail.history.push_failed_start(ended, count));
+        let forgotten = detail.history.push_failed_start(ended);
         drop(detail);
         drop(forgotten);
     }
@@ -444,7 +441,7 @@ impl Node {
         let uptime = incarnation.recent_uptime();
         let mut detail = self.detail();
         let ended = detail.ended(number, reason, uptime, at);
-        let forgotten = self.note(|count| detail.history.push(ended, count));
+        let forgotten = detail.history.push(ended);
         // Each run leaves once, and before a successor enters; one that was left behind has left already. So nobody else
         // writes it meanwhile.
         let left = self.occupant() == number;
@@ -483,16 +480,8 @@ impl Node {
         std::hint::black_box((
             Arc::strong_count(self),
             self.detail.is_poisoned(),
-            self.ends.load(Relaxed),
+            self.duty.load(Relaxed),
         ));
-    }
-
-    /// Notes one end more. Only under the lock of the detail.
-    fn note<T>(&self, push: impl FnOnce(&mut u8) -> T) -> T {
-        let mut count = self.ends.load(Relaxed);
-        let result = push(&mut count);
-        self.ends.store(count, Relaxed);
-        result
     }
 
     /// Wakes whoever waits for a change that was made by a sequentially consistent read-modify-write; see [`Bell`].

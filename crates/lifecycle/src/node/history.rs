@@ -4,56 +4,71 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Ended;
 use crate::reason::Plain;
+use crate::{Cause, ExitReason};
 
 /// How many ends a place remembers.
-const KEPT: u8 = 8;
+const KEPT: usize = 8;
 
-/// How many more there are before they are let go: few enough that an allocator keeps them at hand.
-const MORE: u8 = 4;
+/// How many it has room for next: most places see few ends, and the first of them may come to very many at once.
+const STEPS: [usize; 3] = [1, 4, KEPT];
 
-/// The ends of a place, the last one first, each pointing to the one before it.
+/// The ends of a place.
 ///
-/// To note one touches none of the others, which among many children would be fetched from memory that was not used for
-/// long; those that are no longer remembered are let go a few at a time.
+/// To note one touches none of the others but the one whose room it takes: among many children they would be fetched from
+/// memory that was not used for long.
 #[derive(Default)]
 pub(super) enum History {
     #[default]
     Empty,
     /// The only one so far: of most actors their supervisor stops them. A supervisor that stops very many would leave
     /// behind a small block of memory for each, between all the blocks that it frees.
-    Plain(Brief),
-    Kept(Box<Kept>),
+    Plain {
+        reason: Plain,
+        incarnation: u32,
+        times: Times,
+    },
+    Many {
+        /// Where the next one goes.
+        next: u8,
+        slots: Box<[Option<Kept>]>,
+    },
 }
 
-/// The end of a run that needs no other words.
+/// An end that is remembered, in as little room as it needs.
+pub(super) enum Kept {
+    Plain {
+        reason: Plain,
+        incarnation: u32,
+        times: Times,
+    },
+    Failed {
+        cause: Cause,
+        incarnation: u32,
+        times: Times,
+    },
+    /// Of one that has more to say.
+    Whole(Box<Whole>),
+}
+
+/// When a run ended, and how long it had run.
 #[derive(Clone, Copy)]
-pub(super) struct Brief {
-    reason: Plain,
-    incarnation: u32,
+pub(super) struct Times {
     /// Nanoseconds, since 1970.
     at: u64,
     /// Nanoseconds.
     uptime: u64,
 }
 
-/// An end that is remembered, and what it points to.
-pub(super) struct Kept {
+pub(super) struct Whole {
     ended: Ended,
     /// When the last run ended: a start that failed is an end, too, and none of a run.
     left: Option<SystemTime>,
-    earlier: Option<Box<Kept>>,
 }
 
-impl Brief {
-    /// Abridges an end, if nothing of it is lost.
+impl Times {
     fn of(ended: &Ended) -> Option<Self> {
-        if ended.because.is_some() {
-            return None;
-        }
         let at = ended.at.duration_since(UNIX_EPOCH).ok()?;
         Some(Self {
-            reason: ended.reason.plain()?,
-            incarnation: ended.incarnation.try_into().ok()?,
             at: at.as_nanos().try_into().ok()?,
             uptime: ended.uptime.as_nanos().try_into().ok()?,
         })
@@ -63,10 +78,10 @@ impl Brief {
         UNIX_EPOCH + Duration::from_nanos(self.at)
     }
 
-    fn ended(self) -> Ended {
+    fn ended(self, incarnation: u32, reason: ExitReason) -> Ended {
         Ended {
-            incarnation: self.incarnation.into(),
-            reason: self.reason.reason().clone(),
+            incarnation: incarnation.into(),
+            reason,
             at: self.at(),
             uptime: Duration::from_nanos(self.uptime),
             because: None,
@@ -74,100 +89,174 @@ impl Brief {
     }
 }
 
-impl History {
-    /// Notes the end of a run.
-    ///
-    /// `count` is how many there are, kept beside this so that the last one need not be looked at for it. Returns what is
-    /// forgotten.
-    #[must_use]
-    pub(super) fn push(&mut self, ended: Ended, count: &mut u8) -> Option<Box<Kept>> {
-        if matches!(self, Self::Empty)
-            && let Some(brief) = Brief::of(&ended)
-        {
-            *self = Self::Plain(brief);
-            *count = 1;
-            return None;
+impl Kept {
+    /// Abridges the end of a run, if nothing of it is lost.
+    fn of(ended: Ended) -> Self {
+        let incarnation = u32::try_from(ended.incarnation).ok();
+        let brief = incarnation.zip(Times::of(&ended));
+        let Some((incarnation, times)) = brief.filter(|_| ended.because.is_none()) else {
+            return Self::whole(ended);
+        };
+        match (ended.reason.plain(), ended.reason) {
+            (Some(reason), _) => Self::Plain {
+                reason,
+                incarnation,
+                times,
+            },
+            (None, ExitReason::Failed(cause)) => Self::Failed {
+                cause,
+                incarnation,
+                times,
+            },
+            (None, reason) => Self::whole(Ended { reason, ..ended }),
         }
+    }
+
+    fn whole(ended: Ended) -> Self {
         let left = Some(ended.at);
-        self.add(ended, left, count)
+        Self::Whole(Box::new(Whole { ended, left }))
+    }
+
+    fn ended(&self) -> Ended {
+        match self {
+            Self::Plain {
+                reason,
+                incarnation,
+                times,
+            } => times.ended(*incarnation, reason.reason().clone()),
+            Self::Failed {
+                cause,
+                incarnation,
+                times,
+            } => times.ended(*incarnation, ExitReason::Failed(cause.clone())),
+            Self::Whole(whole) => whole.ended.clone(),
+        }
+    }
+
+    fn left(&self) -> Option<SystemTime> {
+        match self {
+            Self::Plain { times, .. } | Self::Failed { times, .. } => Some(times.at()),
+            Self::Whole(whole) => whole.left,
+        }
+    }
+}
+
+impl History {
+    /// Notes the end of a run, and returns what is forgotten for it.
+    #[must_use]
+    pub(super) fn push(&mut self, ended: Ended) -> Option<Kept> {
+        match (Kept::of(ended), &self) {
+            (
+                Kept::Plain {
+                    reason,
+                    incarnation,
+                    times,
+                },
+                Self::Empty,
+            ) => {
+                *self = Self::Plain {
+                    reason,
+                    incarnation,
+                    times,
+                };
+                None
+            }
+            (end, _) => self.add(end),
+        }
     }
 
     /// Notes the end of a start that failed; otherwise as [`push`](Self::push).
     #[must_use]
-    pub(super) fn push_failed_start(&mut self, ended: Ended, count: &mut u8) -> Option<Box<Kept>> {
+    pub(super) fn push_failed_start(&mut self, ended: Ended) -> Option<Kept> {
         let left = self.left();
-        self.add(ended, left, count)
+        self.add(Kept::Whole(Box::new(Whole { ended, left })))
     }
 
-    fn add(&mut self, ended: Ended, left: Option<SystemTime>, count: &mut u8) -> Option<Box<Kept>> {
-        let earlier = match std::mem::take(self) {
-            Self::Empty => None,
-            Self::Plain(brief) => Some(Box::new(Kept {
-                ended: brief.ended(),
-                left: Some(brief.at()),
-                earlier: None,
-            })),
-            Self::Kept(earlier) => Some(earlier),
-        };
-        let mut last = Box::new(Kept {
-            ended,
-            left,
-            earlier,
-        });
-        *count += 1;
-        let forgotten = (*count == KEPT + MORE).then(|| {
-            *count = KEPT;
-            last.forget()
-        });
-        *self = Self::Kept(last);
-        forgotten.flatten()
-    }
-
-    fn kept(&self) -> Option<&Kept> {
-        match self {
-            Self::Kept(last) => Some(last),
-            Self::Empty | Self::Plain(_) => None,
+    fn add(&mut self, end: Kept) -> Option<Kept> {
+        if !self.has_room() {
+            self.make_room();
         }
+        // Now there is some.
+        let Self::Many { next, slots } = self else {
+            return None;
+        };
+        let slot = slots.get_mut(usize::from(*next))?;
+        *next += 1;
+        if usize::from(*next) == KEPT {
+            *next = 0;
+        }
+        slot.replace(end)
+    }
+
+    /// Says whether the next one has a slot, be it that of another.
+    fn has_room(&self) -> bool {
+        match self {
+            Self::Many { next, slots } => usize::from(*next) < slots.len(),
+            Self::Empty | Self::Plain { .. } => false,
+        }
+    }
+
+    #[cold]
+    fn make_room(&mut self) {
+        let known = match std::mem::take(self) {
+            Self::Empty => Vec::new(),
+            Self::Plain {
+                reason,
+                incarnation,
+                times,
+            } => vec![Some(Kept::Plain {
+                reason,
+                incarnation,
+                times,
+            })],
+            Self::Many { slots, .. } => slots.into_vec(),
+        };
+        let room = STEPS.into_iter().find(|it| *it > known.len());
+        let room = room.unwrap_or(KEPT);
+        let mut slots = Vec::with_capacity(room);
+        let next = u8::try_from(known.len()).unwrap_or_default();
+        slots.extend(known);
+        slots.resize_with(room, || None);
+        *self = Self::Many {
+            next,
+            slots: slots.into_boxed_slice(),
+        };
+    }
+
+    /// Returns those that are in slots, oldest first.
+    fn kept(&self) -> impl DoubleEndedIterator<Item = &Kept> {
+        let (newer, older) = match self {
+            Self::Many { next, slots } => slots.split_at(usize::from(*next)),
+            Self::Empty | Self::Plain { .. } => (&[][..], &[][..]),
+        };
+        older.iter().chain(newer).flatten()
     }
 
     pub(super) fn last(&self) -> Option<Ended> {
         match self {
-            Self::Empty => None,
-            Self::Plain(brief) => Some(brief.ended()),
-            Self::Kept(last) => Some(last.ended.clone()),
+            Self::Plain {
+                reason,
+                incarnation,
+                times,
+            } => Some(times.ended(*incarnation, reason.reason().clone())),
+            _ => self.kept().next_back().map(Kept::ended),
         }
     }
 
     /// Returns when the last run ended.
     pub(super) fn left(&self) -> Option<SystemTime> {
         match self {
-            Self::Empty => None,
-            Self::Plain(brief) => Some(brief.at()),
-            Self::Kept(last) => last.left,
+            Self::Plain { times, .. } => Some(times.at()),
+            _ => self.kept().next_back().and_then(Kept::left),
         }
     }
 
     /// Copies the ends, oldest first.
     pub(super) fn in_order(&self) -> Vec<Ended> {
-        if let Self::Plain(brief) = self {
-            return vec![brief.ended()];
+        match self {
+            Self::Plain { .. } => self.last().into_iter().collect(),
+            _ => self.kept().map(Kept::ended).collect(),
         }
-        let all = std::iter::successors(self.kept(), |it| it.earlier.as_deref());
-        let last = all.take(usize::from(KEPT));
-        let mut ends: Vec<_> = last.map(|it| it.ended.clone()).collect();
-        ends.reverse();
-        ends
-    }
-}
-
-impl Kept {
-    /// Gives up those that are not among the last.
-    fn forget(&mut self) -> Option<Box<Self>> {
-        let mut oldest = self;
-        for _ in 1..KEPT {
-            oldest = oldest.earlier.as_mut()?;
-        }
-        oldest.earlier.take()
     }
 }
 
@@ -176,7 +265,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{ActorPath, Escalation, ExitReason};
+    use crate::{ActorPath, Escalation};
 
     fn ended(incarnation: u64) -> Ended {
         ended_with(incarnation, ExitReason::Normal)
@@ -194,29 +283,40 @@ mod tests {
 
     #[test]
     fn the_last_ends_are_there_in_order_however_many_there_were() {
-        let mut history = History::default();
-        let mut count = 0;
-        for incarnation in 1..=100 {
-            drop(history.push(ended(incarnation), &mut count));
-            let known: Vec<_> = history.in_order().iter().map(|it| it.incarnation).collect();
-            let oldest = incarnation.saturating_sub(8) + 1;
-            assert_eq!(known, (oldest..=incarnation).collect::<Vec<_>>());
-            assert_eq!(history.last().unwrap().incarnation, incarnation);
-            let held = std::iter::successors(history.kept(), |it| it.earlier.as_deref());
-            assert!(held.count() < usize::from(KEPT + MORE));
+        let end = |incarnation: u64, kinds: u64| {
+            let reason = match incarnation % kinds {
+                0 => ExitReason::Normal,
+                1 => ExitReason::failed(format!("failed {incarnation}")),
+                _ => ExitReason::ShutdownWith(Cause::new(format!("down {incarnation}"))),
+            };
+            ended_with(incarnation, reason)
+        };
+        let text = |end: &Ended| (end.incarnation, end.reason.to_string(), end.at);
+        for kinds in 1..=3 {
+            let mut history = History::default();
+            for incarnation in 1..=100 {
+                let forgotten = history.push(end(incarnation, kinds));
+                let forgotten = forgotten.map(|it| it.ended().incarnation);
+                assert_eq!(forgotten, incarnation.checked_sub(8).filter(|it| *it > 0));
+                let oldest = incarnation.saturating_sub(8) + 1;
+                let known: Vec<_> = history.in_order().iter().map(text).collect();
+                let all = (oldest..=incarnation).map(|it| text(&end(it, kinds)));
+                assert_eq!(known, all.collect::<Vec<_>>());
+                assert_eq!(history.last().as_ref().map(text), known.last().cloned());
+                assert_eq!(history.left(), Some(end(incarnation, kinds).at));
+            }
         }
     }
 
     #[test]
     fn failed_starts_leave_the_time_of_the_last_run_alone() {
         let mut history = History::default();
-        let mut count = 0;
         assert_eq!(history.left(), None);
-        drop(history.push_failed_start(ended(1), &mut count));
+        drop(history.push_failed_start(ended(1)));
         assert_eq!(history.left(), None);
-        drop(history.push(ended(2), &mut count));
+        drop(history.push(ended(2)));
         for incarnation in 3..=50 {
-            drop(history.push_failed_start(ended(incarnation), &mut count));
+            drop(history.push_failed_start(ended(incarnation)));
         }
         assert_eq!(history.left(), Some(ended(2).at));
     }
@@ -234,15 +334,17 @@ mod tests {
                     && end.reason.class() == plain.reason.class()
             };
             let mut history = History::default();
-            let mut count = 0;
-            drop(history.push(plain.clone(), &mut count));
-            assert!(matches!(history, History::Plain(_)));
+            drop(history.push(plain.clone()));
+            assert!(matches!(history, History::Plain { .. }));
             assert!(history.in_order().iter().all(is_plain) && history.in_order().len() == 1);
             assert!(is_plain(&history.last().unwrap()));
-            assert_eq!((count, history.left()), (1, Some(plain.at)));
+            assert_eq!(history.left(), Some(plain.at));
 
-            drop(history.push_failed_start(ended_with(8, ExitReason::failed("x")), &mut count));
-            assert_eq!((count, history.left()), (2, Some(plain.at)));
+            drop(history.push_failed_start(ended_with(8, ExitReason::failed("x"))));
+            assert_eq!(
+                (history.in_order().len(), history.left()),
+                (2, Some(plain.at))
+            );
             assert!(is_plain(&history.in_order()[0]));
             assert_eq!(history.last().unwrap().incarnation, 8);
         }
@@ -275,7 +377,7 @@ mod tests {
         ];
         for end in whole {
             let mut history = History::default();
-            drop(history.push(end.clone(), &mut 0));
+            drop(history.push(end.clone()));
             let last = history.last().unwrap();
             assert_eq!(last.chain(), end.chain());
             assert_eq!((last.at, last.uptime), (end.at, end.uptime));
