@@ -3,6 +3,7 @@
 pub(crate) mod front;
 pub(crate) mod homes;
 pub(crate) mod intake;
+mod keys;
 pub(crate) mod ledger;
 pub(crate) mod letterbox;
 pub(crate) mod offer;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use ractor::Message;
 
 use self::intake::MOST;
-use self::letterbox::{Keyed, Keys};
+use self::keys::{Keyed, Keys};
 use crate::mail::Mail;
 
 /// How many messages a mailbox holds unless told otherwise.
