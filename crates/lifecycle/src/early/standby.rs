@@ -126,9 +126,11 @@ impl Standby {
     #[inline(never)]
     fn begin_to_look_after(&self, waker: &Waker) -> bool {
         let watch = &self.watch;
-        // Nobody else begins one for this thread.
-        let begins = !watch.is_on.load(Relaxed);
-        let timer = if begins {
+        let mut wakers = watch.lock();
+        // Asked under the lock: a timer that ends just now has taken all wakers but this, and another one must begin.
+        let timer = if watch.is_on.load(Relaxed) {
+            None
+        } else {
             let here = Handle::try_current().map(|it| it.runtime_flavor());
             match here {
                 // There is no other thread to be woken, nor one that would see to a timer.
@@ -139,10 +141,7 @@ impl Standby {
                 Ok(_) => Some(Box::pin(unconstrained(sleep(SOON)))),
                 Err(_) => return false,
             }
-        } else {
-            None
         };
-        let mut wakers = watch.lock();
         if wakers.len() >= MOST {
             return false;
         }
@@ -151,7 +150,7 @@ impl Standby {
         drop(wakers);
         let parts = parts(waker);
         let mut known = self.known.borrow_mut();
-        if begins {
+        if timer.is_some() {
             known.clear();
         }
         known.insert(parts);
