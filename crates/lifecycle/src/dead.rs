@@ -100,6 +100,21 @@ pub(crate) struct Obituary {
     pub(crate) messages: u64,
 }
 
+impl Obituary {
+    /// Of messages that went with their actor or its place, and of which only the number is known.
+    pub(crate) fn of_lost(target: ActorPath, message_type: &'static str, messages: u64) -> Self {
+        Self {
+            target,
+            message_type,
+            reason: DeadReason::Stopped,
+            sender: None,
+            age: None,
+            crashes: 0,
+            messages,
+        }
+    }
+}
+
 /// The dead letters of a tree: the last ones, in a ring that is bounded.
 ///
 /// A message is kept with its letter, and can be replayed, unless it was a call: nobody waits for its answer any more.

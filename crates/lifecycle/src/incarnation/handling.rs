@@ -202,15 +202,8 @@ impl Incarnation {
         let lost = ledger.take_over(counted);
         ledger.tracked.clear();
         if lost > 0 {
-            let obituary = Obituary {
-                target: self.node.path().clone(),
-                message_type: self.message_type().name,
-                reason: DeadReason::Stopped,
-                sender: None,
-                age: None,
-                crashes: 0,
-                messages: lost,
-            };
+            let message_type = self.message_type().name;
+            let obituary = Obituary::of_lost(self.node.path().clone(), message_type, lost);
             self.traffic.dead_letters().add(obituary, None);
         }
         lost

@@ -568,15 +568,8 @@ impl<M: Message> Drop for Letterbox<M> {
         // What is still on its way, as in a port that closed at that moment, does not find back.
         let lost = self.ledger.take_over(counted);
         if lost > 0 {
-            let obituary = Obituary {
-                target: self.path.clone(),
-                message_type: std::any::type_name::<M>(),
-                reason: DeadReason::Stopped,
-                sender: None,
-                age: None,
-                crashes: 0,
-                messages: lost,
-            };
+            let message_type = std::any::type_name::<M>();
+            let obituary = Obituary::of_lost(self.path.clone(), message_type, lost);
             self.traffic.dead_letters().add(obituary, None);
         }
         self.front.home.leave();
