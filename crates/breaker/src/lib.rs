@@ -28,11 +28,10 @@
 //! # Guarantees
 //!
 //! - The operation runs in the caller's task, any number at a time. Asking a closed breaker takes no lock, sends no
-//!   message, reads no clock and writes nothing. Reporting a success adds to a counter of
-//!   the caller's thread, and no more where failures in a row are counted and none is on record, or a share of the last
-//!   calls and there were `min_calls`: such a share takes in the successes so far with the next failure. One over time
-//!   reads the clock as well, and takes a lock once in each of its parts. Only a condition on slow calls reads the clock
-//!   when it is asked.
+//!   message, reads no clock and writes nothing. Reporting a success adds to a counter of the caller's thread, and no
+//!   more where failures in a row are counted and none is on record, or a share of the last calls and there were
+//!   `min_calls`: such a share takes in the successes so far with the next failure. One over time reads the clock as
+//!   well, and takes a lock once in each sixteenth of it. Only a condition on slow calls reads the clock when it is asked.
 //! - The time of opening is stored, and half-open follows from it: the first caller after the open time is itself
 //!   the first probe. No timer has to fire for a breaker to heal.
 //! - Half-open admits a bounded number of calls. Their places are reserved before they run and come back when the

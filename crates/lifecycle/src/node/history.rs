@@ -22,6 +22,7 @@ pub(super) enum History {
     Empty,
     /// The only one so far: of most actors their supervisor stops them. A supervisor that stops very many would leave
     /// behind a small block of memory for each, between all the blocks that it frees.
+    // Not a struct of the three: beside one there is no room for the variant, and each place would take a word more.
     Plain {
         reason: Plain,
         incarnation: u32,
