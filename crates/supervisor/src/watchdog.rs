@@ -67,8 +67,10 @@ impl Watchdogs {
                     // Whoever runs at these places is another one's child.
                     return;
                 }
-                for (key, child) in &mut lock(&all).watched {
-                    look(*key, child, &parent);
+                // Without the lock: it is the host's code that is told of them.
+                let stuck = lock(&all).stuck();
+                for stuck in stuck {
+                    stuck.deal_with(&parent);
                 }
             }
         });
@@ -118,33 +120,65 @@ impl All {
         self.pace = self.watched.values().map(|it| it.watchdog.limit()).min();
         self.pace
     }
+
+    /// Finds the handlers that take too long, each of them once.
+    fn stuck(&mut self) -> Vec<Stuck> {
+        let all = self.watched.iter_mut();
+        all.filter_map(|(key, child)| child.look(*key)).collect()
+    }
 }
 
-fn look(key: ChildKey, child: &mut Watched, parent: &Parent) {
-    let Some(run) = child.node.current() else {
-        return;
-    };
-    let Some(age) = run.in_hand().filter(|age| *age >= child.watchdog.limit()) else {
-        return;
-    };
-    let message = (run.number(), run.taken());
-    if child.reported == message {
-        return;
+impl Watched {
+    fn look(&mut self, key: ChildKey) -> Option<Stuck> {
+        let run = self.node.current()?;
+        let age = run.in_hand().filter(|age| *age >= self.watchdog.limit())?;
+        let message = (run.number(), run.taken());
+        if self.reported == message {
+            return None;
+        }
+        self.reported = message;
+        Some(Stuck {
+            key,
+            node: Arc::clone(&self.node),
+            watchdog: self.watchdog,
+            run,
+            age,
+        })
     }
-    child.reported = message;
-    event::stuck(&parent.scope, &child.node, &run, age);
-    if child.watchdog.replaces() {
-        run.kill();
-        let (node, watchdog, parent) = (Arc::clone(&child.node), child.watchdog, parent.clone());
-        // Detached: it ends by itself.
-        drop(tokio::spawn(async move {
-            if tokio::time::timeout(watchdog.grace_time(), run.ended())
-                .await
-                .is_err()
-            {
-                replace(key, run, watchdog, &node, &parent);
-            }
-        }));
+}
+
+/// A handler that takes too long.
+struct Stuck {
+    key: ChildKey,
+    node: Arc<Node>,
+    watchdog: perennial_lifecycle::Watchdog,
+    run: Arc<Incarnation>,
+    age: Duration,
+}
+
+impl Stuck {
+    fn deal_with(self, parent: &Parent) {
+        let Self {
+            key,
+            node,
+            watchdog,
+            run,
+            age,
+        } = self;
+        event::stuck(&parent.scope, &node, &run, age);
+        if watchdog.replaces() {
+            run.kill();
+            let parent = parent.clone();
+            // Detached: it ends by itself.
+            drop(tokio::spawn(async move {
+                if tokio::time::timeout(watchdog.grace_time(), run.ended())
+                    .await
+                    .is_err()
+                {
+                    replace(key, run, watchdog, &node, &parent);
+                }
+            }));
+        }
     }
 }
 
@@ -178,9 +212,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use super::*;
+    use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
     use perennial_lifecycle::{ActorPath, ChildSpec, Scope, Watchdog};
-    use perennial_testkit::Puppet;
+    use perennial_testkit::{Order, Puppet};
 
     use crate::children::ChildEntry;
     use crate::message::deaf;
@@ -193,16 +230,21 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn an_end_that_it_tells_of_is_counted_as_any_other() {
-        let scope = Scope::new("t");
+    /// Starts a child with the key 7.
+    async fn start(scope: &Scope) -> (Parent, Arc<Node>, Arc<Incarnation>) {
         let parent = Parent::new(scope.clone(), Arc::clone(scope.root()), deaf().await, 0);
         let node = scope.root().child_or_insert(&Arc::from("w"));
         let mut entry = ChildEntry::new(ChildSpec::worker("w", || (Puppet, ())), node);
         let node = Arc::clone(&entry.node);
         let started = parent.start(7, &entry, Arc::clone(&node)).await;
         parent.settle(&mut entry, started.settle());
-        let run = entry.alive().unwrap();
+        (parent, node, entry.alive().unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_end_that_it_tells_of_is_counted_as_any_other() {
+        let scope = Scope::new("t");
+        let (parent, node, run) = start(&scope).await;
         assert_eq!(parent.ends(), 0);
         replace(
             7,
@@ -214,6 +256,57 @@ mod tests {
         assert!(run.is_detached());
         // A supervisor that has heard of more ends than it knows of takes one for waiting, for good.
         assert_eq!(parent.ends(), 1);
+    }
+
+    /// Notes whether the watchdogs were free when it was told of a handler.
+    #[derive(Default)]
+    struct Looking {
+        all: OnceLock<Arc<Mutex<All>>>,
+        free: OnceLock<bool>,
+    }
+
+    impl metrics::Recorder for Looking {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+            if let Some(all) = self.all.get() {
+                self.free.get_or_init(|| all.try_lock().is_ok());
+            }
+            Counter::noop()
+        }
+
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    #[test]
+    fn whoever_is_told_of_a_handler_may_use_the_supervisor() {
+        let recorder = Looking::default();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        metrics::with_local_recorder(&recorder, || {
+            runtime.block_on(async {
+                let scope = Scope::new("t");
+                let (parent, node, run) = start(&scope).await;
+                let mut watchdogs = Watchdogs::default();
+                assert!(recorder.all.set(Arc::clone(&watchdogs.all)).is_ok());
+                watchdogs.watch(7, &node, Watchdog::report(Duration::from_secs(1)), &parent);
+                let actor = run.actor_ref().unwrap();
+                assert!(actor.send_message(Order::Hang).is_ok());
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            });
+        });
+        assert_eq!(recorder.free.get(), Some(&true));
     }
 
     #[test]
