@@ -193,13 +193,21 @@ where
     if !path.split('.').all(segment) {
         return Err(SchemaError::Path { path });
     }
-    let read = move |json: &Value| -> Result<Typed, String> {
+    let accept = move |json: &Value| -> Result<T, String> {
         let value = T::deserialize(json).map_err(|error| error.to_string())?;
         check(&value)?;
+        Ok(value)
+    };
+    let read = move |json: &Value| -> Result<Typed, String> {
+        let value = accept(json)?;
         // What is stored is what `T` makes of the value, whatever spelling it came in.
-        let json = serde_json::to_value(&value).map_err(|error| error.to_string())?;
+        let stored = serde_json::to_value(&value).map_err(|error| error.to_string())?;
+        if stored != *json {
+            // A number beyond the end of an `f32` is infinite there, and infinity is written as null.
+            accept(&stored).map_err(|reason| format!("it could not be read back: {reason}"))?;
+        }
         Ok(Typed {
-            json,
+            json: stored,
             value: Arc::new(value),
         })
     };

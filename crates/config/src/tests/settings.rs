@@ -102,6 +102,26 @@ async fn an_invalid_value_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn cfg_3_a_value_that_could_not_be_read_back_is_refused_before_it_is_stored() {
+    const RATIO: ConfigKey<f32> = ConfigKey::new("billing.ratio");
+    let schema = Schema::builder().value(RATIO, 1.0).build().unwrap();
+    let pool = memory();
+    let tree = Tree::start_with(ConfigServer::builder(schema, pool.clone()), pool).await;
+    let config = &tree.config;
+    let mut ratio = 1.0;
+    for (next, version) in [(2.5, 1), (3.5, 2)] {
+        // In an `f32` it has no end, and what has none is written as null.
+        let error = config.update(RATIO, 1e300, "bob").await.unwrap_err();
+        assert!(matches!(error, UpdateError::Invalid { .. }), "{error:?}");
+        assert_eq!(config.get(RATIO).unwrap(), ratio);
+        let change = config.update(RATIO, next, "alice").await.unwrap();
+        assert_eq!((change.old, change.version), (json!(ratio), version));
+        ratio = next;
+    }
+    assert_eq!(config.history(RATIO, 10).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn history_is_listed_newest_first() {
     let tree = Tree::start(memory()).await;
     for (n, user) in [(1, "alice"), (2, "bob"), (3, "carol")] {
