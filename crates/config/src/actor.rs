@@ -126,6 +126,7 @@ impl Actor for ConfigActor {
             it.events.skipped(row);
         }
         let version = new.version;
+        let is_held = new.values[index].set.is_some();
         let changes = it.cell.publish(&it.schema, new);
         for change in &changes {
             it.events.changed(change);
@@ -133,9 +134,9 @@ impl Actor for ConfigActor {
         let ours = changes.into_iter().find(|change| change.version == version);
         match ours {
             // Fails when the caller has gone.
-            Some(change) => drop(reply.send(Ok(change))),
-            // It was stored, and read back as something else: the schema's reading is not stable.
-            None => drop(reply.send(Err(UpdateError::Invalid {
+            Some(change) if is_held => drop(reply.send(Ok(change))),
+            // It was stored, and refused when it was read back: the schema's reading is not stable. The default holds.
+            _ => drop(reply.send(Err(UpdateError::Invalid {
                 path: Arc::clone(&entry.path),
                 reason: "the value is refused when it is read back".to_owned(),
             }))),

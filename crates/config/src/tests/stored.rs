@@ -1,5 +1,6 @@
 //! What is kept, and what others have stored.
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use perennial_supervisor::Supervisor;
@@ -7,7 +8,7 @@ use perennial_workers::{DatabaseWorker, Statement};
 use serde_json::json;
 
 use super::support::{LEVEL, LIMIT, Tree, database, memory, schema};
-use crate::ConfigServer;
+use crate::{ConfigServer, Schema, UpdateError};
 
 #[tokio::test]
 async fn what_was_acknowledged_survives_the_process() {
@@ -64,6 +65,23 @@ async fn a_stored_value_that_is_no_longer_valid_stays_stored_and_the_default_hol
         3
     );
     assert_eq!(tree.stored().await["billing.limit"], "40");
+}
+
+#[tokio::test]
+async fn a_value_that_its_check_refuses_once_it_is_stored_is_not_acknowledged() {
+    // Of a change the check is asked twice: before it is stored, and when it is read back.
+    let asked = AtomicU32::new(0);
+    let check = move |n: &u32| match (*n, asked.fetch_add(1, Relaxed)) {
+        (7, 4..) => Err("no longer".to_owned()),
+        _ => Ok(()),
+    };
+    let schema = Schema::builder().entry(LIMIT, 10, check).build().unwrap();
+    let pool = memory();
+    let tree = Tree::start_with(ConfigServer::builder(schema, pool.clone()), pool).await;
+    tree.config.update(LIMIT, 20, "alice").await.unwrap();
+    let error = tree.config.update(LIMIT, 7, "bob").await.unwrap_err();
+    assert!(matches!(error, UpdateError::Invalid { .. }), "{error:?}");
+    assert_eq!(tree.config.get(LIMIT).unwrap(), 10, "the default");
 }
 
 #[tokio::test]
