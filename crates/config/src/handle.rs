@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwapOption;
 use perennial_breaker::Outcome;
 use perennial_guard::{Guard, GuardError};
-use perennial_lifecycle::{ChildKind, ChildSpec, Node, Started};
+use perennial_lifecycle::{ChildKind, ChildSpec, Incarnation, Node, Started};
 use perennial_pool::{Checkout, Pool};
 use perennial_workers::DatabaseWorker;
 use serde::Serialize;
@@ -267,10 +267,7 @@ impl ConfigServer {
         user: &str,
     ) -> Result<ConfigChange, UpdateError> {
         let (index, value) = self.prepare(path.as_ref(), &value)?;
-        let db = match self.0.pool.checkout().await {
-            Ok(db) => db,
-            Err(error) => return Err(error.into()),
-        };
+        let db = self.borrow().await.inspect_err(event::refused)?;
         self.submit(db, index, value, user).await
     }
 
@@ -369,6 +366,19 @@ impl ConfigServer {
         check().inspect_err(event::refused)
     }
 
+    async fn borrow(&self) -> Result<Checkout<DatabaseWorker>, UpdateError> {
+        // There is nothing to do with a worker where no server takes it.
+        self.run()?;
+        Ok(self.0.pool.checkout().await?)
+    }
+
+    /// Returns the present run of the actor.
+    fn run(&self) -> Result<Arc<Incarnation>, UpdateError> {
+        let node = self.0.node.load_full();
+        let run = node.and_then(|node| node.current());
+        run.ok_or(UpdateError::ServerDown { reason: None })
+    }
+
     /// Hands a checked value to the actor, and waits until it is stored and published.
     async fn submit(
         &self,
@@ -397,9 +407,7 @@ impl ConfigServer {
         user: &str,
     ) -> Result<ConfigChange, UpdateError> {
         // A server that is down is not waited for: it needs a worker to start, and this caller holds one.
-        let down = || UpdateError::ServerDown { reason: None };
-        let node = self.0.node.load_full().ok_or_else(down)?;
-        let current = node.current().ok_or_else(down)?;
+        let current = self.run()?;
         let (reply, mut answer) = oneshot::channel();
         let update = Box::new(Update {
             index,
@@ -409,7 +417,7 @@ impl ConfigServer {
             reply: reply.into(),
         });
         if current.post(ConfigMsg::Update(update)).is_err() {
-            return Err(down());
+            return Err(UpdateError::ServerDown { reason: None });
         }
         match current.answer(&mut answer).await {
             Some(result) => result,

@@ -1,5 +1,7 @@
 //! Updates that are limited, and whoever brings a worker.
 
+use std::time::Duration;
+
 use perennial_breaker::{Breaker, BreakerConfig, Trip};
 use perennial_guard::{Guard, GuardError};
 use perennial_rate_limit::{Quota, RateGate};
@@ -23,6 +25,16 @@ async fn an_update_without_a_server_fails_at_once_and_reading_goes_on() {
     assert!(matches!(error, UpdateError::ServerDown { reason: None }));
     assert!(error.is_retryable());
     assert_eq!(config.get(LIMIT).unwrap(), 10);
+
+    // Nor does it wait for a worker that it could do nothing with.
+    let mut lent = Vec::new();
+    for _ in 0..pool.config().size() + pool.config().overflow() {
+        lent.push(pool.checkout().await.unwrap());
+    }
+    let update = config.update(LIMIT, 1, "alice");
+    let at_once = tokio::time::timeout(Duration::ZERO, update).await;
+    let error = at_once.expect("it waits").unwrap_err();
+    assert!(matches!(error, UpdateError::ServerDown { reason: None }));
 }
 
 #[tokio::test]
