@@ -205,14 +205,16 @@ fn read(file: &Path) -> io::Result<String> {
 }
 
 impl<H> Settings<H> {
-    /// Lists what the types leave open, as key and message.
-    fn problems(&self) -> Vec<(String, String)> {
+    /// Lists what the types leave open: the keys on the way to it, and what is wrong.
+    fn problems(&self) -> Vec<(Vec<String>, String)> {
         let mut problems = Vec::new();
-        let mut note =
-            |key: &str, message: &str| problems.push((key.to_owned(), message.to_owned()));
+        let mut note = |path: &[&str], message: &str| {
+            let path = path.iter().map(|&key| key.to_owned()).collect();
+            problems.push((path, message.to_owned()));
+        };
         for (name, pool) in &self.pools {
             if let Err(error) = pool.validate(name) {
-                note(&format!("pools.{name}.{}", error.field), error.expected);
+                note(&["pools", name, &error.field.to_string()], error.expected);
             }
         }
         if let Some(pool) = self.pools.get(crate::DATABASE.as_str())
@@ -220,34 +222,34 @@ impl<H> Settings<H> {
             && pool.overflow() == 0
         {
             note(
-                "pools.database.size",
+                &["pools", "database", "size"],
                 "must not be zero, or max_overflow neither: the live settings are stored through this pool",
             );
         }
         if self.database.path.as_deref() == Some(Path::new("")) {
             note(
-                "database.path",
+                &["database", "path"],
                 "must not be empty; without it the database is in memory",
             );
         }
         for name in self.breakers.keys() {
             if name.is_empty() || name.contains('/') {
                 note(
-                    &format!("breakers.{name}"),
+                    &["breakers", name],
                     "its name must not be empty or contain `/`",
                 );
             }
         }
-        for (key, time) in [
-            ("supervision.within", self.supervision.within),
-            ("config.update_deadline", self.config.update_deadline),
+        for (section, key, time) in [
+            ("supervision", "within", self.supervision.within),
+            ("config", "update_deadline", self.config.update_deadline),
         ] {
             if time.is_zero() {
-                note(key, "must be longer than zero");
+                note(&[section, key], "must be longer than zero");
             }
         }
         if let Err(error) = self.rate_gate.validate() {
-            note("rate_gate.sweep_interval", &error.to_string());
+            note(&["rate_gate", "sweep_interval"], &error.to_string());
         }
         problems
     }

@@ -34,9 +34,9 @@ pub(super) fn parse<H: DeserializeOwned + Default>(
         let error = match Settings::deserialize(Deserializer::from(table.clone())) {
             Ok(settings) => {
                 // What is good by itself may still be of no use.
-                for (key, message) in settings.problems() {
-                    let span = span_of(table.get_ref(), &key);
-                    errors.push(place(file, text, span, key, &message));
+                for (path, message) in settings.problems() {
+                    let span = span_of(table.get_ref(), &path);
+                    errors.push(place(file, text, span, path.join("."), &message));
                 }
                 if errors.is_empty() {
                     return Ok(settings);
@@ -164,18 +164,15 @@ fn below(step: Step, value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> Vec<S
     std::iter::once(step).chain(inner).collect()
 }
 
-/// Finds where a dotted key, or the nearest table above it, stands in the text.
-fn span_of(table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
-    let (first, rest) = match key.split_once('.') {
-        Some((first, rest)) => (first, Some(rest)),
-        None => (key, None),
-    };
+/// Finds where a key, or the nearest table above it, stands in the text.
+fn span_of(table: &DeTable<'_>, path: &[String]) -> Option<Range<usize>> {
+    let (first, rest) = path.split_first()?;
     let (name, value) = table.iter().find(|(name, _)| name.get_ref() == first)?;
-    match (value.get_ref(), rest) {
-        (DeValue::Table(inner), Some(rest)) => span_of(inner, rest),
+    let below = match value.get_ref() {
+        DeValue::Table(inner) => span_of(inner, rest),
         _ => None,
-    }
-    .or_else(|| Some(name.span()))
+    };
+    below.or_else(|| Some(name.span()))
 }
 
 fn take_out(table: &mut DeTable<'_>, path: &[Step]) -> bool {
@@ -329,6 +326,15 @@ mod tests {
         let trip =
             "[breakers.x.trip]\nconsecutive = 1\nfailures = { count = 1, within = \"1s\" }\n";
         assert_eq!(said(trip), "takes exactly one of its keys");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_name_that_has_a_dot_is_found_at_its_place() {
+        let found = places(
+            "[pools.a]\nsize = 1\n\n[pools.\"a.b\"]\nsize = 9999999\n\n[breakers.x]\n\n[breakers.\"x.y/z\"]\n",
+        );
+        let list = [(5, "pools.a.b.size"), (9, "breakers.x.y/z")];
+        assert_eq!(found, expected(&list));
     }
 
     #[test]
