@@ -226,10 +226,13 @@ impl<H> Settings<H> {
                 "must not be zero, or max_overflow neither: the live settings are stored through this pool",
             );
         }
-        if self.database.path.as_deref() == Some(Path::new("")) {
+        // To SQLite both mean a database of its own for each worker, which is gone with the worker.
+        if let Some(path) = self.database.path.as_deref()
+            && ["", ":memory:"].map(Path::new).contains(&path)
+        {
             note(
                 &["database", "path"],
-                "must not be empty; without it the database is in memory",
+                "must name a file; without it the database is in memory",
             );
         }
         for name in self.breakers.keys() {

@@ -350,6 +350,8 @@ mod tests {
             (9, "breakers."),
         ];
         assert_eq!(places, list, "{found:?}");
+        let found = errors("database.path = \":memory:\"");
+        assert_eq!(found[0].1, "database.path");
     }
 
     #[test]
