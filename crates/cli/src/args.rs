@@ -72,7 +72,7 @@ pub struct AnalyzeArgs {
 /// Arguments of `perennial run`.
 #[derive(Clone, Debug, Parser)]
 #[command(
-    after_help = "Examples:\n  perennial run                            the tree with its defaults\n  perennial run --config perennial.toml    with settings and host actors\n\nHost actors are configured in the file:\n  [host.actors.reporter]\n  kind = \"report\"        # logs a summary of the tree\n  every = \"10s\"\n\n  [host.actors.sources]\n  kind = \"analyze\"       # keeps the analysis of some paths up to date\n  paths = [\"src\"]\n  every = \"1m\"\n\nExit codes: 0 stopped in order, 1 could not run, 3 stopped, and something was cut off: messages that nobody\nhandled, or actors that had to be killed. What it was is on stderr. A second signal does not wait for messages.\nOn Linux the end of its terminal or session (SIGHUP) is such a signal too, unless it was started by `nohup`."
+    after_help = "Examples:\n  perennial run                            the tree with its defaults\n  perennial run --config perennial.toml    with settings and host actors\n\nHost actors are configured in the file:\n  [host.actors.reporter]\n  kind = \"report\"        # logs a summary of the tree\n  every = \"10s\"\n\n  [host.actors.sources]\n  kind = \"analyze\"       # keeps the analysis of some paths up to date\n  paths = [\"src\"]\n  every = \"1m\"\n\nExit codes: 0 stopped in order, 1 could not run or gave up, 3 stopped, and something was cut off: messages that\nnobody handled, or actors that had to be killed. What it was is on stderr. A second signal does not wait for messages.\nOn Linux the end of its terminal or session (SIGHUP) is such a signal too, unless it was started by `nohup`."
 )]
 pub struct RunArgs {
     /// Settings of the tree and its host actors.

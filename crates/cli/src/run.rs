@@ -99,6 +99,10 @@ pub async fn main(args: RunArgs) -> u8 {
         return STOPPED;
     }
     complain(format_args!("perennial: {report}"));
+    // Before the signal came.
+    if report.gave_up.is_some() {
+        return COULD_NOT_RUN;
+    }
     CUT_OFF
 }
 

@@ -130,6 +130,7 @@ impl Keeper {
             ran_out_of_time,
             cut_off: self.cut_off(&killed, &runs, unmanned),
             killed: killed.into_iter().collect(),
+            gave_up: None,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use perennial_lifecycle::{ActorPath, Loss};
+use perennial_lifecycle::{ActorPath, ExitReason, Loss};
 
 /// How a shutdown went, and what it cut off.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,9 @@ pub struct ShutdownReport {
     pub killed: Vec<ActorPath>,
     /// All that was cut off, in order of path: empty after a clean shutdown.
     pub cut_off: Vec<CutOff>,
+    /// Why the tree had given up before it was told to stop. What was cut off by that nobody has looked at: all else here
+    /// is empty then.
+    pub gave_up: Option<ExitReason>,
 }
 
 /// What a shutdown cut off at one place.
@@ -39,15 +42,27 @@ pub struct CutOff {
 }
 
 impl ShutdownReport {
+    pub(crate) fn gave_up(reason: ExitReason) -> Self {
+        Self {
+            gave_up: Some(reason),
+            ..Self::default()
+        }
+    }
+
     /// Says whether nothing was cut off: every message was handled and every actor ended by itself.
+    ///
+    /// Of a tree that had given up nobody can say so.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.killed.is_empty() && self.cut_off.is_empty()
+        self.gave_up.is_none() && self.killed.is_empty() && self.cut_off.is_empty()
     }
 }
 
 impl fmt::Display for ShutdownReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(reason) = &self.gave_up {
+            return write!(f, "the tree gave up: {reason}");
+        }
         if self.is_clean() {
             return write!(f, "stopped in order in {:?}", self.took);
         }

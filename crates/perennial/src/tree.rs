@@ -305,7 +305,8 @@ impl Tree {
     /// ([`ChildSpec::drain_within`](crate::ChildSpec::drain_within)). Then the actors stop in reverse start order, each
     /// within its own deadline, and what is left when the tree's deadline has passed is killed.
     ///
-    /// Calling it again waits for the same end.
+    /// Calling it again waits for the same end. A tree that gave up before has nothing left to stop, and its report
+    /// [says so](ShutdownReport::gave_up).
     ///
     /// # Cancel safety
     ///
@@ -332,7 +333,8 @@ impl Tree {
         });
         let report = match self.wait_for_end().await {
             Some(TreeEnd::Stopped(report)) => (*report).clone(),
-            Some(TreeEnd::GaveUp(_)) | None => ShutdownReport::default(),
+            Some(TreeEnd::GaveUp(reason)) => ShutdownReport::gave_up(reason),
+            None => ShutdownReport::default(),
         };
         // Only now: actors may need their pools while they stop.
         self.0.pools.close();

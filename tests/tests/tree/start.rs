@@ -81,7 +81,8 @@ async fn tree_5_a_host_actor_that_always_crashes_takes_host_and_root_with_it() {
         1
     );
     let report = shut_down(&tree).await;
-    assert!(report.is_clean());
+    assert!(!report.is_clean());
+    assert_eq!(report.to_string(), "the tree gave up: shutdown");
     assert!(tree.ended().await.is_some());
 }
 
