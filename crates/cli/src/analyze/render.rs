@@ -24,7 +24,7 @@ pub(super) fn tables(report: &Report) -> String {
         );
         for (path, reason) in &report.failures {
             let path = printable(shorten(path, &report.directory));
-            line(&mut out, &format!("  {path}: {reason}"));
+            line(&mut out, &format!("  {path}: {}", printable(reason)));
         }
     }
     line(&mut out, &format!("\n{}", summary(report)));
@@ -36,10 +36,11 @@ fn line(out: &mut String, text: &str) {
     out.push('\n');
 }
 
-/// A path as it can be shown: a line break in a name would break the table, and an escape sequence the terminal.
-fn printable(path: &str) -> String {
-    let mut shown = String::with_capacity(path.len());
-    for char in path.chars() {
+/// What a file says, or is called, as it can be shown: a line break would break the table, and an escape sequence the
+/// terminal.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for char in text.chars() {
         match char.is_control() {
             true => shown.extend(char.escape_default()),
             false => shown.push(char),
@@ -87,7 +88,7 @@ fn functions(report: &Report) -> String {
         let path = printable(shorten(&it.path, &report.directory));
         table.add_row([
             Cell::new(it.complexity).set_alignment(CellAlignment::Right),
-            Cell::new(&it.name),
+            Cell::new(printable(&it.name)),
             Cell::new(format!("{path}:{}", it.line)),
         ]);
     }

@@ -73,6 +73,8 @@ async fn names_that_could_command_the_terminal_are_shown_escaped() {
     let place = Place::empty();
     place.write("src/red\u{1b}[31m\n.rs", "fn one() {}\n");
     place.write("src/latin\r.py", b"# caf\xe9\n");
+    let methods = "class A {\n '\u{1b}[2J'() {}\n [`x\n y`]() {}\n}\n";
+    place.write("src/methods.js", methods);
     let table = place.run("analyze src --db a.db").await.expect(2);
     assert!(
         table.stdout.contains(r" src/red\u{1b}[31m\n.rs:1"),
@@ -82,6 +84,9 @@ async fn names_that_could_command_the_terminal_are_shown_escaped() {
         table.stdout.contains(r"  src/latin\r.py: is not UTF-8"),
         "{table:?}"
     );
+    // What a function is called is no less up to whoever wrote the file.
+    assert!(table.stdout.contains(r" \u{1b}[2J "), "{table:?}");
+    assert!(!table.stdout.contains('\u{1b}'), "{table:?}");
 }
 
 #[tokio::test]
