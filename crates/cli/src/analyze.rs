@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use crate::args::AnalyzeArgs;
 use crate::run::HostSettings;
-use crate::say::complain;
+use crate::say::{chain, complain};
 use crate::signals::{self, Interrupts};
 use pipeline::Options;
 pub use pipeline::{Counts, StoreFailed};
@@ -61,7 +61,7 @@ pub enum AnalyzeError {
     #[error(transparent)]
     Settings(#[from] SettingsErrors),
     /// The tree did not start.
-    #[error("the tree did not start: {0}")]
+    #[error("the tree did not start: {}", chain(.0))]
     Tree(#[from] StartTreeError),
     /// The database failed while it was used.
     #[error("{}: {source}", file.display())]
@@ -137,6 +137,10 @@ pub async fn run(args: AnalyzeArgs) -> Result<Report, AnalyzeError> {
 /// [`AnalyzeError`] when nothing could be analyzed.
 pub async fn run_with(args: AnalyzeArgs, analyzer: AnalyzerWorker) -> Result<Report, AnalyzeError> {
     let began = Instant::now();
+    let settings = match &args.config {
+        Some(file) => Settings::<HostSettings>::load(file)?.split().0,
+        None => Settings::default(),
+    };
     let paths = args.paths.clone();
     let found = tokio::task::spawn_blocking(move || source::find(&paths));
     let found = Arc::new(found.await.expect("the walk does not panic")?);
@@ -145,7 +149,7 @@ pub async fn run_with(args: AnalyzeArgs, analyzer: AnalyzerWorker) -> Result<Rep
         source,
     })?;
     let workers = args.workers.map_or_else(cores, usize::from);
-    let tree = start_tree(&args, analyzer, workers).await?;
+    let tree = start_tree(&args, settings, analyzer, workers).await?;
 
     let stop = Arc::new(AtomicBool::new(false));
     let interrupt = match signals::interrupts() {
@@ -192,13 +196,10 @@ pub async fn run_with(args: AnalyzeArgs, analyzer: AnalyzerWorker) -> Result<Rep
 
 async fn start_tree(
     args: &AnalyzeArgs,
+    mut settings: Settings<()>,
     analyzer: AnalyzerWorker,
     workers: usize,
 ) -> Result<Tree, AnalyzeError> {
-    let mut settings = match &args.config {
-        Some(file) => Settings::<HostSettings>::load(file)?.split().0,
-        None => Settings::default(),
-    };
     // The command line goes before the file.
     if args.workers.is_some() {
         settings.pools.remove(ANALYZER.as_str());

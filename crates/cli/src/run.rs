@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::time::sleep;
 
 use crate::args::RunArgs;
-use crate::say::complain;
+use crate::say::{chain, complain};
 use crate::signals::Stops;
 pub use actors::{ActorId, ActorSettings};
 
@@ -65,7 +65,10 @@ pub async fn main(args: RunArgs) -> u8 {
     let tree = match started {
         Some(Ok(tree)) => tree,
         Some(Err(error)) => {
-            complain(format_args!("perennial: the tree did not start: {error}"));
+            complain(format_args!(
+                "perennial: the tree did not start: {}",
+                chain(&error)
+            ));
             return COULD_NOT_RUN;
         }
         None => {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use perennial::workers::DatabaseError;
 use perennial::{Address, CallError, DATABASE, GuardError, Refusal, Tree};
 use rusqlite::Transaction;
 use tokio::sync::mpsc;
@@ -15,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::actor::{ANALYSIS, AnalysisMsg, NotAnalyzed};
 use super::source::{self, ContentHash, Found, Read, SourceFile};
 use super::store::{self, Row};
+use crate::say::chain;
 
 /// Files that are read ahead of the analyzers.
 const READ_AHEAD: usize = 64;
@@ -278,15 +278,4 @@ where
         tracing::debug!("written again: {error}");
         sleep(error.retry_after().unwrap_or(PAUSE).max(PAUSE)).await;
     }
-}
-
-fn chain(error: &GuardError<DatabaseError>) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(error) = next {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        next = error.source();
-    }
-    text
 }

@@ -108,6 +108,23 @@ async fn a_settings_file_with_errors_is_named() {
             .contains("bad.toml:2:1: pools.analyzer.sise: unknown field"),
         "{run:?}"
     );
+    // Nothing was begun.
+    assert!(!place.path("a.db").exists());
+}
+
+#[tokio::test]
+async fn a_tree_that_does_not_start_says_all_that_led_to_it() {
+    let (place, _) = Place::with_files(5);
+    place.write(
+        "notes.txt",
+        "this is a text and not a database\n".repeat(50),
+    );
+    place.write("p.toml", "[database]\npath = \"notes.txt\"\n");
+    let mut command = place.perennial("run --config p.toml");
+    let run = crate::run::output(command.env("PERENNIAL_LOG", "off")).await;
+    let run = run.expect(1);
+    let said = "cannot open database `notes.txt`: file is not a database";
+    assert!(run.error().ends_with(said), "{run:?}");
 }
 
 #[tokio::test]
