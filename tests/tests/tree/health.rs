@@ -1,5 +1,6 @@
 //! Health shows what is wrong, and why.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use perennial::breaker::Trip;
@@ -10,6 +11,7 @@ use perennial::{
 };
 use perennial_testkit::{Journal, Order};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::Notify;
 
 use crate::support::{echoes, patient, puppet, shut_down, within};
 
@@ -179,6 +181,50 @@ async fn a_transient_actor_that_has_done_its_work_is_not_missed() {
     tree.cast(Name::new("job"), Order::Stop).unwrap();
     within("the end of the job", run.ended()).await;
     assert_eq!(ask(&tree, "job").await.status, Status::Healthy);
+    shut_down(&tree).await;
+}
+
+/// Tells when its start begins, and starts when it may.
+struct Late(Journal<Tree>, Arc<Notify>);
+
+impl Actor for Late {
+    type Msg = ();
+    type State = ();
+    type Arguments = Tree;
+
+    async fn pre_start(&self, _: ActorRef<()>, tree: Tree) -> Result<(), ActorProcessingErr> {
+        self.0.push(tree);
+        self.1.notified().await;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn health_1_an_actor_whose_first_start_takes_long_is_not_missed() {
+    let (begun, go) = (Journal::new(), Arc::new(Notify::new()));
+    let late = (begun.clone(), Arc::clone(&go));
+    let start = Tree::builder("t")
+        .child(puppet("early"))
+        .child_with(|tree| {
+            let tree = tree.clone();
+            let (begun, go) = late;
+            ChildSpec::worker("late", move || {
+                (Late(begun.clone(), Arc::clone(&go)), tree.clone())
+            })
+        });
+    let start = tokio::spawn(start.start());
+    within("the start", begun.wait_for(1)).await;
+    let tree = begun.entries().remove(0);
+    let late = ask(&tree, "late").await;
+    assert_eq!(late.status, Status::Healthy, "{late:?}");
+    go.notify_one();
+    within("the start", start).await.unwrap().unwrap();
+
+    // From now on it is missed.
+    tree.debug().kill("t/host/late").await.unwrap();
+    within("the start", begun.wait_for(2)).await;
+    assert_eq!(ask(&tree, "late").await.status, Status::Unhealthy);
+    go.notify_one();
     shut_down(&tree).await;
 }
 

@@ -145,8 +145,9 @@ impl Service {
 }
 
 fn is_alive(node: &Node) -> bool {
-    if node.incarnations() == 0 {
-        // The tree is starting and has not come to it; a start that fails is counted.
+    let is_first_start = || node.state() == ChildState::Starting && node.last_end().is_none();
+    if node.incarnations() == 0 || is_first_start() {
+        // The tree is starting, and has not come to it or is at it; a start that fails is an end.
         return true;
     }
     // A child that is not restarted after a clean end has done its work.
