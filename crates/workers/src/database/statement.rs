@@ -59,9 +59,13 @@ impl Statement {
     }
 
     pub(crate) fn execute(self, connection: &Connection) -> rusqlite::Result<usize> {
-        self.prepare(connection, |prepared, values| {
+        let before = connection.total_changes();
+        let changed = self.prepare(connection, |prepared, values| {
             prepared.execute(params_from_iter(values))
-        })
+        })?;
+        // SQLite's count is that of the last statement which is one that changes rows: it may be an earlier one.
+        let is_its_own = connection.total_changes() != before;
+        Ok(if is_its_own { changed } else { 0 })
     }
 }
 

@@ -106,6 +106,21 @@ async fn statements_bind_values_and_read_rows() {
 }
 
 #[tokio::test]
+async fn a_statement_that_changes_no_rows_is_not_counted_as_the_one_before() {
+    let (pool, _tree) = pool(DatabaseWorker::in_memory("test"), 1).await;
+    let db = pool.checkout().await.unwrap();
+    assert_eq!(db.execute("CREATE TABLE item (n)").await.unwrap(), 0);
+    let three = "INSERT INTO item VALUES (1), (2), (3)";
+    assert_eq!(db.execute(three).await.unwrap(), 3);
+    assert_eq!(db.execute("CREATE INDEX i ON item (n)").await.unwrap(), 0);
+    assert_eq!(db.execute("PRAGMA foreign_keys = 1").await.unwrap(), 0);
+    let none = "UPDATE item SET n = 7 WHERE n = 4";
+    assert_eq!(db.execute(none).await.unwrap(), 0);
+    assert_eq!(db.execute("DELETE FROM item").await.unwrap(), 3);
+    assert_eq!(db.execute("DROP TABLE item").await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn connections_are_opened_with_the_settings_that_are_promised() {
     async fn pragma<T: rusqlite::types::FromSql + Send + 'static>(
         db: &Checkout<DatabaseWorker>,
