@@ -36,7 +36,7 @@ impl DatabaseClient {
     ///
     /// # Errors
     ///
-    /// [`DatabaseError`]; a statement that returns rows is refused.
+    /// [`DatabaseError`]; a statement that returns rows is refused, and changes nothing.
     ///
     /// # Cancel safety
     ///

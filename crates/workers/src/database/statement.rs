@@ -61,6 +61,10 @@ impl Statement {
     pub(crate) fn execute(self, connection: &Connection) -> rusqlite::Result<usize> {
         let before = connection.total_changes();
         let changed = self.prepare(connection, |prepared, values| {
+            // All changes of a statement are made before its first row is there.
+            if prepared.column_count() > 0 {
+                return Err(Error::ExecuteReturnedResults);
+            }
             prepared.execute(params_from_iter(values))
         })?;
         // SQLite's count is that of the last statement which is one that changes rows: it may be an earlier one.

@@ -121,6 +121,25 @@ async fn a_statement_that_changes_no_rows_is_not_counted_as_the_one_before() {
 }
 
 #[tokio::test]
+async fn a_statement_that_returns_rows_is_refused_before_it_changes_any() {
+    let (pool, _tree) = pool(counter(DatabaseWorker::in_memory("test")), 1).await;
+    let db = pool.checkout().await.unwrap();
+    for statement in [
+        "UPDATE counter SET n = 7 RETURNING n",
+        "SELECT 1 WHERE false",
+    ] {
+        let error = db.execute(statement).await.unwrap_err();
+        assert!(matches!(
+            error,
+            DatabaseError::Sql {
+                source: rusqlite::Error::ExecuteReturnedResults
+            }
+        ));
+    }
+    assert_eq!(count(&db).await, 0);
+}
+
+#[tokio::test]
 async fn connections_are_opened_with_the_settings_that_are_promised() {
     async fn pragma<T: rusqlite::types::FromSql + Send + 'static>(
         db: &Checkout<DatabaseWorker>,
