@@ -38,7 +38,7 @@ impl Statement {
 
     /// Binds the next parameter.
     ///
-    /// A value that SQLite cannot represent makes the statement fail when it is run.
+    /// A value that SQLite cannot represent, as what is not a number, makes the statement fail when it is run.
     pub fn bind(mut self, value: impl ToSql) -> Self {
         match owned(&value) {
             Ok(value) => self.values.push(value),
@@ -74,14 +74,17 @@ impl Statement {
 }
 
 fn owned(value: &impl ToSql) -> rusqlite::Result<Value> {
-    match value.to_sql()? {
-        ToSqlOutput::Borrowed(value) => {
-            Value::try_from(value).map_err(|error| Error::ToSqlConversionFailure(Box::new(error)))
-        }
-        ToSqlOutput::Owned(value) => Ok(value),
-        _ => Err(Error::ToSqlConversionFailure(
-            "only plain values can be bound".into(),
-        )),
+    let unfit = |why: &str| Err(Error::ToSqlConversionFailure(why.into()));
+    let value = match value.to_sql()? {
+        ToSqlOutput::Borrowed(value) => Value::try_from(value)
+            .map_err(|error| Error::ToSqlConversionFailure(Box::new(error)))?,
+        ToSqlOutput::Owned(value) => value,
+        _ => return unfit("only plain values can be bound"),
+    };
+    match value {
+        // SQLite would take it for NULL.
+        Value::Real(number) if number.is_nan() => unfit("not a number"),
+        value => Ok(value),
     }
 }
 

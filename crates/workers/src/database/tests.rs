@@ -140,6 +140,29 @@ async fn a_statement_that_returns_rows_is_refused_before_it_changes_any() {
 }
 
 #[tokio::test]
+async fn what_is_not_a_number_is_refused_and_not_stored_as_null() {
+    let (pool, _tree) = pool(DatabaseWorker::in_memory("test"), 1).await;
+    let db = pool.checkout().await.unwrap();
+    db.batch("CREATE TABLE item (price REAL)").await.unwrap();
+    let insert = |price: Option<f64>| Statement::new("INSERT INTO item VALUES (?1)").bind(price);
+    let error = db.execute(insert(Some(f64::NAN))).await.unwrap_err();
+    assert!(matches!(
+        error,
+        DatabaseError::Sql {
+            source: rusqlite::Error::ToSqlConversionFailure(_)
+        }
+    ));
+    for price in [Some(f64::INFINITY), Some(-0.0), None] {
+        db.execute(insert(price)).await.unwrap();
+    }
+    let prices: Vec<Option<f64>> = db
+        .query("SELECT price FROM item", |row| row.get(0))
+        .await
+        .unwrap();
+    assert_eq!(prices, [Some(f64::INFINITY), Some(0.0), None]);
+}
+
+#[tokio::test]
 async fn connections_are_opened_with_the_settings_that_are_promised() {
     async fn pragma<T: rusqlite::types::FromSql + Send + 'static>(
         db: &Checkout<DatabaseWorker>,
