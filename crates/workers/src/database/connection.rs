@@ -1,7 +1,7 @@
 //! How connections are opened.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -88,6 +88,10 @@ impl DatabaseWorker {
 
     fn connect(&self) -> rusqlite::Result<Connection> {
         let connection = match &self.place {
+            // To SQLite these are names of databases that belong to one connection, and are gone with it.
+            Place::File(path) if [Path::new(""), Path::new(":memory:")].contains(&&**path) => {
+                return Err(failure(ffi::SQLITE_CANTOPEN, "this is no name of a file"));
+            }
             Place::File(path) => Connection::open_with_flags(path, flags())?,
             Place::Memory(anchor) => anchor.connect()?,
         };

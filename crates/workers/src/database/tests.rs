@@ -409,6 +409,23 @@ async fn a_database_that_cannot_be_opened_is_named_in_a_typed_error() {
     }
 }
 
+#[tokio::test]
+async fn a_name_by_which_each_connection_has_a_database_of_its_own_is_refused() {
+    for path in ["", ":memory:"] {
+        let worker = DatabaseWorker::sqlite(path);
+        let pool = Pool::new("database", worker, PoolConfig::new(2)).unwrap();
+        let tree = Supervisor::builder().child(pool.child_spec());
+        let failed = tree.build().unwrap().start("test").await.unwrap_err();
+        let cause = innermost(&failed.reason);
+        let error: &OpenDatabaseError = cause.get().downcast_ref().expect("typed");
+        assert_eq!(error.database, path);
+        assert_eq!(
+            error.source.sqlite_error_code(),
+            Some(ErrorCode::CannotOpen)
+        );
+    }
+}
+
 /// The cause of a failed start, below the supervisors that it went through.
 fn innermost(reason: &ExitReason) -> &Cause {
     let cause = reason.cause().unwrap();
