@@ -51,7 +51,7 @@ impl DatabaseMsg {
                 *left = tidy(connection);
                 match left {
                     // Interrupted by a kill: its caller is told of that by the end of the actor.
-                    Left::Clean if result.is_err() && gone.load(Acquire) => None,
+                    _ if result.is_err() && gone.load(Acquire) => None,
                     Left::Clean => Some(result),
                     _ => Some(result.and(Err(DatabaseError::TransactionLeftOpen))),
                 }

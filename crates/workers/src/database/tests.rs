@@ -12,6 +12,10 @@ use super::*;
 /// Many restarts are what these tests are about.
 const OFTEN: RestartIntensity = RestartIntensity::new(1000, Duration::from_secs(1));
 
+/// Would run for hours, if nobody stopped it.
+const ENDLESS: &str =
+    "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT max(n) FROM c";
+
 async fn pool(worker: DatabaseWorker, size: usize) -> (Pool<DatabaseWorker>, Supervisor) {
     let pool = Pool::new("database", worker, PoolConfig::new(size)).unwrap();
     let tree = Supervisor::builder()
@@ -311,12 +315,9 @@ async fn a_worker_that_is_killed_at_work_leaves_the_database_usable() {
     let (pool, _tree) = pool(counter(worker), 1).await;
     let db = pool.checkout().await.unwrap();
     let (begun, has_begun) = tokio::sync::oneshot::channel();
-    // Would run for hours, if nobody stopped it.
     let endless = db.with_connection(move |connection| {
         begun.send(()).unwrap();
-        let sql =
-            "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT max(n) FROM c";
-        Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))?)
+        Ok(connection.execute_batch(ENDLESS)?)
     });
     let kill = async {
         has_begun.await.unwrap();
@@ -334,6 +335,28 @@ async fn a_worker_that_is_killed_at_work_leaves_the_database_usable() {
     drop(db);
     let db = pool.checkout().await.unwrap();
     assert_eq!(db.execute("UPDATE counter SET n = n + 1").await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn work_that_a_kill_interrupts_is_said_to_have_been_killed_also_within_a_transaction() {
+    let (pool, _tree) = pool(DatabaseWorker::in_memory("test"), 1).await;
+    // Who hears of the kill first, the caller or the work, is left to chance.
+    for _ in 0..100 {
+        let db = pool.checkout().await.unwrap();
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let endless = db.with_connection(move |connection| {
+            connection.execute_batch("BEGIN")?;
+            begun.send(()).unwrap();
+            Ok(connection.execute_batch(ENDLESS)?)
+        });
+        let kill = async {
+            has_begun.await.unwrap();
+            db.incarnation().kill();
+        };
+        let (ended, ()) = tokio::join!(endless, kill);
+        let error = ended.unwrap_err();
+        assert!(matches!(error, DatabaseError::Worker { .. }), "{error:?}");
+    }
 }
 
 #[tokio::test]
