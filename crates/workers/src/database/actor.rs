@@ -145,6 +145,19 @@ impl Actor for DatabaseActor {
             }
         }
     }
+
+    async fn post_stop(
+        &self,
+        _: ActorRef<DatabaseMsg>,
+        state: &mut DatabaseState,
+    ) -> Result<(), ActorProcessingErr> {
+        // The last connection to a database copies the log into the file when it is closed.
+        let connection = state.connection.take();
+        blocking::run(move || drop(connection))
+            .await
+            .map_err(Exit)?;
+        Ok(())
+    }
 }
 
 impl Drop for DatabaseState {

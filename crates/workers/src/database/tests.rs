@@ -1,4 +1,5 @@
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use perennial_lifecycle::{Cause, ExitReason, StartError};
@@ -6,6 +7,7 @@ use perennial_pool::{Checkout, Pool, PoolConfig, WorkerError};
 use perennial_supervisor::{FailedToStartChild, RestartIntensity, Supervisor};
 use rusqlite::ErrorCode;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 use super::*;
 
@@ -357,6 +359,32 @@ async fn work_that_a_kill_interrupts_is_said_to_have_been_killed_also_within_a_t
         let error = ended.unwrap_err();
         assert!(matches!(error, DatabaseError::Worker { .. }), "{error:?}");
     }
+}
+
+#[tokio::test]
+async fn a_connection_is_not_closed_on_the_runtime() {
+    struct Closed(Option<oneshot::Sender<ThreadId>>);
+    impl Drop for Closed {
+        fn drop(&mut self) {
+            let here = std::thread::current().id();
+            self.0.take().unwrap().send(here).unwrap();
+        }
+    }
+    let (closed, mut where_closed) = oneshot::channel();
+    let closed = Mutex::new(Some(closed));
+    let worker = DatabaseWorker::in_memory("test").on_open(move |connection| {
+        // SQLite drops it when it closes the connection.
+        let closed = Closed(closed.lock().unwrap().take());
+        connection.commit_hook(Some(move || {
+            let _ = &closed;
+            false
+        }))
+    });
+    let (_pool, tree) = pool(worker, 1).await;
+    tree.stop(ExitReason::Shutdown).await;
+    // There is one thread for all tasks: this one.
+    let thread = where_closed.try_recv().expect("closed by then");
+    assert_ne!(thread, std::thread::current().id());
 }
 
 #[tokio::test]
