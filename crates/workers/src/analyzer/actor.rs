@@ -62,9 +62,10 @@ impl Actor for AnalyzerActor {
             blocking::answer(analysis, reply, |analysis, reply| {
                 // Neither a caller nor an actor that has gone wants the rest.
                 let go_on = || wanted.load(Relaxed) && !reply.is_closed();
-                let reports = files
-                    .iter()
-                    .map(|(language, source)| analysis.report(*language, source, go_on));
+                let reports = files.iter().map(|(language, source)| {
+                    // A parser asks only within a file that is not small.
+                    go_on().then(|| analysis.report(*language, source, go_on))?
+                });
                 reports.collect()
             })
         })

@@ -132,7 +132,40 @@ async fn a_worker_whose_caller_gave_up_is_replaced() {
     }
     drop(worker);
     let worker = pool.checkout().await.unwrap();
+    assert!(!Arc::ptr_eq(worker.incarnation(), &run));
     assert!(worker.analyze(Language::Rust, "fn f() {}").await.is_ok());
+}
+
+#[test]
+fn the_files_behind_the_one_at_which_the_caller_gave_up_are_not_analyzed() {
+    // With one thread for what blocks, whatever is given to it runs when all before it has ended.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (begun, mut has_begun) = tokio::sync::mpsc::channel(2);
+        let (go, may_go) = mpsc::channel::<()>();
+        let may_go = std::sync::Mutex::new(may_go);
+        let worker = AnalyzerWorker::with(move |language, source| {
+            begun.try_send(source.to_owned()).unwrap();
+            // Returns once the test has let go of the other end.
+            assert!(may_go.lock().unwrap().recv().is_err());
+            Analyzer::new().analyze(language, source)
+        });
+        let (pool, _tree) = pool(worker).await;
+        let worker = pool.checkout().await.unwrap();
+        let files = ["first", "second"].map(|source| (Language::Rust, source.into()));
+        tokio::select! {
+            biased;
+            _ = worker.analyze_all(files.into()) => panic!("not so quick"),
+            first = has_begun.recv() => assert_eq!(first.as_deref(), Some("first")),
+        }
+        drop((worker, go));
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        assert_eq!(has_begun.try_recv().ok(), None);
+    });
 }
 
 #[test]
