@@ -85,6 +85,9 @@ struct Run {
 
 impl Run {
     fn cut_off(&self) {
+        if self.state.load(Ordering::Acquire) == ENDED {
+            return;
+        }
         // Count first: the task may end between the two steps, and must then find something to take back.
         self.overdue.0.fetch_add(1, Ordering::AcqRel);
         let moved =
@@ -93,6 +96,15 @@ impl Run {
         if moved.is_err() {
             self.overdue.0.fetch_sub(1, Ordering::AcqRel);
         }
+    }
+}
+
+/// The runs of a batch; those that are still under way when the batch is over, or given up, are overdue from then on.
+struct Runs(Vec<Arc<Run>>);
+
+impl Drop for Runs {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|run| run.cut_off());
     }
 }
 
@@ -121,9 +133,10 @@ pub(crate) async fn run_all<T: Send + 'static>(
 ) -> Vec<Ended<T>> {
     let deadline = after(within);
     let mut ended: Vec<Option<Ended<T>>> = jobs.iter().map(|_| None).collect();
-    let mut runs = Vec::with_capacity(jobs.len());
     let mut ids = Vec::with_capacity(jobs.len());
     let mut tasks = JoinSet::new();
+    // Dropped first: what is cut off is counted before it is aborted.
+    let mut runs = Runs(Vec::with_capacity(jobs.len()));
     for Job { work, overdue } in jobs {
         let run = Arc::new(Run {
             overdue,
@@ -135,7 +148,7 @@ pub(crate) async fn run_all<T: Send + 'static>(
             work.await
         });
         ids.push(handle.id());
-        runs.push(run);
+        runs.0.push(run);
     }
     while let Ok(Some(joined)) = timeout_at(deadline, tasks.join_next_with_id()).await {
         let (id, result) = match joined {
@@ -146,14 +159,8 @@ pub(crate) async fn run_all<T: Send + 'static>(
             ended[slot] = Some(result);
         }
     }
-    let cut_off = |(result, run): (Option<Ended<T>>, Arc<Run>)| {
-        result.unwrap_or_else(|| {
-            run.cut_off();
-            Ended::TimedOut
-        })
-    };
-    // The set is dropped, and with it whatever still runs is aborted, after the late ones were counted.
-    ended.into_iter().zip(runs).map(cut_off).collect()
+    let ended = ended.into_iter();
+    ended.map(|it| it.unwrap_or(Ended::TimedOut)).collect()
 }
 
 fn failed<T>(error: JoinError) -> Ended<T> {
@@ -165,7 +172,7 @@ fn failed<T>(error: JoinError) -> Ended<T> {
 }
 
 /// The text of a panic, where it has one.
-pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
+fn panic_message(payload: &(dyn Any + Send)) -> String {
     payload
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
@@ -244,6 +251,28 @@ mod tests {
                 break release;
             }
         };
+        assert!(overdue.any());
+        release.send(()).unwrap();
+        while overdue.any() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_job_that_blocks_its_thread_is_overdue_also_when_its_batch_is_given_up() {
+        let overdue = Overdue::default();
+        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        let (started, running) = tokio::sync::oneshot::channel();
+        let work = async move {
+            started.send(()).unwrap();
+            blocked.recv().unwrap();
+            1
+        };
+        tokio::select! {
+            biased;
+            _ = run_all(vec![job(work, &overdue)], Duration::MAX) => panic!("it is blocked"),
+            begun = running => begun.unwrap(),
+        }
         assert!(overdue.any());
         release.send(()).unwrap();
         while overdue.any() {

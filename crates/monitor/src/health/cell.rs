@@ -126,6 +126,10 @@ impl HealthCell {
 impl Service {
     async fn check(self: Arc<Self>) -> CheckReport {
         if self.overdue.any() {
+            // What was just given up may only not have been dropped yet.
+            tokio::task::yield_now().await;
+        }
+        if self.overdue.any() {
             // A check that blocks its thread can't be cut off; a second one would block a second thread.
             return CheckReport::new().with(Check::unhealthy(
                 "answers",

@@ -158,6 +158,17 @@ async fn services_are_replaced_and_removed_by_name_and_reported_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_comes_after_one_that_gave_up_is_told_of_no_thread_that_is_blocked() {
+    let health = HealthAggregator::default();
+    health.register("slow", taking(900 * Duration::from_millis(1)));
+    for _ in 0..3 {
+        let given_up = tokio::time::timeout(SECOND / 2, health.check());
+        assert!(given_up.await.is_err());
+        assert_eq!(health.check().await.status, Status::Healthy);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_actor_keeps_the_latest_report_fresh() {
     let health = HealthAggregator::default();
     let depth = Arc::new(AtomicUsize::new(0));
