@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use perennial_lifecycle::after;
+use perennial_lifecycle::{after, shield};
 use ractor::{ActorRef, Message};
 use tokio::{
     task::{JoinError, JoinHandle, JoinSet},
@@ -165,7 +165,12 @@ pub(crate) async fn run_all<T: Send + 'static>(
 
 fn failed<T>(error: JoinError) -> Ended<T> {
     match error.try_into_panic() {
-        Ok(payload) => Ended::Panicked(panic_message(payload.as_ref())),
+        Ok(payload) => {
+            let message = panic_message(payload.as_ref());
+            // It may be of any type, and its drop panics once more.
+            shield(|| drop(payload));
+            Ended::Panicked(message)
+        }
         // Only a runtime that shuts down cancels a task of the set before its deadline.
         Err(_) => Ended::TimedOut,
     }
@@ -220,6 +225,23 @@ mod tests {
         );
         tokio::task::yield_now().await;
         assert!(!overdue.any(), "an aborted future has ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_job_throws_may_panic_itself() {
+        struct Worse;
+        impl Drop for Worse {
+            fn drop(&mut self) {
+                panic!("again");
+            }
+        }
+        let overdue = Overdue::default();
+        let jobs = vec![
+            job(async { std::panic::panic_any(Worse) }, &overdue),
+            job(async { 2 }, &overdue),
+        ];
+        let ended = run_all(jobs, Duration::from_secs(1)).await;
+        assert!(matches!(ended[..], [Ended::Panicked(_), Ended::Done(2)]));
     }
 
     #[tokio::test(start_paused = true)]
