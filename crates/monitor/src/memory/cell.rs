@@ -4,10 +4,15 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU8, Ordering},
     },
+    time::Duration,
 };
 
+use perennial_lifecycle::catch_panic;
 use ractor::ActorRef;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::{JoinSet, spawn_blocking},
+    time::{Instant, timeout},
+};
 
 use super::{
     MemoryConfig, MemoryLimit, MemoryReader, MemoryReading, Pressure, Trigger,
@@ -20,18 +25,51 @@ use crate::{
     sync::lock,
 };
 
+/// How long a reading may take before it has failed.
+pub(crate) const READ_WITHIN: Duration = Duration::from_secs(5);
+
 /// All that outlives the actor.
 pub(crate) struct MemoryCell {
     pub(crate) created: Instant,
     level: AtomicU8,
     pub(crate) config: Mutex<MemoryConfig>,
-    pub(crate) reader: Mutex<Arc<dyn MemoryReader>>,
+    pub(crate) reader: Mutex<Arc<Source>>,
     pub(crate) strategies: Mutex<Vec<Arc<Slot>>>,
     pub(crate) facts: Mutex<Facts>,
     pub(crate) history: Mutex<History>,
     runs: Mutex<JoinSet<()>>,
     actor: Mutex<Option<ActorRef<MemoryMsg>>>,
     requested: AtomicBool,
+}
+
+/// Where readings come from.
+pub(crate) struct Source {
+    reader: Box<dyn MemoryReader>,
+    /// One reading at a time: each that hangs keeps a thread.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Source {
+    pub(crate) fn new(reader: impl MemoryReader) -> Arc<Self> {
+        Arc::new(Self {
+            reader: Box::new(reader),
+            turn: Arc::default(),
+        })
+    }
+
+    async fn read(self: Arc<Self>) -> io::Result<MemoryReading> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let reading = spawn_blocking(move || {
+            let _turn = turn;
+            catch_panic(|| self.reader.read())
+        });
+        match reading.await {
+            Ok(Ok(read)) => read,
+            Ok(Err(panicked)) => Err(io::Error::other(panicked.to_string())),
+            // The runtime shuts down.
+            Err(cancelled) => Err(io::Error::other(cancelled)),
+        }
+    }
 }
 
 /// What the checks found.
@@ -44,12 +82,12 @@ pub(crate) struct Facts {
 }
 
 impl MemoryCell {
-    pub(crate) fn new(config: MemoryConfig, reader: Arc<dyn MemoryReader>) -> Self {
+    pub(crate) fn new(config: MemoryConfig, reader: impl MemoryReader) -> Self {
         Self {
             created: Instant::now(),
             level: AtomicU8::new(Pressure::Low.to_u8()),
             config: Mutex::new(config),
-            reader: Mutex::new(reader),
+            reader: Mutex::new(Source::new(reader)),
             strategies: Mutex::default(),
             facts: Mutex::default(),
             history: Mutex::default(),
@@ -112,10 +150,12 @@ impl MemoryCell {
     ///
     /// A reading that fails leaves the level as it is.
     pub(crate) async fn measure(&self) {
-        let reader = Arc::clone(&lock(&self.reader));
-        let read = tokio::task::spawn_blocking(move || reader.read())
-            .await
-            .unwrap_or_else(|error| Err(io::Error::other(error)));
+        let source = Arc::clone(&lock(&self.reader));
+        let read = timeout(READ_WITHIN, source.read()).await;
+        let read = read.unwrap_or_else(|_| {
+            let text = format!("no answer within {READ_WITHIN:?}");
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        });
         let config = lock(&self.config).clone();
         let read = read.and_then(|reading| against(reading, config.limit()));
         match read {
@@ -133,9 +173,10 @@ impl MemoryCell {
             }
             Err(error) => {
                 emit(Event::ReadingFailed { error: &error });
+                let text = error.to_string();
                 let mut facts = lock(&self.facts);
                 facts.failed_checks += 1;
-                facts.last_error = Some(error.to_string());
+                facts.last_error = Some(text);
             }
         }
     }

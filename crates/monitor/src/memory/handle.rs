@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{
     CleanupRecord, CleanupStrategy, MemoryConfig, MemoryReader, Pressure, SystemMemory,
     actor::MemoryActor,
-    cell::{MemoryCell, ratio},
+    cell::{MemoryCell, Source, ratio},
     cleanup::Slot,
 };
 use crate::{duration, sync::lock};
@@ -26,7 +26,7 @@ impl MemoryManager {
     /// Prepares a manager that reads this process.
     pub fn new(config: MemoryConfig) -> Self {
         Self {
-            cell: Arc::new(MemoryCell::new(config, Arc::new(SystemMemory::new()))),
+            cell: Arc::new(MemoryCell::new(config, SystemMemory::new())),
         }
     }
 
@@ -108,7 +108,7 @@ impl MemoryManager {
 
     /// Reads memory through `reader` from the next check on.
     pub fn set_reader(&self, reader: impl MemoryReader) {
-        *lock(&self.cell.reader) = Arc::new(reader);
+        *lock(&self.cell.reader) = Source::new(reader);
     }
 
     /// Describes the manager's actor, `memory_manager`, to a supervisor.

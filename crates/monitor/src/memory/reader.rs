@@ -20,7 +20,8 @@ pub struct MemoryReading {
 
 /// Where the memory manager gets its numbers from.
 ///
-/// A reading may block: it runs on a blocking thread.
+/// A reading may block: it runs on a blocking thread. One that takes longer than 5 seconds has failed, and the reader is
+/// not asked again before it has ended.
 pub trait MemoryReader: Send + Sync + 'static {
     /// Reads usage and limit.
     ///

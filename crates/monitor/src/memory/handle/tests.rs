@@ -7,10 +7,17 @@ use std::{
 };
 
 use ractor::{Actor, ActorRef};
-use tokio::{sync::Notify, task::JoinHandle, time::sleep};
+use tokio::{
+    sync::Notify,
+    task::JoinHandle,
+    time::{advance, sleep},
+};
 
 use super::*;
-use crate::{CleanupFuture, CleanupOutcome, MemoryReading, Trigger, memory::actor::MemoryMsg};
+use crate::{
+    CleanupFuture, CleanupOutcome, MemoryReading, Trigger,
+    memory::{actor::MemoryMsg, cell::READ_WITHIN},
+};
 
 const PERIOD: Duration = Duration::from_secs(30);
 
@@ -169,6 +176,72 @@ async fn a_reading_that_fails_or_panics_leaves_the_level() {
     let stats = memory.stats();
     assert_eq!((stats.level, stats.failed_checks), (Pressure::Medium, 3));
     assert_eq!(stats.used, Some(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reading_that_hangs_has_failed_and_holds_up_neither_the_start_nor_the_actor() {
+    let (memory, used) = tank(MemoryConfig::default());
+    used.store(95, Ordering::SeqCst);
+    let cache = Probe::register(&memory, "cache", frees(7));
+    let (begun, mut has_begun) = tokio::sync::mpsc::channel(1);
+    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = Mutex::new(blocked);
+    memory.set_reader(move || {
+        begun.blocking_send(()).unwrap();
+        blocked.lock().unwrap().recv().unwrap();
+        Ok(MemoryReading {
+            used: 95,
+            limit: 100,
+        })
+    });
+    let starting = memory.clone();
+    let started = tokio::spawn(async move { start(&starting).await });
+    has_begun.recv().await.unwrap();
+    // The paused clock does not move by itself while a thread is blocked.
+    advance(READ_WITHIN).await;
+    let _running = started.await.unwrap();
+    let stats = memory.stats();
+    assert_eq!((stats.level, stats.failed_checks), (Pressure::Low, 1));
+    assert_eq!(stats.last_error.as_deref(), Some("no answer within 5s"));
+
+    // Requests are heard, and the one that hangs takes no second thread.
+    assert!(memory.request_cleanup());
+    while memory.stats().failed_checks < 3 {
+        advance(READ_WITHIN).await;
+    }
+    assert_eq!(runs(&cache), [Trigger::OnRequest]);
+    assert!(has_begun.try_recv().is_err());
+
+    // Another reader does not wait for it.
+    memory.set_reader(|| {
+        Ok(MemoryReading {
+            used: 60,
+            limit: 100,
+        })
+    });
+    while memory.stats().checks == 0 {
+        advance(READ_WITHIN).await;
+    }
+    assert_eq!(memory.level(), Pressure::Medium);
+    release.send(()).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_reader_throws_may_panic_itself() {
+    struct Worse;
+    impl Drop for Worse {
+        fn drop(&mut self) {
+            panic!("again");
+        }
+    }
+    let (memory, used) = tank(MemoryConfig::default());
+    used.store(60, Ordering::SeqCst);
+    let (actor, _ended) = start(&memory).await;
+    memory.set_reader(|| -> io::Result<MemoryReading> { std::panic::panic_any(Worse) });
+    sleep(PERIOD).await;
+    settle().await;
+    assert_eq!(memory.stats().failed_checks, 1);
+    assert_eq!(actor.get_status(), ractor::ActorStatus::Running);
 }
 
 #[tokio::test(start_paused = true)]
