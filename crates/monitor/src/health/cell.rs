@@ -18,7 +18,7 @@ use crate::{
 /// All that outlives the actor.
 pub(crate) struct HealthCell {
     pub(crate) config: HealthConfig,
-    services: Mutex<Vec<Arc<Service>>>,
+    pub(crate) services: Mutex<Vec<Arc<Service>>>,
     pub(crate) latest: watch::Sender<Option<Latest>>,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Latest {
     pub(crate) health: Arc<SystemHealth>,
 }
 
-struct Service {
+pub(crate) struct Service {
     name: String,
     check: Box<dyn HealthCheck>,
     overdue: Overdue,
@@ -52,23 +52,24 @@ impl HealthCell {
         });
         let mut services = lock(&self.services);
         // Kept in order, so that two reports compare line by line.
-        match services.binary_search_by(|known| known.name.cmp(&service.name)) {
-            Ok(at) => {
-                services[at] = service;
-                true
-            }
+        let replaced = match find(&services, &service.name) {
+            Ok(at) => Some(std::mem::replace(&mut services[at], service)),
             Err(at) => {
                 services.insert(at, service);
-                false
+                None
             }
-        }
+        };
+        // Before what was replaced, which the host's code drops.
+        drop(services);
+        replaced.is_some()
     }
 
     pub(crate) fn unregister(&self, name: &str) -> bool {
         let mut services = lock(&self.services);
-        let before = services.len();
-        services.retain(|service| service.name != name);
-        services.len() < before
+        let removed = find(&services, name).map(|at| services.remove(at));
+        // As above.
+        drop(services);
+        removed.is_ok()
     }
 
     fn services(&self) -> Vec<Arc<Service>> {
@@ -121,6 +122,11 @@ impl HealthCell {
             before: before.as_deref(),
         });
     }
+}
+
+/// Finds a service, or where it belongs.
+fn find(services: &[Arc<Service>], name: &str) -> Result<usize, usize> {
+    services.binary_search_by(|known| known.name.as_str().cmp(name))
 }
 
 impl Service {

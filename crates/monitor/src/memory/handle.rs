@@ -69,24 +69,27 @@ impl MemoryManager {
     pub fn register(&self, name: impl Into<String>, strategy: impl CleanupStrategy) -> bool {
         let slot = Arc::new(Slot::new(name.into(), Box::new(strategy)));
         let mut slots = lock(&self.cell.strategies);
-        match slots.iter_mut().find(|known| known.name == slot.name) {
-            Some(known) => {
-                *known = slot;
-                true
-            }
+        let known = slots.iter_mut().find(|known| known.name == slot.name);
+        let replaced = match known {
+            Some(known) => Some(std::mem::replace(known, slot)),
             None => {
                 slots.push(slot);
-                false
+                None
             }
-        }
+        };
+        // Before what was replaced, which the host's code drops.
+        drop(slots);
+        replaced.is_some()
     }
 
     /// Removes a strategy. Returns whether it was there; a run of it that has begun goes on.
     pub fn unregister(&self, name: &str) -> bool {
         let mut slots = lock(&self.cell.strategies);
-        let before = slots.len();
-        slots.retain(|slot| slot.name != name);
-        slots.len() < before
+        let at = slots.iter().position(|slot| slot.name == name);
+        let removed = at.map(|at| slots.remove(at));
+        // As above.
+        drop(slots);
+        removed.is_some()
     }
 
     /// Tells the names of the registered strategies, in order of registration.
@@ -108,7 +111,9 @@ impl MemoryManager {
 
     /// Reads memory through `reader` from the next check on.
     pub fn set_reader(&self, reader: impl MemoryReader) {
-        *lock(&self.cell.reader) = Source::new(reader);
+        let before = std::mem::replace(&mut *lock(&self.cell.reader), Source::new(reader));
+        // Not under the lock: the host's code drops it.
+        drop(before);
     }
 
     /// Describes the manager's actor, `memory_manager`, to a supervisor.

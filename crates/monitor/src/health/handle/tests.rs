@@ -7,7 +7,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{Check, CheckReport, Status, health::actor::Refresh, with_liveness};
+use crate::{Check, CheckReport, HealthFuture, Status, health::actor::Refresh, with_liveness};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -155,6 +155,30 @@ async fn services_are_replaced_and_removed_by_name_and_reported_in_order() {
     assert!(health.unregister("b"));
     assert!(!health.unregister("b"));
     assert_eq!(health.check().await.status, Status::Healthy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_is_dropped_where_it_may_use_the_aggregator() {
+    struct Nosy(Arc<HealthCell>, Arc<AtomicUsize>);
+    impl HealthCheck for Nosy {
+        fn check(&self) -> HealthFuture<'_> {
+            Box::pin(async { CheckReport::new() })
+        }
+    }
+    impl Drop for Nosy {
+        fn drop(&mut self) {
+            // To wait for the lock here would be to wait for ever.
+            assert!(self.0.services.try_lock().is_ok());
+            self.1.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let health = HealthAggregator::default();
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let nosy = || Box::new(Nosy(health.cell(), Arc::clone(&dropped)));
+    health.register("s", nosy());
+    health.register("s", nosy());
+    health.unregister("s");
+    assert_eq!(dropped.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -245,6 +245,39 @@ async fn what_a_reader_throws_may_panic_itself() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_replaced_is_dropped_where_it_may_use_the_manager() {
+    struct Nosy(MemoryManager, Arc<AtomicUsize>);
+    impl Drop for Nosy {
+        fn drop(&mut self) {
+            // To wait for a lock here would be to wait for ever.
+            let cell = self.0.cell();
+            assert!(cell.strategies.try_lock().is_ok() && cell.reader.try_lock().is_ok());
+            self.1.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let (memory, _used) = tank(MemoryConfig::default());
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let nosy = || Nosy(memory.clone(), Arc::clone(&dropped));
+    for _ in 0..2 {
+        let nosy = nosy();
+        let work = move || -> CleanupFuture<'static> {
+            let _ = &nosy;
+            Box::pin(async { Ok(0) })
+        };
+        let runs = Arc::default();
+        memory.register("s", Probe { runs, work });
+    }
+    memory.unregister("s");
+    let nosy = nosy();
+    memory.set_reader(move || {
+        let _ = &nosy;
+        Ok(MemoryReading { used: 1, limit: 2 })
+    });
+    memory.set_reader(|| Ok(MemoryReading { used: 1, limit: 2 }));
+    assert_eq!(dropped.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_level_calls_its_own_entry_point_at_each_check() {
     let (memory, used) = tank(MemoryConfig::default());
     let cache = Probe::register(&memory, "cache", frees(7));
