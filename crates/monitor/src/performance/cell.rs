@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fmt,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
@@ -8,8 +8,8 @@ use std::{
 use tokio::{sync::broadcast, time::Instant};
 
 use super::{
-    AlertEvent, Baseline, PerformanceConfig, ServicePerformance, Totals, Window, WindowStats,
-    alert::AlertBook, series::Series, window::Rings,
+    Alert, AlertEvent, Baseline, PerformanceConfig, ServicePerformance, Totals, Window,
+    WindowStats, alert::AlertBook, series::Series, window::Rings,
 };
 use crate::{
     duration::nanos,
@@ -30,15 +30,26 @@ pub(crate) struct PerformanceCell {
     pub(crate) created: Instant,
     pub(crate) config: PerformanceConfig,
     services: RwLock<BTreeMap<Arc<str>, Arc<Series>>>,
-    pub(crate) book: Mutex<AlertBook>,
+    pub(crate) alerts: Mutex<Alerts>,
     pub(crate) events: broadcast::Sender<AlertEvent>,
+}
+
+/// The alerts that are raised, and what became of them that nobody was told yet.
+pub(crate) struct Alerts {
+    pub(crate) book: AlertBook,
+    untold: VecDeque<AlertEvent>,
+    is_telling: bool,
 }
 
 impl PerformanceCell {
     pub(crate) fn new(config: PerformanceConfig) -> Self {
         Self {
             created: Instant::now(),
-            book: Mutex::new(AlertBook::new(config.alerts().to_vec())),
+            alerts: Mutex::new(Alerts {
+                book: AlertBook::new(config.alerts().to_vec()),
+                untold: VecDeque::new(),
+                is_telling: false,
+            }),
             config,
             services: RwLock::default(),
             events: broadcast::Sender::new(EVENTS),
@@ -88,7 +99,8 @@ impl PerformanceCell {
 
     pub(crate) fn report(&self, series: &Series) -> ServicePerformance {
         let now = self.now();
-        let alerts = lock(&self.book).list(|alert| alert.service == *series.name);
+        let of_service = |alert: &Alert| alert.service == *series.name;
+        let alerts = lock(&self.alerts).book.list(of_service);
         series.read(|rings| ServicePerformance {
             service: series.name.as_ref().to_owned(),
             total: Totals {
@@ -107,8 +119,8 @@ impl PerformanceCell {
     pub(crate) fn evaluate(&self, series: &Series) {
         let now = self.now();
         let rules: Vec<_> = {
-            let book = lock(&self.book);
-            let rules = book.rules().iter();
+            let alerts = lock(&self.alerts);
+            let rules = alerts.book.rules().iter();
             rules
                 .filter(|rule| rule.service().matches(&series.name))
                 .cloned()
@@ -140,17 +152,31 @@ impl PerformanceCell {
         });
         let at = Duration::from_nanos(now);
         for (rule, value) in rules.iter().zip(values) {
-            let event = lock(&self.book).judge(rule, &series.name, value, at);
-            self.publish(event);
+            self.change_alerts(|book| book.judge(rule, &series.name, value, at));
         }
     }
 
-    pub(crate) fn publish(&self, events: impl IntoIterator<Item = AlertEvent>) {
-        for event in events {
+    /// Changes the book of alerts, and tells what came of it, in the order of the changes.
+    pub(crate) fn change_alerts<E>(&self, change: impl FnOnce(&mut AlertBook) -> E)
+    where
+        E: IntoIterator<Item = AlertEvent>,
+    {
+        let mut alerts = lock(&self.alerts);
+        let events = change(&mut alerts.book);
+        alerts.untold.extend(events);
+        if alerts.is_telling {
+            // Whoever is at it goes on with these: another thread, or this one, whom it was told changes them.
+            return;
+        }
+        alerts.is_telling = true;
+        while let Some(event) = alerts.untold.pop_front() {
+            drop(alerts);
             emit(Event::Alert(&event));
             // Without a subscriber the list of alerts still tells.
             drop(self.events.send(event));
+            alerts = lock(&self.alerts);
         }
+        alerts.is_telling = false;
     }
 
     /// Forgets services that recorded nothing for a day and that nobody can record for.
@@ -170,8 +196,7 @@ impl PerformanceCell {
                 kept
             });
         for name in gone {
-            let cleared = lock(&self.book).forget(&name);
-            self.publish(cleared);
+            self.change_alerts(|book| book.forget(&name));
         }
     }
 }

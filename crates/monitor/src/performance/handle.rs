@@ -81,7 +81,7 @@ impl PerformanceMonitor {
 
     /// Tells the alerts that are raised, the most serious first, then the oldest.
     pub fn alerts(&self) -> Vec<Alert> {
-        lock(&self.cell.book).list(|_| true)
+        lock(&self.cell.alerts).book.list(|_| true)
     }
 
     /// Subscribes to what becomes of alerts from now on.
@@ -93,7 +93,7 @@ impl PerformanceMonitor {
 
     /// Tells the alert rules in force.
     pub fn rules(&self) -> Vec<AlertRule> {
-        lock(&self.cell.book).rules().to_vec()
+        lock(&self.cell.alerts).book.rules().to_vec()
     }
 
     /// Replaces the alert rules; alerts of rules that are gone or changed are cleared.
@@ -103,8 +103,7 @@ impl PerformanceMonitor {
     /// [`PerformanceConfigError::SameName`] if two rules have one name; the rules in force then stay.
     pub fn set_rules(&self, rules: Vec<AlertRule>) -> Result<(), PerformanceConfigError> {
         check_names(&rules)?;
-        let cleared = lock(&self.cell.book).set_rules(rules);
-        self.cell.publish(cleared);
+        self.cell.change_alerts(|book| book.set_rules(rules));
         Ok(())
     }
 
