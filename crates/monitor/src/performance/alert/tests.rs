@@ -120,8 +120,9 @@ fn a_rule_that_cannot_work_is_refused() {
     };
     assert!(build(0.0, 0.0));
     assert!(!build(f64::NAN, 0.1) && !build(-1.0, 0.1));
-    assert!(!build(1.0, 1.0) && !build(1.0, -0.1) && !build(1.0, f64::NAN));
-    let unnamed = AlertRule::builder("", Metric::ErrorRate, Comparison::Above, 1.0);
+    assert!(build(0.5, 0.1) && !build(1.0, 0.1), "no share is above 1");
+    assert!(!build(0.5, 1.0) && !build(0.5, -0.1) && !build(0.5, f64::NAN));
+    let unnamed = AlertRule::builder("", Metric::ErrorRate, Comparison::Above, 0.5);
     assert!(unnamed.build().is_err());
 }
 
