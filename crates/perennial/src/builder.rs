@@ -44,12 +44,13 @@ pub struct TreeBuilder {
     children: Vec<Box<ChildPlan>>,
     depends: BTreeMap<String, BTreeSet<String>>,
     schema: Schema,
-    cleanups: Vec<Box<CleanupPlan>>,
+    cleanups: Vec<(String, Box<CleanupPlan>)>,
     drain_deadline: Duration,
 }
 
 type ChildPlan = dyn FnOnce(&Tree) -> ChildSpec + Send;
-type CleanupPlan = dyn FnOnce(&MemoryManager) + Send;
+/// Registers a strategy, and says whether it replaced another.
+type CleanupPlan = dyn FnOnce(&MemoryManager, &str) -> bool + Send;
 
 /// A pool that is made once the settings are known.
 trait PoolPlan: Send {
@@ -177,10 +178,8 @@ impl TreeBuilder {
 
     /// Registers what frees memory under pressure.
     pub fn cleanup(mut self, name: &str, strategy: impl CleanupStrategy) -> Self {
-        let name = name.to_owned();
-        self.cleanups.push(Box::new(move |memory| {
-            memory.register(name, strategy);
-        }));
+        let register: Box<CleanupPlan> = Box::new(|memory, name| memory.register(name, strategy));
+        self.cleanups.push((name.to_owned(), register));
         self
     }
 
@@ -223,8 +222,10 @@ impl TreeBuilder {
         let (pools, pool_specs) = self.make_pools(&settings)?;
         let breakers = self.make_breakers(&settings, &pools)?;
         let memory = MemoryManager::new(settings.memory.clone());
-        for register in std::mem::take(&mut self.cleanups) {
-            register(&memory);
+        for (name, register) in std::mem::take(&mut self.cleanups) {
+            if register(&memory, &name) {
+                return Err(StartTreeError::DuplicateCleanup { name });
+            }
         }
         let performance = PerformanceMonitor::new(settings.performance.clone());
         let health = HealthAggregator::new(settings.health.clone());

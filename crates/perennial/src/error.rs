@@ -47,6 +47,12 @@ pub enum StartTreeError {
         /// The name.
         name: ActorName,
     },
+    /// Two strategies that free memory have one name.
+    #[error("clean-up `{name}`: two strategies of one name")]
+    DuplicateCleanup {
+        /// The name.
+        name: String,
+    },
     /// The health of a service that the tree does not have cannot depend on another one.
     #[error("health: there is no service `{service}` that could depend on `{dependency}`, only {}", known.join(", "))]
     UnknownService {

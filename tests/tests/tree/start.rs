@@ -4,8 +4,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use perennial::lifecycle::ReportContext;
+use perennial::monitor::CleanupFuture;
 use perennial::{
-    BreakerConfig, ChildSpec, Event, EventKind, ExitReason, Name, Quota, Scope, Strategy, Tree,
+    BreakerConfig, ChildSpec, CleanupStrategy, Event, EventKind, ExitReason, Name, Quota, Scope,
+    Strategy, Tree,
 };
 use perennial_testkit::{Journal, Order, Puppet};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -205,6 +207,23 @@ async fn tree_5_a_namespace_may_be_any_text() {
     }
 }
 
+/// Frees nothing.
+struct Nothing;
+
+impl CleanupStrategy for Nothing {
+    fn on_request(&self) -> CleanupFuture<'_> {
+        Box::pin(async { Ok(0) })
+    }
+
+    fn proactive(&self) -> CleanupFuture<'_> {
+        self.on_request()
+    }
+
+    fn emergency(&self) -> CleanupFuture<'_> {
+        self.on_request()
+    }
+}
+
 #[tokio::test]
 async fn tree_10_what_the_code_says_amiss_is_told_before_anything_starts() {
     let builder = || Tree::builder("t").child(puppet("a"));
@@ -220,6 +239,12 @@ async fn tree_10_what_the_code_says_amiss_is_told_before_anything_starts() {
         (
             builder().quota(&A, quota).quota(&A, quota),
             "`a`: two quotas for one name",
+        ),
+        (
+            builder()
+                .cleanup("cache", Nothing)
+                .cleanup("cache", Nothing),
+            "clean-up `cache`: two strategies of one name",
         ),
         (
             builder().depends_on("aa", "database"),
