@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use perennial::workers::analysis::FileReport;
 use perennial::{
-    ANALYZER, ActorName, AnalyzerWorker, ChildSpec, ExitReason, Guard, GuardError, Name, Pool,
-    Tree, WorkerError,
+    ANALYZER, AnalyzerWorker, ChildSpec, ExitReason, Guard, GuardError, Name, Pool, Tree,
+    WorkerError,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
@@ -191,10 +191,4 @@ async fn analyze(
             why: other.to_string(),
         },
     })
-}
-
-/// The name that a quota for the actor is attached to.
-#[must_use]
-pub fn actor_name() -> ActorName {
-    ANALYSIS.to_actor_name()
 }
