@@ -1,6 +1,6 @@
 //! The only place of this crate that emits tracing, metrics and events of the tree.
 //!
-//! Values are not told: they may be secrets.
+//! Values are not told, nor why one is refused, which may quote it: they may be secrets.
 
 use std::time::Duration;
 
@@ -35,11 +35,9 @@ impl Events {
 
     pub(crate) fn skipped(&self, skipped: &Skipped) {
         match skipped {
-            Skipped::Invalid { path, reason } => {
-                tracing::warn!(config.path = %path, "stored value is refused, default holds: {reason}");
-                self.note(format!(
-                    "{path}: stored value is refused, default holds: {reason}"
-                ));
+            Skipped::Invalid { path } => {
+                tracing::warn!(config.path = %path, "stored value is refused, default holds");
+                self.note(format!("{path}: stored value is refused, default holds"));
             }
             Skipped::Unknown { path } => {
                 tracing::debug!(config.path = %path, "stored setting is not in the schema");
@@ -60,7 +58,7 @@ impl Events {
 pub(crate) fn updated(result: &Result<ConfigChange, UpdateError>, took: Duration) {
     let outcome = result.as_ref().map_or_else(class, |_| "none");
     if let Err(error) = result {
-        tracing::debug!(error.type = outcome, "setting not changed: {error}");
+        not_changed(error);
     }
     shield(|| {
         metrics::histogram!("perennial.config.update.duration", "error.type" => outcome)
@@ -71,10 +69,20 @@ pub(crate) fn updated(result: &Result<ConfigChange, UpdateError>, took: Duration
 /// Tells of an update that was refused before it began.
 pub(crate) fn refused(error: &UpdateError) {
     let class = class(error);
-    tracing::debug!(error.type = class, "setting not changed: {error}");
+    not_changed(error);
     shield(|| {
         metrics::counter!("perennial.config.update.refused", "error.type" => class).increment(1);
     });
+}
+
+fn not_changed(error: &UpdateError) {
+    let class = class(error);
+    match error {
+        UpdateError::Invalid { path, .. } => {
+            tracing::debug!(error.type = class, config.path = %path, "setting not changed");
+        }
+        _ => tracing::debug!(error.type = class, "setting not changed: {error}"),
+    }
 }
 
 fn class(error: &UpdateError) -> &'static str {

@@ -140,7 +140,8 @@ impl ConfigServer {
     /// Describes the config server's actor. It must be started after the pool.
     ///
     /// At every start it reads all that is stored. When the database cannot be asked, the start fails. A
-    /// stored value that the schema no longer takes stays stored, and its default holds.
+    /// stored value that the schema no longer takes stays stored, and its default holds. The log and the tree's
+    /// events tell which; [`Schema::check`] says why, which may quote the value.
     pub fn child_spec(&self) -> ChildSpec {
         let server = self.clone();
         ChildSpec::from_fn(Self::ID, ChildKind::Worker, move |context| {

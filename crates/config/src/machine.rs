@@ -36,8 +36,8 @@ pub(crate) struct Held {
 /// A stored value that does not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Skipped {
-    /// The schema refuses it, so the default holds.
-    Invalid { path: Arc<str>, reason: String },
+    /// The schema refuses it, so the default holds. Why is not kept: it may quote the value.
+    Invalid { path: Arc<str> },
     /// The schema has no such setting.
     Unknown { path: String },
 }
@@ -71,19 +71,15 @@ impl Snapshot {
                 continue;
             };
             let entry = &schema.entries()[index];
-            let read = serde_json::from_str(&row.json)
-                .map_err(|error| error.to_string())
-                .and_then(|json: Value| entry.read(&json).map_err(|error| error.to_string()));
-            let held = match read {
-                Ok(value) => Held {
+            let json = serde_json::from_str::<Value>(&row.json).ok();
+            let held = match json.and_then(|json| entry.read(&json).ok()) {
+                Some(value) => Held {
                     value,
                     set: Some((row.version, row.user.into(), row.at)),
                 },
-                Err(reason) => {
-                    skipped.push(Skipped::Invalid {
-                        path: Arc::clone(&entry.path),
-                        reason,
-                    });
+                None => {
+                    let path = Arc::clone(&entry.path);
+                    skipped.push(Skipped::Invalid { path });
                     Held {
                         value: entry.default.clone(),
                         set: None,

@@ -1,13 +1,15 @@
 //! What is kept, and what others have stored.
 
+use std::io;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use perennial_supervisor::Supervisor;
 use perennial_workers::{DatabaseWorker, Statement};
 use serde_json::json;
 
-use super::support::{LEVEL, LIMIT, Tree, database, memory, schema};
+use super::support::{CURRENCY, LEVEL, LIMIT, Tree, database, memory, schema};
 use crate::{ConfigServer, Schema, UpdateError};
 
 #[tokio::test]
@@ -65,6 +67,54 @@ async fn a_stored_value_that_is_no_longer_valid_stays_stored_and_the_default_hol
         3
     );
     assert_eq!(tree.stored().await["billing.limit"], "40");
+}
+
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn cfg_9_values_are_told_to_no_log_and_no_event() {
+    let log = Log::default();
+    let subscriber = {
+        let log = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+        subscriber.with_writer(move || log.clone()).finish()
+    };
+    let _listening = tracing::subscriber::set_default(subscriber);
+    let tree = Tree::start(memory()).await;
+    tree.config
+        .update(CURRENCY, "secret-1", "alice")
+        .await
+        .unwrap();
+    // A setting that was text once.
+    let wrong = tree.config.update("billing.limit", "secret-2", "bob").await;
+    let wrong = wrong.unwrap_err();
+    assert!(wrong.to_string().contains("secret-2"), "{wrong}");
+    {
+        let db = tree.pool.checkout().await.unwrap();
+        let row =
+            "INSERT INTO perennial_config VALUES ('billing.limit', '\"secret-3\"', 2, 'alice', 0)";
+        db.execute(row).await.unwrap();
+    }
+    tree.kill().await;
+
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    for told in [log, tree.notes().join("\n")] {
+        assert!(told.contains("billing.limit"), "{told}");
+        assert!(!told.contains("secret"), "{told}");
+    }
 }
 
 #[tokio::test]
