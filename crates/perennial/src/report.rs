@@ -42,13 +42,6 @@ pub struct CutOff {
 }
 
 impl ShutdownReport {
-    pub(crate) fn gave_up(reason: ExitReason) -> Self {
-        Self {
-            gave_up: Some(reason),
-            ..Self::default()
-        }
-    }
-
     /// Says whether nothing was cut off: every message was handled and every actor ended by itself.
     ///
     /// Of a tree that had given up nobody can say so.

@@ -333,7 +333,10 @@ impl Tree {
         });
         let report = match self.wait_for_end().await {
             Some(TreeEnd::Stopped(report)) => (*report).clone(),
-            Some(TreeEnd::GaveUp(reason)) => ShutdownReport::gave_up(reason),
+            Some(TreeEnd::GaveUp(reason)) => ShutdownReport {
+                gave_up: Some(reason),
+                ..ShutdownReport::default()
+            },
             None => ShutdownReport::default(),
         };
         // Only now: actors may need their pools while they stop.
