@@ -106,7 +106,7 @@ impl TreeBuilder {
     ///
     /// # Errors
     ///
-    /// [`SettingsErrors`] lists everything that is wrong with the file, each with line and key.
+    /// [`SettingsErrors`] lists everything that is wrong with the file, up to a hundred things, each with line and key.
     pub fn config_file(self, file: impl AsRef<Path>) -> Result<Self, SettingsErrors> {
         let settings = Settings::<Anything>::load(file)?;
         Ok(self.settings(settings.split().0))

@@ -177,7 +177,7 @@ impl<H: DeserializeOwned + Default> Settings<H> {
     ///
     /// # Errors
     ///
-    /// [`SettingsErrors`] lists everything that is wrong with the file, each with line and key.
+    /// [`SettingsErrors`] lists everything that is wrong with the file, up to a hundred things, each with line and key.
     pub fn load(file: impl AsRef<Path>) -> Result<Self, SettingsErrors> {
         let file = file.as_ref();
         let text = read(file).map_err(|error| SettingsErrors::unreadable(file, &error))?;

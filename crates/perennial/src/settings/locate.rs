@@ -355,6 +355,12 @@ mod tests {
     }
 
     #[test]
+    fn of_very_many_errors_a_hundred_are_reported() {
+        let text: String = (0..150).map(|key| format!("k{key} = 1\n")).collect();
+        assert_eq!(places(&text).len(), MOST_ERRORS);
+    }
+
+    #[test]
     fn text_that_is_not_toml_is_reported_by_line() {
         let found = errors("[pools\nx = 1\n");
         assert_eq!(found[0].0, 1);
