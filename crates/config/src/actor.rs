@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use perennial_lifecycle::{Exit, ExitReason};
-use perennial_pool::{Checkout, Pool};
+use perennial_lifecycle::{Exit, ExitReason, after};
+use perennial_pool::{Checkout, CheckoutError, Pool};
 use perennial_workers::{DatabaseError, DatabaseWorker};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use tokio::time::{Instant, sleep};
 
 use crate::cell::Cell;
 use crate::event::Events;
@@ -22,7 +23,7 @@ pub(crate) struct ConfigArguments {
     pub(crate) cell: Arc<Cell>,
     pub(crate) pool: Pool<DatabaseWorker>,
     /// How long to wait for a worker that reads what is stored.
-    pub(crate) timeout: Duration,
+    pub(crate) start_timeout: Duration,
     pub(crate) events: Events,
 }
 
@@ -38,6 +39,27 @@ pub(crate) struct Update {
     /// Comes with the message, so that a caller who leaves does not take it away from a write.
     pub(crate) db: Checkout<DatabaseWorker>,
     pub(crate) reply: RpcReplyPort<Result<ConfigChange, UpdateError>>,
+}
+
+/// How long to wait before a pool is asked again that has refused at once.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Borrows a worker for a start.
+///
+/// A pool that is drained, or whose queue is full, refuses at once, which is no reason to fail: starts that fail one after
+/// the other are soon too many, and end the tree.
+async fn borrow(
+    pool: &Pool<DatabaseWorker>,
+    within: Duration,
+) -> Result<Checkout<DatabaseWorker>, CheckoutError> {
+    let until = after(within);
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match pool.checkout_within(left).await {
+            Err(error) if error.is_retryable() && left > PAUSE => sleep(PAUSE).await,
+            result => return result,
+        }
+    }
 }
 
 /// The worker died during a write, so what is stored is not known; the restart reads it.
@@ -57,11 +79,8 @@ impl Actor for ConfigActor {
     ) -> Result<ConfigArguments, ActorProcessingErr> {
         // An incarnation before may have left a write under way: read after it.
         let settled = it.cell.store.lock().await;
-        let db = it
-            .pool
-            .checkout_within(it.timeout)
-            .await
-            .map_err(StoreError::from)?;
+        let db = borrow(&it.pool, it.start_timeout).await;
+        let db = db.map_err(StoreError::from)?;
         let (rows, version) = store::load(&db).await.map_err(StoreError::from)?;
         drop((db, settled));
         let stored = rows.len();

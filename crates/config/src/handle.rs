@@ -25,6 +25,9 @@ use crate::{
     UpdateError,
 };
 
+/// How long is waited for the config server and for a worker when nobody says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The live configuration of one tree; cheap to clone.
 ///
 /// Reading asks shared memory: no message, no wait, also while the config server restarts. Changing goes
@@ -40,6 +43,7 @@ pub(crate) struct Shared {
     pool: Pool<DatabaseWorker>,
     guard: Guard<Pool<DatabaseWorker>>,
     timeout: Duration,
+    start_timeout: Duration,
     /// Where the actor lives, once it was started.
     node: ArcSwapOption<Node>,
 }
@@ -81,6 +85,7 @@ pub struct ConfigServerBuilder {
     pool: Pool<DatabaseWorker>,
     guard: Option<Guard<Pool<DatabaseWorker>>>,
     timeout: Duration,
+    start_timeout: Duration,
 }
 
 impl ConfigServerBuilder {
@@ -93,10 +98,18 @@ impl ConfigServerBuilder {
         self
     }
 
-    /// Sets how long an update waits for the config server, and the config server at its start for the
-    /// database. Default: 5 s.
+    /// Sets how long an update waits for the config server. Default: 5 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Sets how long the config server waits at its start for a database worker, also while the pool lends none. Default:
+    /// 5 s.
+    ///
+    /// It is started again when that was in vain; soon too often, where this is short.
+    pub fn start_timeout(mut self, start_timeout: Duration) -> Self {
+        self.start_timeout = start_timeout;
         self
     }
 
@@ -118,6 +131,7 @@ impl ConfigServerBuilder {
             pool: self.pool,
             guard,
             timeout: self.timeout,
+            start_timeout: self.start_timeout,
             node: ArcSwapOption::empty(),
         }))
     }
@@ -133,7 +147,8 @@ impl ConfigServer {
             schema,
             pool,
             guard: None,
-            timeout: Duration::from_secs(5),
+            timeout: TIMEOUT,
+            start_timeout: TIMEOUT,
         }
     }
 
@@ -152,7 +167,7 @@ impl ConfigServer {
                     schema: shared.schema.clone(),
                     cell: Arc::clone(&shared.cell),
                     pool: shared.pool.clone(),
-                    timeout: shared.timeout,
+                    start_timeout: shared.start_timeout,
                     events: Events {
                         scope: context.scope().clone(),
                         path: context.path().clone(),
@@ -452,6 +467,7 @@ impl fmt::Debug for ConfigServerBuilder {
         f.debug_struct("ConfigServerBuilder")
             .field("schema", &self.schema)
             .field("timeout", &self.timeout)
+            .field("start_timeout", &self.start_timeout)
             .finish_non_exhaustive()
     }
 }

@@ -8,7 +8,8 @@ use perennial::workers::analysis::Language;
 use perennial::workers::database::Statement;
 use perennial::{
     ANALYZER, AnalyzerWorker, BreakerConfig, BreakerState, BreakerStatus, ConfigKey, DATABASE,
-    Decision, GuardError, Name, OpenTime, PoolConfig, Quota, Refusal, Schema, Tree,
+    DatabaseWorker, Decision, GuardError, Name, OpenTime, PoolConfig, Quota, Refusal, Schema,
+    Settings, Tree,
 };
 use perennial_testkit::Order;
 
@@ -354,4 +355,45 @@ async fn tree_1_calls_and_protected_operations_go_on_while_everything_around_the
     let report = shut_down(&world.tree).await;
     assert!(report.is_clean(), "{report:?}");
     assert!(running(world.tree.scope().root()).is_empty());
+}
+
+/// The config server reads what is stored at each start, for which it needs a worker.
+#[tokio::test]
+async fn tree_1_a_config_server_that_finds_no_worker_waits_for_one_and_ends_no_tree() {
+    let full = PoolConfig::new(1).max_waiting(0);
+    let mut hasty = Settings::<()>::default();
+    hasty.config.update_deadline = Duration::from_millis(1);
+    for (settings, pool, is_drained) in [
+        (Settings::default(), PoolConfig::new(1), true),
+        (Settings::default(), full, false),
+        (hasty, PoolConfig::new(1), false),
+    ] {
+        let tree = Tree::builder("t")
+            .settings(settings)
+            .pool(DATABASE, DatabaseWorker::in_memory("t"), pool)
+            .start()
+            .await
+            .unwrap();
+        let all = places(&tree).await;
+        let pool = tree.pool(DATABASE).unwrap();
+        let held = match is_drained {
+            true => {
+                tree.debug().drain("t/pools/database").await.unwrap();
+                None
+            }
+            false => Some(pool.checkout().await.unwrap()),
+        };
+        tree.debug().kill("t/config_server").await.unwrap();
+        // More time than that of all restarts that are not too many.
+        let a_while = Duration::from_millis(200);
+        let ended = tokio::time::timeout(a_while, tree.ended()).await;
+        assert!(ended.is_err(), "{ended:?}: {pool:?}");
+        drop(held);
+        tree.debug()
+            .resume_lending("t/pools/database")
+            .await
+            .unwrap();
+        healed(&tree, &all).await;
+        assert!(shut_down(&tree).await.is_clean());
+    }
 }

@@ -160,7 +160,7 @@ async fn what_others_have_stored_is_published_with_the_next_change() {
 async fn the_start_fails_without_a_database() {
     let pool = memory();
     let config = ConfigServer::builder(schema(), pool)
-        .timeout(Duration::from_millis(1))
+        .start_timeout(Duration::from_millis(1))
         .build();
     // Its pool is not started: nobody lends a worker.
     let tree = Supervisor::builder()
