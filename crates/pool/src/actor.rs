@@ -12,8 +12,8 @@ use perennial_supervisor::{ChildTemplate, DynamicSpec, DynamicSupervisor, Restar
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 
-use crate::Worker;
 use crate::cells::Cells;
+use crate::{PoolStatus, Worker};
 
 /// Restarts per worker and second that are still taken for business as usual: a retired worker costs one.
 const RESTARTS_PER_WORKER: u32 = 100;
@@ -51,7 +51,7 @@ impl Drop for Life {
 
 /// Describes the supervisor of a pool.
 pub(crate) fn pool_spec<W: Worker>(worker: &Arc<W>, cells: &Arc<Cells>) -> ChildSpec {
-    let supervisor = supervisor(worker, cells).into_child(Arc::clone(&cells.name));
+    let worker = Arc::clone(worker);
     let tether = Arc::new(Tether {
         cells: Arc::clone(cells),
         epoch: AtomicU64::new(0),
@@ -60,13 +60,14 @@ pub(crate) fn pool_spec<W: Worker>(worker: &Arc<W>, cells: &Arc<Cells>) -> Child
         Arc::clone(&cells.name),
         ChildKind::Supervisor,
         move |context| {
-            let (supervisor, tether) = (supervisor.clone(), Arc::clone(&tether));
+            let (worker, tether) = (Arc::clone(&worker), Arc::clone(&tether));
             async move {
                 let node = Arc::clone(context.node());
                 let cells = &tether.cells;
                 let epoch = cells.settle_at(context.scope(), &node);
                 tether.epoch.store(epoch, Release);
                 // Dropped when a worker does not start: then it is asked to stop again.
+                let supervisor = supervisor(&worker, cells).into_child(Arc::clone(&cells.name));
                 let started = supervisor.start_fn()(context).await?;
                 cells.warm_up().await?;
                 if let Some(supervisor) = DynamicSupervisor::at(&node) {
@@ -88,8 +89,10 @@ pub(crate) fn pool_spec<W: Worker>(worker: &Arc<W>, cells: &Arc<Cells>) -> Child
 }
 
 fn supervisor<W: Worker>(worker: &Arc<W>, cells: &Arc<Cells>) -> DynamicSpec<Child> {
-    let all = cells.config.size + cells.config.max_overflow;
-    let max = u32::try_from(all.max(1))
+    let PoolStatus {
+        size, max_overflow, ..
+    } = cells.status();
+    let max = u32::try_from((size + max_overflow).max(1))
         .unwrap_or(u32::MAX)
         .saturating_mul(RESTARTS_PER_WORKER);
     let (worker, cells) = (Arc::clone(worker), Arc::clone(cells));

@@ -63,6 +63,27 @@ async fn a_new_size_outlives_the_supervisor() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pool_12_a_supervisor_bears_as_much_as_befits_the_new_size() {
+    // More than one worker alone may end in a second.
+    const WORKERS: usize = 250;
+    let mut it = Fixture::start(config(1, 0)).await;
+    it.pool.resize(WORKERS, 0).unwrap();
+    it.until(|it| it.pool.status().idle == WORKERS).await;
+    let run = it.supervisor().incarnation().unwrap();
+    it.supervisor().kill();
+    run.ended().await;
+    it.until(|it| it.pool.status().idle == WORKERS).await;
+    let supervisor = it.supervisor().incarnation().unwrap();
+    for worker in it.pool.workers() {
+        worker.incarnation.kill();
+    }
+    it.until(|it| it.pool.status().idle == WORKERS).await;
+    assert!(supervisor.exit_reason().is_none());
+    it.lends_all().await;
+    it.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_refuses_all_and_waits_for_what_is_out() {
     let mut it = Fixture::start(config(2, 0)).await;
     let (first, second) = (
