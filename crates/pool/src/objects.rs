@@ -190,8 +190,7 @@ impl<T> ObjectPool<T> {
 
     /// Lends again after a [drain](Self::drain).
     pub fn resume(&self) {
-        let open = |phase| (phase == Phase::Drained).then_some(Phase::Open);
-        if self.0.line.go_on(open) {
+        if self.0.resume() {
             event::opened(self.name());
         }
     }

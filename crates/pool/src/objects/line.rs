@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::ObjectPoolStats;
 use super::queue::Queue;
+use super::shelf::Shelf;
 use crate::CheckoutError;
 use crate::event::{self, Meters};
 
@@ -30,7 +31,7 @@ pub(super) struct Books<T> {
     phase: Phase,
     /// Objects that came back while somebody waited, or while the pool was drained.
     pile: Vec<T>,
-    /// How many of them are meant for who waits.
+    /// How many of them are meant for who waits: all, while the pool is open.
     reserved: usize,
     /// How many wait, those included who were given a turn and have not used it.
     waiting: usize,
@@ -85,14 +86,11 @@ impl<T> Books<T> {
         self.phase != Phase::Open || self.waiting > self.reserved
     }
 
-    /// Gives what is meant for nobody to one that comes.
-    fn take(&mut self) -> Take<T> {
+    /// Says whether anything is lent at all.
+    fn lends(&self) -> Result<(), Phase> {
         match self.phase {
-            Phase::Open if self.pile.len() > self.reserved => {
-                self.pile.pop().map_or(Take::Wait, Take::Object)
-            }
-            Phase::Open => Take::Wait,
-            phase => Take::Shut(phase),
+            Phase::Open => Ok(()),
+            phase => Err(phase),
         }
     }
 
@@ -116,28 +114,41 @@ impl<T> Books<T> {
         }
     }
 
-    /// Leaves the line with nothing.
-    fn leave(&mut self) -> Turns {
+    /// Leaves the line with nothing; returns what is meant for nobody then.
+    fn leave(&mut self) -> Option<T> {
         self.waiting -= 1;
-        if self.reserved > self.waiting {
-            self.reserved -= 1;
-            return Turns::Revoke;
+        if self.reserved <= self.waiting {
+            return None;
         }
-        Turns::Unchanged
+        self.reserved -= 1;
+        // What a closed pool has goes from here.
+        if self.phase == Phase::Closed {
+            return None;
+        }
+        self.pile.pop()
     }
 
-    /// Receives an object that is free; `Err` when the pool is closed, and has no more use for it.
+    /// Returns what came back for nobody while nothing was lent, the first first.
+    fn unreserved(&mut self) -> impl Iterator<Item = T> {
+        let unreserved = self.pile.len() - self.reserved;
+        self.pile.drain(..unreserved)
+    }
+
+    /// Receives an object that is free; `Err` when it is not to lie here: nobody waits, or the pool is closed.
     fn receive(&mut self, object: T) -> Result<Turns, T> {
-        if self.phase == Phase::Closed {
-            self.size -= 1;
-            return Err(object);
+        match self.phase {
+            Phase::Closed => Err(object),
+            _ if self.waiting > self.reserved => {
+                self.pile.push(object);
+                self.reserved += 1;
+                Ok(Turns::Grant)
+            }
+            Phase::Open => Err(object),
+            Phase::Drained => {
+                self.pile.push(object);
+                Ok(Turns::Unchanged)
+            }
         }
-        self.pile.push(object);
-        if self.waiting > self.reserved {
-            self.reserved += 1;
-            return Ok(Turns::Grant);
-        }
-        Ok(Turns::Unchanged)
     }
 
     /// Returns how many objects are on no shelf and not on loan.
@@ -194,42 +205,50 @@ impl<T> Line<T> {
         drop(books);
     }
 
-    /// Gives what lies on no shelf to one that found nothing there.
-    pub(super) fn take(&self) -> Take<T> {
-        self.books().take()
+    /// Says whether anything is lent at all.
+    pub(super) fn lends(&self) -> Result<(), Phase> {
+        self.books().lends()
     }
 
-    /// As [`take`](Self::take); whoever is given nothing joins the line, and nobody comes in between. `Err(None)`: too
-    /// many stand there already.
-    pub(super) fn take_or_join(&self) -> Result<Take<T>, Option<Waiter<'_, T>>> {
+    /// Joins the line, unless nothing is lent; `None`: too many stand there already. What was meant for one that leaves
+    /// goes to `shelf`.
+    pub(super) fn join<'a>(&'a self, shelf: &'a Shelf<T>) -> Result<Option<Waiter<'a, T>>, Phase> {
         let mut books = self.books();
-        match books.take() {
-            Take::Wait => {}
-            taken => return Ok(taken),
-        }
+        books.lends()?;
         if !books.join() {
-            return Err(None);
+            return Ok(None);
         }
         let waiting = books.waiting;
         self.changed(books, Turns::Unchanged);
         event::pending(self.meters(), waiting);
-        Err(Some(Waiter {
+        Ok(Some(Waiter {
             line: self,
+            shelf,
             stands: true,
         }))
     }
 
-    /// Takes an object that is free, for who waits or for later; `Err` when the pool is closed.
-    pub(super) fn receive(&self, object: T) -> Result<(), T> {
+    /// Takes an object that is free, for who waits or for later; `Err` when the pool is closed. Whoever waited may have
+    /// left meanwhile: then it goes to `shelf`.
+    pub(super) fn receive(&self, object: T, shelf: &Shelf<T>) -> Result<(), T> {
         let mut books = self.books();
-        let received = books.receive(object);
-        let is_open = books.phase == Phase::Open;
-        let turns = received.as_ref().copied();
-        self.changed(books, turns.unwrap_or(Turns::Unchanged));
-        if !is_open {
+        let phase = books.phase;
+        let (turns, unused) = match books.receive(object) {
+            Ok(turns) => (turns, None),
+            Err(object) if phase == Phase::Open => {
+                shelf.books().put(object);
+                (Turns::Unchanged, None)
+            }
+            Err(object) => {
+                books.size -= 1;
+                (Turns::Unchanged, Some(object))
+            }
+        };
+        self.changed(books, turns);
+        if phase != Phase::Open {
             self.news.notify_waiters();
         }
-        received.map(drop)
+        unused.map_or(Ok(()), Err)
     }
 
     /// An object was taken out of the pool.
@@ -245,6 +264,21 @@ impl<T> Line<T> {
             return false;
         };
         books.phase = phase;
+        self.changed(books, Turns::Unchanged);
+        self.news.notify_waiters();
+        true
+    }
+
+    /// Lends again after a drain; says whether it did. What lies here for nobody goes to `shelf`.
+    pub(super) fn resume(&self, shelf: &Shelf<T>) -> bool {
+        let mut books = self.books();
+        if books.phase != Phase::Drained {
+            return false;
+        }
+        books.phase = Phase::Open;
+        let mut places = shelf.books();
+        books.unreserved().for_each(|object| places.put(object));
+        drop(places);
         self.changed(books, Turns::Unchanged);
         self.news.notify_waiters();
         true
@@ -328,6 +362,7 @@ impl<T> Line<T> {
 /// A place in the line; left when it is dropped.
 pub(super) struct Waiter<'a, T> {
     line: &'a Line<T>,
+    shelf: &'a Shelf<T>,
     stands: bool,
 }
 
@@ -364,7 +399,14 @@ impl<T> Drop for Waiter<'_, T> {
             return;
         }
         let mut books = self.line.books();
-        let turns = books.leave();
+        let turns = match books.leave() {
+            // What lies there came back later than this: otherwise this one would have taken it and not waited.
+            Some(object) => {
+                self.shelf.books().put_first(object);
+                Turns::Revoke
+            }
+            None => Turns::Unchanged,
+        };
         let waiting = books.waiting;
         self.line.changed(books, turns);
         event::pending(self.line.meters(), waiting);

@@ -81,7 +81,7 @@ impl<T> Shelf<T> {
             let object = books.remove(lent);
             drop(books);
             // A closed pool has no more use for it.
-            drop(self.line.receive(object));
+            drop(self.line.receive(object, self));
         } else {
             books.free(lent);
         }
@@ -92,10 +92,9 @@ impl<T> Shelf<T> {
         let mut books = self.books();
         if self.line.is_busy() {
             drop(books);
-            return self.line.receive(object);
+            return self.line.receive(object, self);
         }
-        let place = books.open();
-        books.free(Lent { object, place });
+        books.put(object);
         Ok(())
     }
 }
@@ -154,6 +153,26 @@ impl<T> Books<T> {
                     self.places[last].next = place;
                 }
             }
+        }
+        self.idle += 1;
+    }
+
+    /// Puts an object here that did not lie here.
+    pub(super) fn put(&mut self, object: T) {
+        let place = self.open();
+        self.free(Lent { object, place });
+    }
+
+    /// As [`put`](Self::put), to be lent before all others.
+    pub(super) fn put_first(&mut self, object: T) {
+        let place = self.open();
+        let first = self.first;
+        let it = &mut self.places[place];
+        it.object = Some(object);
+        it.next = first;
+        self.first = place;
+        if self.idle == 0 {
+            self.last = place;
         }
         self.idle += 1;
     }

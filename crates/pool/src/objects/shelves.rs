@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
 use super::builder::ObjectPoolBuilder;
-use super::line::{self, Line, Phase, Take, Waiter};
+use super::line::{self, Line, Phase, Waiter};
 use super::object::Object;
 use super::shelf::{self, Shelf};
 use super::{ObjectPoolStats, ObjectPoolStatus};
@@ -111,19 +111,19 @@ impl<T> Shelves<T> {
             return Ok(object);
         }
         match self.take_elsewhere() {
-            Take::Object(object) => Ok(self.adopt(object, location)),
-            Take::Wait => Err(self.line.exhausted(self.in_use())),
-            Take::Shut(phase) => Err(self.not_open(phase)),
+            Some(object) => Ok(self.adopt(object, location)),
+            None => Err(match self.line.lends() {
+                Ok(()) => self.line.exhausted(self.in_use()),
+                Err(phase) => self.not_open(phase),
+            }),
         }
     }
 
-    fn take_elsewhere(&self) -> Take<T> {
-        if !self.line.is_busy()
-            && let Some(object) = self.find()
-        {
-            return Take::Object(object);
+    fn take_elsewhere(&self) -> Option<T> {
+        if self.line.is_busy() {
+            return None;
         }
-        self.line.take()
+        self.find()
     }
 
     /// Lends an object from elsewhere; whoever gets none joins the line.
@@ -132,18 +132,15 @@ impl<T> Shelves<T> {
         &self,
         location: &'static Location<'static>,
     ) -> Result<Result<Object<T>, Waiter<'_, T>>, CheckoutError> {
-        match self.take_elsewhere() {
-            Take::Object(object) => return Ok(Ok(self.adopt(object, location))),
-            Take::Wait => {}
-            Take::Shut(phase) => return Err(self.not_open(phase)),
+        if let Some(object) = self.take_elsewhere() {
+            return Ok(Ok(self.adopt(object, location)));
         }
-        match self.line.take_or_join() {
-            Ok(Take::Object(object)) => Ok(Ok(self.adopt(object, location))),
-            Ok(Take::Shut(phase)) => Err(self.not_open(phase)),
-            Ok(Take::Wait) | Err(None) => Err(self.line.exhausted(self.in_use())),
+        match self.line.join(self.own()) {
+            Err(phase) => Err(self.not_open(phase)),
+            Ok(None) => Err(self.line.exhausted(self.in_use())),
             // From here on whatever comes back goes to the line. What came back before may lie on a shelf, since the
             // first look.
-            Err(Some(waiter)) => match self.find() {
+            Ok(Some(waiter)) => match self.find() {
                 Some(object) => Ok(Ok(self.adopt(object, location))),
                 None => Ok(Err(waiter)),
             },
@@ -233,6 +230,11 @@ impl<T> Shelves<T> {
 
     fn in_use(&self) -> usize {
         self.status().in_use
+    }
+
+    /// Lends again after a drain; says whether it did.
+    pub(super) fn resume(&self) -> bool {
+        self.line.resume(self.own())
     }
 
     pub(super) fn phase(&self) -> Phase {

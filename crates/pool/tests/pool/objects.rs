@@ -422,3 +422,30 @@ fn what_comes_back_while_somebody_joins_the_line_is_not_missed() {
     assert!(!missed.load(SeqCst));
     it.lends_all(1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn all_objects_take_turns_also_one_that_came_back_for_who_had_gone() {
+    let pool = ObjectPool::builder("numbers", 0..2)
+        .strategy(PoolStrategy::Fifo)
+        .build()
+        .unwrap();
+    let first = pool.try_checkout().unwrap();
+    let second = pool.try_checkout().unwrap();
+    let mut waiting = Box::pin(pool.checkout());
+    assert!(poll(waiting.as_mut()).is_pending());
+    drop(first);
+    drop(waiting);
+    drop(second);
+    let turns: Vec<_> = (0..4).map(|_| *pool.try_checkout().unwrap()).collect();
+    assert_eq!(turns, [0, 1, 0, 1]);
+
+    // What comes back while nothing is lent has its turn in that order.
+    let held = [pool.try_checkout().unwrap(), pool.try_checkout().unwrap()];
+    let mut drain = Box::pin(pool.drain());
+    assert!(poll(drain.as_mut()).is_pending());
+    drop(held);
+    drain.await;
+    pool.resume();
+    let turns: Vec<_> = (0..4).map(|_| *pool.try_checkout().unwrap()).collect();
+    assert_eq!(turns, [0, 1, 0, 1]);
+}
