@@ -224,18 +224,17 @@ fn health_checked(health: &SystemHealth, before: Option<&SystemHealth>) {
             .set(bit(state == health.status));
     }
     for service in &health.services {
-        for state in Status::ALL {
-            gauge!(
-                "perennial.health.service.status",
-                "service" => service.name.clone(),
-                "state" => state.as_str(),
-            )
-            .set(bit(state == service.status));
-        }
+        service_status_gauge(&service.name, Some(service.status));
         service_health_changed(
             service,
             before.and_then(|health| health.service(&service.name)),
         );
+    }
+    // One that was removed has no status: a gauge that stayed where it was would claim one.
+    for service in before.iter().flat_map(|before| &before.services) {
+        if health.service(&service.name).is_none() {
+            service_status_gauge(&service.name, None);
+        }
     }
     let was = before.map_or(Status::Healthy, |health| health.status);
     if was != health.status {
@@ -253,6 +252,17 @@ fn health_checked(health: &SystemHealth, before: Option<&SystemHealth>) {
                 "the system's health rose"
             );
         }
+    }
+}
+
+fn service_status_gauge(service: &str, status: Option<Status>) {
+    for state in Status::ALL {
+        gauge!(
+            "perennial.health.service.status",
+            "service" => service.to_owned(),
+            "state" => state.as_str(),
+        )
+        .set(bit(status == Some(state)));
     }
 }
 
