@@ -8,7 +8,7 @@ use perennial_lifecycle::{ExitReason, Incarnation, Moment, Node, StartError};
 use perennial_supervisor::{DynamicChild, DynamicSupervisor, StartChildError};
 use tokio::time::Instant;
 
-use super::{Cells, FIRST_PAUSE, Failures, Home, LONGEST_PAUSE, lock};
+use super::{Books, Cells, FIRST_PAUSE, Failures, Home, LONGEST_PAUSE, lock};
 use crate::actor::{Child, Life};
 use crate::event;
 use crate::machine::{Ending, How};
@@ -33,7 +33,7 @@ fn id(place: usize) -> String {
 impl Cells {
     /// Asked before a worker is started, restarts included.
     pub(crate) fn begin(self: &Arc<Self>, life: &Life) -> bool {
-        let wanted = self.books().begin(life.place, life.number);
+        let wanted = self.change(|books| books.begin(life.place, life.number));
         // A death on loan is heard of here.
         self.note_return();
         wanted
@@ -54,11 +54,21 @@ impl Cells {
         let desk = Desk::new(Arc::clone(self), node, run, life.place);
         let desk = Arc::new(desk);
         let expires = self.lifetime().map(|lifetime| now.after(lifetime));
-        let wanted = self.books().up(life.place, life.number, desk, expires, now);
+        let wanted = self.change(|books| books.up(life.place, life.number, desk, expires, now));
         event::created(self.meters(), took);
         // Starts that were put off because of failures need wait no longer.
         self.mend();
         wanted
+    }
+
+    /// Changes what workers there are, and shows it.
+    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut Books) -> T) -> T {
+        let mut books = self.books();
+        let changed = change(&mut books);
+        let (idle, used) = (books.idle(), books.in_use());
+        drop(books);
+        event::counted(self.meters(), idle, used);
+        changed
     }
 
     /// Returns how long the next worker may live.
@@ -113,7 +123,7 @@ impl Cells {
 
     /// The supervisor knows nothing of a life any more.
     pub(crate) fn gone(self: &Arc<Self>, place: usize, life: u64) {
-        self.books().gone(place, life);
+        self.change(|books| books.gone(place, life));
         self.note_return();
         self.mend();
     }
@@ -255,7 +265,7 @@ impl Cells {
 
     /// Changes how many workers there are.
     pub(crate) fn resize(self: &Arc<Self>, size: usize, max_overflow: usize) {
-        self.books().resize(size, max_overflow);
+        self.change(|books| books.resize(size, max_overflow));
         event::resized(&self.name, size, max_overflow);
         self.mend();
     }
@@ -263,8 +273,8 @@ impl Cells {
     /// Looks at the times of idleness and life, and at who holds a worker for long.
     pub(crate) fn tick(self: &Arc<Self>) {
         let now = self.now();
-        let mut books = self.books();
-        books.sweep(now);
+        self.change(|books| books.sweep(now));
+        let books = self.books();
         let mut long = Vec::new();
         if let Some(limit) = self.config.hold_warning {
             for (desk, loan, held) in books.loans() {
