@@ -39,8 +39,9 @@
 //! - Nothing blocks the runtime: not a slow statement, not a large file, not the opening of a database.
 //! - A panic in work that a holder gave ends the worker, and nothing else: the holder gets a typed error
 //!   with the panic's message, and the pool starts another worker.
-//! - A worker that is killed leaves nothing behind: its statement is interrupted, its parser stops, its
-//!   connection is closed by the thread that still used it.
+//! - A worker that is killed leaves nothing behind: its statement is interrupted, or rolled back when it comes
+//!   to its end after a wait for a lock, its parser stops, its connection is closed by the thread that still
+//!   used it.
 //! - A commit that was acknowledged is on the disk (see [`Synchronous`]).
 //! - A worker comes back without a transaction of the holder before.
 //!

@@ -95,11 +95,11 @@ impl Actor for DatabaseActor {
         worker: DatabaseWorker,
     ) -> Result<DatabaseState, ActorProcessingErr> {
         let began = Instant::now();
+        let gone = Arc::new(AtomicBool::new(false));
         loop {
-            let opening = worker.clone();
-            let opened = blocking::run(move || opening.open()).await.map_err(Exit)?;
-            if let Some(connection) = opened? {
-                let gone = Arc::new(AtomicBool::new(false));
+            let (opening, ended) = (worker.clone(), Arc::clone(&gone));
+            let opened = blocking::run(move || opening.open(&ended)).await;
+            if let Some(connection) = opened.map_err(Exit)?? {
                 let ended = Arc::clone(&gone);
                 connection.progress_handler(STEPS, Some(move || ended.load(Acquire)))?;
                 return Ok(DatabaseState {

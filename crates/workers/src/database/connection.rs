@@ -2,7 +2,10 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed},
+};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -65,10 +68,14 @@ fn flags() -> OpenFlags {
 }
 
 impl DatabaseWorker {
-    /// Opens a connection; `None` when another process was just doing the same.
-    pub(super) fn open(&self) -> Result<Option<Connection>, OpenDatabaseError> {
+    /// Opens a connection, which commits nothing once its actor has `gone`; `None` when another process was just doing
+    /// the same.
+    pub(super) fn open(
+        &self,
+        gone: &Arc<AtomicBool>,
+    ) -> Result<Option<Connection>, OpenDatabaseError> {
         let _one_at_a_time = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.connect() {
+        match self.connect(gone) {
             Ok(connection) => Ok(Some(connection)),
             Err(error) if is_busy(&error) => {
                 event::open_is_busy(&self.place);
@@ -86,7 +93,7 @@ impl DatabaseWorker {
         ))
     }
 
-    fn connect(&self) -> rusqlite::Result<Connection> {
+    fn connect(&self, gone: &Arc<AtomicBool>) -> rusqlite::Result<Connection> {
         let connection = match &self.place {
             // To SQLite these are names of databases that belong to one connection, and are gone with it.
             Place::File(path) if [Path::new(""), Path::new(":memory:")].contains(&&**path) => {
@@ -105,6 +112,9 @@ impl DatabaseWorker {
         let journal: String =
             connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
         connection.pragma_update(None, "synchronous", self.synchronous.as_str())?;
+        // SQLite looks at nothing while it waits for a lock, and a short statement is done before it looks again.
+        let ended = Arc::clone(gone);
+        connection.commit_hook(Some(move || ended.load(Acquire)))?;
         if let Some(prepare) = &self.on_open {
             prepare(&connection)?;
         }

@@ -362,6 +362,44 @@ async fn work_that_a_kill_interrupts_is_said_to_have_been_killed_also_within_a_t
 }
 
 #[tokio::test]
+async fn a_worker_that_is_killed_while_it_waits_for_a_lock_changes_nothing() {
+    let (_dir, worker) = file();
+    let (pool, _tree) = pool(counter(worker), 2).await;
+    let holder = pool.checkout().await.unwrap();
+    let other = pool.checkout().await.unwrap();
+    let (locked, is_locked) = oneshot::channel();
+    let (go, may_go) = mpsc::channel::<()>();
+    let (late, is_late) = oneshot::channel();
+    let holding = holder.transaction(move |_| {
+        locked.send(()).unwrap();
+        may_go.recv().unwrap();
+        Ok(())
+    });
+    let killed = async {
+        is_locked.await.unwrap();
+        let (begun, has_begun) = oneshot::channel();
+        let update = other.with_connection(move |connection| {
+            begun.send(()).unwrap();
+            let changed = connection.execute("UPDATE counter SET n = 7", []);
+            late.send(changed.is_ok()).unwrap();
+            Ok(changed?)
+        });
+        let kill = async {
+            has_begun.await.unwrap();
+            other.incarnation().kill();
+        };
+        let (ended, ()) = tokio::join!(update, kill);
+        assert!(matches!(ended, Err(DatabaseError::Worker { .. })));
+        // Its caller may have tried again elsewhere by now.
+        go.send(()).unwrap();
+        assert!(!is_late.await.unwrap());
+    };
+    let (held, ()) = tokio::join!(holding, killed);
+    held.unwrap();
+    assert_eq!(count(&holder).await, 0);
+}
+
+#[tokio::test]
 async fn a_connection_is_not_closed_on_the_runtime() {
     struct Closed(Option<oneshot::Sender<ThreadId>>);
     impl Drop for Closed {
@@ -375,9 +413,8 @@ async fn a_connection_is_not_closed_on_the_runtime() {
     let worker = DatabaseWorker::in_memory("test").on_open(move |connection| {
         // SQLite drops it when it closes the connection.
         let closed = Closed(closed.lock().unwrap().take());
-        connection.commit_hook(Some(move || {
+        connection.rollback_hook(Some(move || {
             let _ = &closed;
-            false
         }))
     });
     let (_pool, tree) = pool(worker, 1).await;

@@ -103,7 +103,8 @@ impl DatabaseWorker {
     /// Runs a function on every connection when it is opened, on a blocking thread and on one connection
     /// at a time: to make tables that are missing, or to set pragmas.
     ///
-    /// Its error makes the worker's start fail.
+    /// Its error makes the worker's start fail. SQLite has one commit hook and one progress handler for each
+    /// connection, with which a worker ends what it still does when it is killed: leave both alone.
     pub fn on_open(
         mut self,
         prepare: impl Fn(&Connection) -> rusqlite::Result<()> + Send + Sync + 'static,
