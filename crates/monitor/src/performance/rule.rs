@@ -140,7 +140,14 @@ impl AlertRule {
     pub(crate) fn cleared(&self, value: f64) -> bool {
         match self.comparison() {
             Comparison::Above => value <= self.threshold() * (1.0 - self.hysteresis()),
-            Comparison::Below => value >= self.threshold() * (1.0 + self.hysteresis()),
+            Comparison::Below => {
+                // No more operations fail than there are.
+                let highest = match self.metric() {
+                    Metric::ErrorRate => 1.0,
+                    _ => f64::INFINITY,
+                };
+                value >= (self.threshold() * (1.0 + self.hysteresis())).min(highest)
+            }
         }
     }
 

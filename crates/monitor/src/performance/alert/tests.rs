@@ -65,6 +65,14 @@ fn a_rule_below_its_threshold_clears_above_it() {
 }
 
 #[test]
+fn a_rule_clears_at_the_highest_share_that_there_is() {
+    let rule = AlertRule::builder("too_good", Metric::ErrorRate, Comparison::Below, 0.95);
+    let rule = rule.build().unwrap();
+    assert!(rule.crossed(0.9) && !rule.cleared(0.99));
+    assert!(rule.cleared(1.0), "none can come back farther");
+}
+
+#[test]
 fn a_rule_reads_its_own_metric_when_there_is_enough_to_read() {
     let latency = rule(|rule| rule);
     assert_eq!(latency.value(&stats(10, 7.0), false), Some(7.0));
