@@ -46,8 +46,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Borrows a worker for a start.
 ///
-/// A pool that is drained, or whose queue is full, refuses at once, which is no reason to fail: starts that fail one after
-/// the other are soon too many, and end the tree.
+/// A pool that is drained, that is being restarted, or whose queue is full refuses at once, which is no reason to fail:
+/// starts that fail one after the other are soon too many, and end the tree.
 async fn borrow(
     pool: &Pool<DatabaseWorker>,
     within: Duration,
@@ -56,7 +56,7 @@ async fn borrow(
     loop {
         let left = until.saturating_duration_since(Instant::now());
         match pool.checkout_within(left).await {
-            Err(error) if error.is_retryable() && left > PAUSE => sleep(PAUSE).await,
+            Err(_) if left > PAUSE => sleep(PAUSE).await,
             result => return result,
         }
     }

@@ -357,16 +357,29 @@ async fn tree_1_calls_and_protected_operations_go_on_while_everything_around_the
     assert!(running(world.tree.scope().root()).is_empty());
 }
 
+/// Why a database pool of one worker lends none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Lends {
+    /// It is on loan.
+    NoMore,
+    /// An operator has drained the pool.
+    Nothing,
+    /// An operator has stopped it.
+    NotUp,
+}
+
 /// The config server reads what is stored at each start, for which it needs a worker.
 #[tokio::test]
 async fn tree_1_a_config_server_that_finds_no_worker_waits_for_one_and_ends_no_tree() {
+    const POOL: &str = "t/pools/database";
     let full = PoolConfig::new(1).max_waiting(0);
     let mut hasty = Settings::<()>::default();
     hasty.config.update_deadline = Duration::from_millis(1);
-    for (settings, pool, is_drained) in [
-        (Settings::default(), PoolConfig::new(1), true),
-        (Settings::default(), full, false),
-        (hasty, PoolConfig::new(1), false),
+    for (settings, pool, lends) in [
+        (Settings::default(), PoolConfig::new(1), Lends::Nothing),
+        (Settings::default(), PoolConfig::new(1), Lends::NotUp),
+        (Settings::default(), full, Lends::NoMore),
+        (hasty, PoolConfig::new(1), Lends::NoMore),
     ] {
         let tree = Tree::builder("t")
             .settings(settings)
@@ -374,25 +387,24 @@ async fn tree_1_a_config_server_that_finds_no_worker_waits_for_one_and_ends_no_t
             .start()
             .await
             .unwrap();
-        let all = places(&tree).await;
+        let (all, debug) = (places(&tree).await, tree.debug());
         let pool = tree.pool(DATABASE).unwrap();
-        let held = match is_drained {
-            true => {
-                tree.debug().drain("t/pools/database").await.unwrap();
-                None
-            }
-            false => Some(pool.checkout().await.unwrap()),
-        };
-        tree.debug().kill("t/config_server").await.unwrap();
+        let mut held = None;
+        match lends {
+            Lends::NoMore => held = Some(pool.checkout().await.unwrap()),
+            Lends::Nothing => debug.drain(POOL).await.unwrap(),
+            Lends::NotUp => debug.stop(POOL).await.unwrap(),
+        }
+        debug.kill("t/config_server").await.unwrap();
         // More time than that of all restarts that are not too many.
         let a_while = Duration::from_millis(200);
         let ended = tokio::time::timeout(a_while, tree.ended()).await;
-        assert!(ended.is_err(), "{ended:?}: {pool:?}");
-        drop(held);
-        tree.debug()
-            .resume_lending("t/pools/database")
-            .await
-            .unwrap();
+        assert!(ended.is_err(), "{lends:?}: {ended:?}: {pool:?}");
+        match lends {
+            Lends::NoMore => drop(held),
+            Lends::Nothing => debug.resume_lending(POOL).await.unwrap(),
+            Lends::NotUp => drop(debug.restart(POOL).await.unwrap()),
+        }
         healed(&tree, &all).await;
         assert!(shut_down(&tree).await.is_clean());
     }
