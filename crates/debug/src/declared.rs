@@ -93,14 +93,10 @@ impl Declarations {
     pub(crate) fn add(&self, new: Declaration) {
         let new = Arc::new(new);
         let mut all = self.lock();
-        let same = |it: &&mut Arc<Declaration>| it.target == new.target && it.label == new.label;
-        let old = match all.iter_mut().find(same) {
-            Some(known) => Some(std::mem::replace(known, new)),
-            None => {
-                all.push(new);
-                None
-            }
-        };
+        let same = |it: &Arc<Declaration>| it.target == new.target && it.label == new.label;
+        let old = all.iter().position(same).map(|at| all.remove(at));
+        // Last: the same actor may be known by its place, too.
+        all.push(new);
         drop(all);
         // Foreign code: a function of the host.
         drop(old);
@@ -131,7 +127,7 @@ impl Declarations {
         let here: Vec<_> = all
             .filter(|it| it.place(names).as_ref() == Some(path))
             .collect();
-        if let Some(known) = here.iter().find(|it| &*it.label == label) {
+        if let Some(known) = here.iter().rfind(|it| &*it.label == label) {
             return Ok(Arc::clone(known));
         }
         let letters: Vec<char> = label.chars().collect();

@@ -15,12 +15,12 @@ async fn declared_debug_messages_are_listed_and_sent() {
     shop.debugger
         .declare_at("shop/scribe", "flush", || Job::Flush);
     let listed = |path: &str| shop.debugger.declared(path).join(" ");
-    assert_eq!(listed("shop/clerk"), "flush fail");
+    assert_eq!(listed("shop/clerk"), "fail flush");
     assert_eq!(listed("shop/scribe"), "flush");
     assert_eq!(listed("shop"), "");
     let snapshot = shop.snapshot().await;
     let clerk = snapshot.find("shop/clerk").unwrap();
-    assert_eq!(clerk.debug_messages.join(" "), "flush fail");
+    assert_eq!(clerk.debug_messages.join(" "), "fail flush");
 
     let debugger = &shop.debugger;
     debugger.send_declared("shop/clerk", "flush").await.unwrap();
@@ -30,6 +30,14 @@ async fn declared_debug_messages_are_listed_and_sent() {
         .unwrap();
     assert_eq!(shop.clerk.notes(1).await, [7]);
     assert_eq!(shop.scribe.notes(1).await, [1_000]);
+
+    // By the place of the actor that was known by its name, and the other way about.
+    debugger.declare_at("shop/clerk", "flush", || Job::Write(8));
+    debugger.send_declared("shop/clerk", "flush").await.unwrap();
+    assert_eq!(shop.clerk.notes(2).await, [7, 8]);
+    debugger.declare(&CLERK, "flush", || Job::Write(9));
+    debugger.send_declared("shop/clerk", "flush").await.unwrap();
+    assert_eq!(shop.clerk.notes(3).await, [7, 8, 9]);
 
     let refused = debugger.send_declared("shop/clerk", "flsuh").await;
     assert_eq!(
