@@ -173,7 +173,6 @@ pub async fn run_with(args: AnalyzeArgs, analyzer: AnalyzerWorker) -> Result<Rep
         // Only its end matters: no kill may hit the tree while it is looked at.
         drop(chaos.await);
     }
-    interrupt.abort();
     let outcome = match worked {
         Ok((counts, removed)) => {
             summarize(&tree, &found, counts, removed, stop.load(Relaxed)).await
@@ -191,6 +190,8 @@ pub async fn run_with(args: AnalyzeArgs, analyzer: AnalyzerWorker) -> Result<Rep
             source,
         });
     tree.shutdown().await;
+    // Until here a second Ctrl-C ends the process, whatever it is at: no other does any more.
+    interrupt.abort();
     report
 }
 
