@@ -45,6 +45,7 @@ pub(crate) struct Missed<M> {
 
 impl Drop for Names {
     fn drop(&mut self) {
+        self.common.close();
         for slot in self.table.collect(|it| Some(Arc::clone(&it.slot))) {
             slot.close();
         }

@@ -4,7 +4,7 @@ use std::any::TypeId;
 use std::hash::BuildHasher as _;
 use std::ops::Deref;
 use std::sync::atomic::{
-    AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::SeqCst,
+    AtomicBool, AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::SeqCst,
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,6 +20,8 @@ use crate::{Gate, Present, Refusal, SenderKey, WhenDown};
 /// What all names of a tree have in common.
 pub(crate) struct Common {
     when_down: Mutex<WhenDown>,
+    /// The registry is gone.
+    is_closed: AtomicBool,
     pub(crate) traffic: Arc<Traffic>,
 }
 
@@ -27,8 +29,14 @@ impl Common {
     pub(crate) fn new(traffic: Arc<Traffic>) -> Self {
         Self {
             when_down: Mutex::default(),
+            is_closed: AtomicBool::new(false),
             traffic,
         }
+    }
+
+    /// Before the names that there are, so that no watch begins meanwhile that has no end.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, SeqCst);
     }
 
     /// Asked only by messages whose actor is down.
@@ -312,6 +320,9 @@ impl Slot {
     pub(crate) fn hub(&self) -> Arc<Hub> {
         let hub = Arc::clone(self.lock_hub().get_or_insert_with(Hub::new));
         self.lead(&hub);
+        if self.common.is_closed.load(SeqCst) {
+            hub.close();
+        }
         hub
     }
 

@@ -259,9 +259,12 @@ impl Hub {
         })
     }
 
-    /// Follows the runs of the place that `find` returns, and no longer those of another.
+    /// Follows the runs of the place that `find` returns, and no longer those of another; none once it is closed.
     pub(crate) fn follow(self: &Arc<Self>, find: impl FnOnce() -> Option<(Arc<Node>, u64)>) {
         let mut log = self.lock();
+        if log.closed {
+            return;
+        }
         let Some((node, base)) = find() else {
             return;
         };

@@ -4,8 +4,8 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use perennial_lifecycle::{Backoff, ExitReason};
-use perennial_registry::{Gate, GateRefused, NameEvent, NameWatch};
+use perennial_lifecycle::{Backoff, ExitReason, Scope};
+use perennial_registry::{Gate, GateRefused, NameEvent, NameWatch, Registry};
 use tokio::sync::mpsc;
 
 use crate::support::*;
@@ -185,5 +185,29 @@ async fn reg_21_a_name_that_was_watched_leaves_nothing_of_its_actor_behind() {
         it.supervisor.start_child(named("b")).await.unwrap();
         let mut watch = it.registry.watch(&CLERK).unwrap();
         assert_eq!(next(&mut watch).await, "t/b is up (epoch 2)");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_14_a_watch_that_outlives_the_registry_ends_with_the_run_that_is_up() {
+    for is_watched in [false, true] {
+        let scope = Scope::new("t");
+        let registry = Registry::new(&scope);
+        let supervisor = generous().child(named("a")).build().unwrap();
+        let supervisor = supervisor.start_in(&scope).await.unwrap();
+        let held = registry.resolve(&CLERK).unwrap();
+        let before = is_watched.then(|| held.watch());
+        drop(registry);
+        let late = held.watch();
+        let place = Arc::downgrade(&supervisor.node().child("a").unwrap());
+        supervisor.stop(ExitReason::Shutdown).await;
+        for mut watch in before.into_iter().chain([late]) {
+            assert_eq!(next(&mut watch).await, "t/a is up (epoch 1)");
+            assert_eq!(next(&mut watch).await, "t/a is down (epoch 1): shutdown");
+            assert_eq!(next(&mut watch).await, "the end");
+        }
+        drop((supervisor, scope, held));
+        tokio::time::sleep(SECOND).await;
+        assert!(place.upgrade().is_none());
     }
 }
