@@ -339,7 +339,11 @@ impl Members {
     pub(super) fn leave(&self, node: &Arc<Node>) {
         let mut joined = self.lock();
         node.unobserve(self);
-        joined.runs.remove(node.path());
+        // At its path there may be another place by now, which is a member of its own.
+        let member = joined.runs.get(node.path());
+        if member.is_some_and(|it| Arc::ptr_eq(it.0.incarnation.node(), node)) {
+            joined.runs.remove(node.path());
+        }
         self.version.fetch_add(1, Release);
     }
 

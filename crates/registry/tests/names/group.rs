@@ -342,6 +342,19 @@ async fn reg_16_a_tree_that_is_gone_leaves_no_member_behind() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_place_that_leaves_a_group_takes_no_other_of_its_path_along() {
+    let it = Fixture::start([member("x").temporary()]).await;
+    let group = it.registry.group(&CLERKS).unwrap();
+    let old = it.supervisor.node().child("x").unwrap();
+    it.stop("x").await;
+    it.supervisor.start_child(member("x")).await.unwrap();
+    group.leave(&old);
+    assert_eq!(paths(&group), ["x"]);
+    group.leave(&it.supervisor.node().child("x").unwrap());
+    assert!(group.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_place_joins_and_leaves_a_group_at_run_time() {
     let it = Fixture::start([clerk("x")]).await;
     let group = it.registry.group(&CLERKS).unwrap();
