@@ -49,10 +49,6 @@ impl Drop for Names {
         for slot in self.table.collect(|it| Some(Arc::clone(&it.slot))) {
             slot.close();
         }
-        // A member that has ended holds its place, and that its group.
-        for members in &self.groups {
-            members.tidy();
-        }
     }
 }
 
@@ -375,7 +371,7 @@ impl Registry {
                 .0
                 .groups
                 .entry(group.clone())
-                .or_insert_with(|| Arc::new(Members::new(slot))),
+                .or_insert_with(|| Members::new(slot)),
         )
     }
 
@@ -454,10 +450,10 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// Says whether a group has no place, and nobody sends to it: each would hold it.
+/// Says whether a group has no place, and nobody sends to it.
 fn is_unused(members: &Arc<Members>) -> bool {
     members.tidy();
-    Arc::strong_count(members) == 1
+    members.is_unused()
 }
 
 /// What the tree's scope holds: weak, since the names hold the scope.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::{
     AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use perennial_lifecycle::{
@@ -225,7 +225,12 @@ pub(crate) struct Members {
     turn: AtomicUsize,
     /// Rings when a member joins.
     changed: Notify,
+    /// Each place that is a member has it.
+    entrance: Arc<Entrance>,
 }
+
+/// Lets the runs of a place join. Weak, since a run that is in the list holds its place.
+struct Entrance(Weak<Members>);
 
 #[derive(Default)]
 struct Joined {
@@ -252,8 +257,8 @@ struct View {
 }
 
 impl Members {
-    pub(crate) fn new(slot: Arc<Slot>) -> Self {
-        Self {
+    pub(crate) fn new(slot: Arc<Slot>) -> Arc<Self> {
+        Arc::new_cyclic(|members| Self {
             slot,
             message: OnceLock::new(),
             joined: Mutex::default(),
@@ -261,7 +266,14 @@ impl Members {
             view: ArcSwap::default(),
             turn: AtomicUsize::new(0),
             changed: Notify::new(),
-        }
+            entrance: Arc::new(Entrance(Weak::clone(members))),
+        })
+    }
+
+    /// Says whether it has no place, and nobody but whoever asks has it; nobody is to take a hold of it meanwhile.
+    pub(crate) fn is_unused(self: &Arc<Self>) -> bool {
+        // In this order: whoever lets a place join has it until the place has the entrance.
+        Arc::strong_count(self) == 1 && Arc::strong_count(&self.entrance) == 1
     }
 
     pub(super) fn name(&self) -> &ActorName {
@@ -283,11 +295,7 @@ impl Members {
         }
     }
 
-    pub(crate) fn join(
-        self: &Arc<Self>,
-        node: &Arc<Node>,
-        message: MessageType,
-    ) -> Result<(), GroupMismatch> {
+    pub(crate) fn join(&self, node: &Arc<Node>, message: MessageType) -> Result<(), GroupMismatch> {
         let takes = self.message.get_or_init(|| message);
         let mismatch = |given: MessageType| GroupMismatch {
             group: self.name().clone(),
@@ -299,14 +307,14 @@ impl Members {
         }
         // Under the lock, so that a run which begins meanwhile is told after this one.
         let mut joined = self.lock();
-        let present = node.observe(Arc::clone(self) as Arc<dyn RunObserver>);
+        let present = node.observe(Arc::clone(&self.entrance) as Arc<dyn RunObserver>);
         let Some(run) = present else {
             return Ok(());
         };
         if run.message_type().id != takes.id {
             let mismatch = mismatch(run.message_type());
             drop(joined);
-            node.unobserve(&**self);
+            node.unobserve(&*self.entrance);
             return Err(mismatch);
         }
         self.enter(&mut joined, node, &run);
@@ -314,10 +322,7 @@ impl Members {
     }
 
     /// Lets a place join that no spec speaks for: with what its run takes, in an envelope or without.
-    pub(super) fn join_as<M: Message>(
-        self: &Arc<Self>,
-        node: &Arc<Node>,
-    ) -> Result<(), GroupMismatch> {
+    pub(super) fn join_as<M: Message>(&self, node: &Arc<Node>) -> Result<(), GroupMismatch> {
         let known = self.message.get().copied();
         let message = match node.current().map(|run| run.message_type()) {
             // The first that joins decides what all take, and this one must not.
@@ -338,7 +343,7 @@ impl Members {
 
     pub(super) fn leave(&self, node: &Arc<Node>) {
         let mut joined = self.lock();
-        node.unobserve(self);
+        node.unobserve(&*self.entrance);
         // At its path there may be another place by now, which is a member of its own.
         let member = joined.runs.get(node.path());
         if member.is_some_and(|it| Arc::ptr_eq(it.0.incarnation.node(), node)) {
@@ -382,7 +387,7 @@ impl Members {
         self.view.load()
     }
 
-    /// Forgets those that have ended: each holds its place, and that may hold the group.
+    /// Forgets those that have ended: each holds its place, and that the entrance.
     pub(crate) fn tidy(&self) {
         let is_tidy = self.view.load().members.iter().all(Member::is_alive);
         if !is_tidy {
@@ -462,13 +467,16 @@ impl Members {
     }
 }
 
-impl RunObserver for Members {
+impl RunObserver for Entrance {
     fn run_began(&self, node: &Node, run: &Arc<Incarnation>) {
-        let mut joined = self.lock();
+        let Some(members) = self.0.upgrade() else {
+            return;
+        };
+        let mut joined = members.lock();
         // It may have left at this moment, or have got an actor of another type, whose start has failed then.
-        let takes = self.message.get();
+        let takes = members.message.get();
         if takes.is_some_and(|it| it.id == run.message_type().id) && node.is_observed_by(self) {
-            self.enter(&mut joined, node, run);
+            members.enter(&mut joined, node, run);
         }
     }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use perennial_lifecycle::{ChildSpec, ExitReason};
+use perennial_lifecycle::{ChildSpec, ExitReason, Scope};
 use perennial_registry::{
-    CallError, Gate, GateRefused, Group, Name, Refusal, Route, SenderKey, WhenDown,
+    CallError, Gate, GateRefused, Group, Name, Refusal, Registry, Route, SenderKey, WhenDown,
 };
 use perennial_supervisor::{ChildTemplate, DynamicSupervisor};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -338,6 +338,37 @@ async fn reg_16_a_tree_that_is_gone_leaves_no_member_behind() {
         // What it holds of itself goes with its task.
         tokio::time::sleep(SECOND).await;
         assert!(place.upgrade().is_none(), "looks: {looks}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_16_a_tree_that_outlives_its_registry_leaves_no_member_behind() {
+    let spec = || member("x").name(CLERK.to_actor_name());
+    // The word of the group may be the name of its member.
+    for spec in [spec(), spec().name(CLERKS.to_actor_name())] {
+        let scope = Scope::new("t");
+        let registry = Registry::new(&scope);
+        let supervisor = generous().child(spec).build().unwrap();
+        let supervisor = supervisor.start_in(&scope).await.unwrap();
+        let group = registry.group(&CLERKS).unwrap();
+        let place = Arc::downgrade(&supervisor.node().child("x").unwrap());
+        drop(registry);
+        // Who has the group goes on with it.
+        let node = place.upgrade().unwrap();
+        node.current().unwrap().stop(ExitReason::failed("asked"));
+        within("the restart", async {
+            while node.incarnations() < 2 || !node.is_occupied() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(group.len(), 1);
+        drop((group, node));
+        supervisor.stop(ExitReason::Shutdown).await;
+        drop((supervisor, scope));
+        // What it holds of itself goes with its task.
+        tokio::time::sleep(SECOND).await;
+        assert!(place.upgrade().is_none());
     }
 }
 
