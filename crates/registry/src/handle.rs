@@ -287,8 +287,8 @@ impl Registry {
     /// Lists the groups that have members, in order, each with their number.
     #[must_use]
     pub fn groups(&self) -> Vec<(ActorName, usize)> {
-        let all = self.0.groups.iter();
-        let all = all.map(|members| (members.key().clone(), members.count()));
+        let all = self.all_members().into_iter();
+        let all = all.map(|members| (members.name().clone(), members.count()));
         let mut all: Vec<_> = all.filter(|(_, count)| *count > 0).collect();
         all.sort();
         all
@@ -297,8 +297,8 @@ impl Registry {
     /// Lists the groups that have members, in order, each with where these live in order of joining.
     #[must_use]
     pub fn group_members(&self) -> Vec<(ActorName, Vec<ActorPath>)> {
-        let all = self.0.groups.iter();
-        let all = all.map(|members| (members.key().clone(), members.paths()));
+        let all = self.all_members().into_iter();
+        let all = all.map(|members| (members.name().clone(), members.paths()));
         let mut all: Vec<_> = all.filter(|(_, paths)| !paths.is_empty()).collect();
         all.sort();
         all
@@ -337,8 +337,12 @@ impl Registry {
 
     /// Forgets the names of actors whose place in the tree is gone, and returns how many there were.
     pub fn sweep(&self) -> usize {
-        // A group that has a place, or that somebody sends to, is held there too. First, since each holds a slot.
-        self.0.groups.retain(|_, members| !is_unused(members));
+        // First, since each holds a slot.
+        for members in self.all_members() {
+            let group = members.name().clone();
+            drop(members);
+            self.forget_group(&group);
+        }
         // A look at each, and the locks that hold up whoever sends only for those that may be gone.
         let idle = |named: &Named| {
             let slot = &named.slot;
@@ -375,10 +379,19 @@ impl Registry {
         )
     }
 
-    /// Forgets what an unused group takes, ahead of the sweep; `false` if it is in use.
-    #[cold]
+    /// Returns all groups, so that none is locked while somebody looks for those of its members that have ended.
+    fn all_members(&self) -> Vec<Arc<Members>> {
+        let all = self.0.groups.iter();
+        all.map(|members| Arc::clone(&members)).collect()
+    }
+
+    /// Forgets a group that is not in use.
     fn forget_group(&self, group: &ActorName) -> bool {
-        let gone = self.0.groups.remove_if(group, |_, it| is_unused(it));
+        let members = self.0.groups.get(group).map(|it| Arc::clone(&it));
+        if let Some(members) = members {
+            members.tidy();
+        }
+        let gone = self.0.groups.remove_if(group, |_, it| it.is_unused());
         gone.is_some()
     }
 
@@ -448,12 +461,6 @@ impl fmt::Debug for Registry {
             .field("names", &self.0.table.len())
             .finish_non_exhaustive()
     }
-}
-
-/// Says whether a group has no place, and nobody sends to it.
-fn is_unused(members: &Arc<Members>) -> bool {
-    members.tidy();
-    members.is_unused()
 }
 
 /// What the tree's scope holds: weak, since the names hold the scope.

@@ -215,35 +215,33 @@ enum Read {
 }
 
 impl Log {
-    /// Notes a run, unless it is known.
-    fn note(&mut self, run: &Arc<Incarnation>) {
+    /// Notes a run at the place, unless it is known, and returns what is [forgotten](Self::forget) for it.
+    #[must_use]
+    fn note(&mut self, run: &Arc<Incarnation>) -> Vec<Began> {
         let known = self.last.back().map(|it| &it.present.incarnation);
-        if known.is_some_and(|known| Arc::ptr_eq(known, run)) {
-            return;
-        }
-        let Some((node, base)) = &self.place else {
-            return;
-        };
-        let Some(path) = node.upgrade().map(|node| node.path().clone()) else {
-            return;
+        let known = known.is_some_and(|known| Arc::ptr_eq(known, run));
+        let Some((node, base)) = self.place.as_ref().filter(|_| !known) else {
+            return Vec::new();
         };
         self.last.push_back(Began {
             present: Present {
                 epoch: base + run.number(),
-                path,
+                path: run.node().path().clone(),
                 incarnation: Arc::clone(run),
             },
             node: Weak::clone(node),
         });
         self.next += 1;
-        self.forget();
+        self.forget()
     }
 
-    /// Without a watcher only the last run is of use: it may be the one that is up.
-    fn forget(&mut self) {
+    /// Takes out what is of no more use: without a watcher all but the last run, which may be the one that is up. To be
+    /// dropped without the lock: each may be the last handle on what is the host's.
+    #[must_use]
+    fn forget(&mut self) -> Vec<Began> {
         let kept = if self.watchers == 0 { 1 } else { KEPT };
         let surplus = self.last.len().saturating_sub(kept);
-        self.last.drain(..surplus);
+        self.last.drain(..surplus).collect()
     }
 
     fn oldest(&self) -> u64 {
@@ -269,15 +267,16 @@ impl Hub {
             return;
         };
         let old = log.place.as_ref().and_then(|(old, _)| old.upgrade());
-        if let Some(old) = old.filter(|old| !Arc::ptr_eq(old, &node)) {
+        if let Some(old) = old.as_ref().filter(|old| !Arc::ptr_eq(old, &node)) {
             old.unobserve(&**self);
         }
         // Under the lock, so that a run which begins meanwhile is noted after this one.
         log.place = Some((Arc::downgrade(&node), base));
-        if let Some(run) = node.observe(Arc::clone(self) as Arc<dyn RunObserver>) {
-            log.note(&run);
-        }
+        let run = node.observe(Arc::clone(self) as Arc<dyn RunObserver>);
+        let forgotten = run.as_ref().map(|run| log.note(run));
         drop(log);
+        // See `forget`.
+        drop((forgotten, run, old));
         self.changed.notify_waiters();
     }
 
@@ -307,7 +306,10 @@ impl Hub {
     fn leave(&self) {
         let mut log = self.lock();
         log.watchers -= 1;
-        log.forget();
+        let forgotten = log.forget();
+        drop(log);
+        // See `forget`.
+        drop(forgotten);
     }
 
     fn read(&self, at: u64) -> Read {
@@ -336,8 +338,10 @@ impl RunObserver for Hub {
         let place = log.place.as_ref();
         // The name may have moved to another place at this moment.
         if place.is_some_and(|(place, _)| std::ptr::eq(place.as_ptr(), node)) {
-            log.note(run);
+            let forgotten = log.note(run);
             drop(log);
+            // See `forget`.
+            drop(forgotten);
             self.changed.notify_waiters();
         }
     }

@@ -242,10 +242,14 @@ struct Joined {
 }
 
 impl Joined {
-    /// Forgets those that have ended, so that they are never more than those that live.
-    fn purge(&mut self) {
-        self.runs.retain(|_, member| member.is_alive());
+    /// Takes out those that have ended, so that they are never more than those that live. To be dropped without the lock:
+    /// each may be the last handle on what is the host's.
+    #[must_use]
+    fn purge(&mut self) -> Vec<Member> {
+        let ended = self.runs.extract_if(|_, member| !member.is_alive());
+        let ended = ended.map(|(_, member)| member).collect();
         self.full = self.runs.len() * 2;
+        ended
     }
 }
 
@@ -276,7 +280,7 @@ impl Members {
         Arc::strong_count(self) == 1 && Arc::strong_count(&self.entrance) == 1
     }
 
-    pub(super) fn name(&self) -> &ActorName {
+    pub(crate) fn name(&self) -> &ActorName {
         &self.slot.name
     }
 
@@ -306,7 +310,7 @@ impl Members {
             return Err(mismatch(message));
         }
         // Under the lock, so that a run which begins meanwhile is told after this one.
-        let mut joined = self.lock();
+        let joined = self.lock();
         let present = node.observe(Arc::clone(&self.entrance) as Arc<dyn RunObserver>);
         let Some(run) = present else {
             return Ok(());
@@ -317,7 +321,7 @@ impl Members {
             node.unobserve(&*self.entrance);
             return Err(mismatch);
         }
-        self.enter(&mut joined, node, &run);
+        self.enter(joined, node, &run);
         Ok(())
     }
 
@@ -346,16 +350,17 @@ impl Members {
         node.unobserve(&*self.entrance);
         // At its path there may be another place by now, which is a member of its own.
         let member = joined.runs.get(node.path());
-        if member.is_some_and(|it| Arc::ptr_eq(it.0.incarnation.node(), node)) {
-            joined.runs.remove(node.path());
-        }
+        let is_its = member.is_some_and(|it| Arc::ptr_eq(it.0.incarnation.node(), node));
+        let left = is_its.then(|| joined.runs.remove(node.path()));
         self.version.fetch_add(1, Release);
+        drop(joined);
+        // See `purge`.
+        drop(left);
     }
 
-    fn enter(&self, joined: &mut Joined, node: &Node, run: &Arc<Incarnation>) {
-        if joined.runs.len() >= joined.full.max(FEW) {
-            joined.purge();
-        }
+    fn enter(&self, mut joined: MutexGuard<'_, Joined>, node: &Node, run: &Arc<Incarnation>) {
+        let is_full = joined.runs.len() >= joined.full.max(FEW);
+        let ended = is_full.then(|| joined.purge());
         let path = node.path();
         let rank = joined.runs.get(path).map_or(joined.next, |it| it.0.rank);
         joined.next += 1;
@@ -365,8 +370,11 @@ impl Members {
             rank,
             incarnation: Arc::clone(run),
         }));
-        joined.runs.insert(path.clone(), member);
+        let before = joined.runs.insert(path.clone(), member);
         self.version.fetch_add(1, Release);
+        drop(joined);
+        // See `purge`.
+        drop((ended, before));
         self.changed.notify_waiters();
     }
 
@@ -378,12 +386,14 @@ impl Members {
         }
         drop(view);
         let mut joined = self.lock();
-        joined.purge();
+        let ended = joined.purge();
         let mut members: Vec<Member> = joined.runs.values().cloned().collect();
         members.sort_unstable_by_key(|it| it.0.rank);
         let version = self.version.load(Relaxed);
-        self.view.store(Arc::new(View { version, members }));
+        let before = self.view.swap(Arc::new(View { version, members }));
         drop(joined);
+        // See `purge`.
+        drop((ended, before));
         self.view.load()
     }
 
@@ -472,11 +482,11 @@ impl RunObserver for Entrance {
         let Some(members) = self.0.upgrade() else {
             return;
         };
-        let mut joined = members.lock();
+        let joined = members.lock();
         // It may have left at this moment, or have got an actor of another type, whose start has failed then.
         let takes = members.message.get();
         if takes.is_some_and(|it| it.id == run.message_type().id) && node.is_observed_by(self) {
-            members.enter(&mut joined, node, run);
+            members.enter(joined, node, run);
         }
     }
 }

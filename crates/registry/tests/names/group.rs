@@ -1,10 +1,10 @@
 //! A name that stands for many actors.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use perennial_lifecycle::{ChildSpec, ExitReason, Scope};
+use perennial_lifecycle::{ActorPath, ChildSpec, EventKind, ExitReason, Node, Scope};
 use perennial_registry::{
     CallError, Gate, GateRefused, Group, Name, Refusal, Registry, Route, SenderKey, WhenDown,
 };
@@ -369,6 +369,106 @@ async fn reg_16_a_tree_that_outlives_its_registry_leaves_no_member_behind() {
         // What it holds of itself goes with its task.
         tokio::time::sleep(SECOND).await;
         assert!(place.upgrade().is_none());
+    }
+}
+
+/// Uses the registry when it is dropped, as a guard does that frees something.
+#[derive(Debug, thiserror::Error)]
+#[error("nosy")]
+struct Nosy {
+    registry: Registry,
+    dropped: mpsc::Sender<bool>,
+}
+
+impl Drop for Nosy {
+    fn drop(&mut self) {
+        let registry = self.registry.clone();
+        let (tell, told) = mpsc::channel();
+        // Elsewhere, since here it would wait for ever where something is locked.
+        std::thread::spawn(move || {
+            drop(registry.watch(&CLERK));
+            let group = registry.group(&CLERKS).unwrap();
+            group.leave(&Node::new(ActorPath::root("t")));
+            tell.send((group.len(), registry.groups()))
+        });
+        let is_free = told.recv_timeout(5 * SECOND).is_ok();
+        let sent = self.dropped.send(is_free);
+        assert!(sent.is_ok() || std::thread::panicking());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_run_that_is_forgotten_holds_is_dropped_where_it_may_use_the_registry() {
+    #[derive(Clone, Copy, Debug)]
+    enum By {
+        Look,
+        Joining,
+        Leaving,
+        Sweep,
+        Watch,
+    }
+    for by in [By::Look, By::Joining, By::Leaving, By::Sweep, By::Watch] {
+        let it = Fixture::start([]).await;
+        let group = it.registry.group(&CLERKS).unwrap();
+        let start = async |id: &str| {
+            let mut spec = clerk(id).temporary();
+            match by {
+                By::Watch => spec = spec.name(CLERK.to_actor_name()),
+                _ => spec = spec.group(CLERKS.to_actor_name()),
+            }
+            it.supervisor.start_child(spec).await.unwrap();
+            it.supervisor.node().child(id).unwrap()
+        };
+        if let By::Watch = by {
+            drop(it.registry.watch(&CLERK).unwrap());
+        }
+        let node = start("x").await;
+        assert_eq!(group.len(), usize::from(!matches!(by, By::Watch)));
+        let (dropped, told) = mpsc::channel();
+        let registry = it.registry.clone();
+        let reason = ExitReason::failed(Nosy { registry, dropped });
+        let run = node.current().unwrap();
+        run.stop(reason);
+        run.ended().await;
+        drop(run);
+        it.supervisor.count_children().await.unwrap();
+        // The tree forgets why it has ended; the group and the watch still hold the run.
+        for _ in 0..5_000 {
+            let started = EventKind::Started { incarnation: 1 };
+            it.scope.events().emit(node.path(), started);
+        }
+        let node = Some(node).filter(|_| matches!(by, By::Leaving));
+        tokio::time::sleep(SECOND).await;
+        assert!(told.try_recv().is_err(), "{by:?}: too early");
+        match by {
+            By::Look => {
+                start("y").await;
+                assert_eq!(group.len(), 1);
+            }
+            By::Joining | By::Watch => {
+                for number in 0..20 {
+                    start(&format!("y{number}")).await;
+                    it.stop(&format!("y{number}")).await;
+                }
+            }
+            By::Leaving => {
+                // Its place goes with it.
+                group.leave(&node.unwrap());
+                assert!(group.is_empty());
+            }
+            By::Sweep => {
+                it.registry.sweep();
+            }
+        }
+        let is_free = within("the drop", async {
+            loop {
+                match told.try_recv() {
+                    Ok(is_free) => return is_free,
+                    Err(_) => tokio::time::sleep(SECOND).await,
+                }
+            }
+        });
+        assert!(is_free.await, "{by:?}");
     }
 }
 
