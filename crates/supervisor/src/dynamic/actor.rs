@@ -307,12 +307,13 @@ impl State {
             }
         }
         let mut errors: Vec<(ExitReason, usize)> = Vec::new();
+        let mut known: HashMap<String, usize> = HashMap::new();
         // The eldest first again, so that the reports are in the order of the starts.
         for (id, unexpected) in join_all(stops).await.into_iter().rev() {
             self.vacate(&id);
             let Some(reason) = unexpected else { continue };
-            let text = reason.to_string();
-            match errors.iter_mut().find(|(it, _)| it.to_string() == text) {
+            let at = *known.entry(reason.to_string()).or_insert(errors.len());
+            match errors.get_mut(at) {
                 Some((_, count)) => *count += 1,
                 None => errors.push((reason, 1)),
             }

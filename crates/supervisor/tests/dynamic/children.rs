@@ -1,6 +1,7 @@
 //! Children come and go: DYN-1 to DYN-6, and what their template says.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use perennial_lifecycle::{
@@ -12,6 +13,7 @@ use perennial_supervisor::{
     SupervisorSpecError, TerminateChildError,
 };
 use perennial_testkit::{Journal, Order, Puppet};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 
 use crate::support::{SECOND, crash, generous, listed, order, puppets, start, successor};
@@ -93,13 +95,14 @@ async fn dyn_3_at_the_end_all_children_are_stopped_at_once() {
         quick.incarnation().exit_reason(),
         Some(ExitReason::Shutdown)
     ));
-    let told = scope.events().recent();
-    let told: Vec<_> = told
-        .iter()
-        .filter(|event| matches!(event.kind, EventKind::ShutdownErrors { .. }))
-        .map(|event| event.kind.to_string())
-        .collect();
-    assert_eq!(told, ["shutdown_error puppet: killed (3 of them)"]);
+    let text = "shutdown_error puppet: killed (3 of them)";
+    assert_eq!(shutdown_errors(&scope), [text]);
+}
+
+fn shutdown_errors(scope: &Scope) -> Vec<String> {
+    let told = scope.events().recent().into_iter();
+    let told = told.filter(|it| matches!(it.kind, EventKind::ShutdownErrors { .. }));
+    told.map(|it| it.kind.to_string()).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -281,4 +284,71 @@ fn handles_can_be_sent_and_shared() {
     check::<perennial_supervisor::DynamicSpec<()>>();
     check::<ChildTemplate<()>>();
     check::<DynamicChild>();
+}
+
+/// Ends with an error of its own.
+struct Sour;
+
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .told.tell())]
+struct SourError {
+    told: Told,
+}
+
+#[derive(Clone, Debug)]
+enum Told {
+    /// The number of the child, and how often anybody has asked for it.
+    Number(u32, Arc<AtomicU32>),
+}
+
+impl Told {
+    fn tell(&self) -> String {
+        match self {
+            Self::Number(number, asked) => {
+                asked.fetch_add(1, Relaxed);
+                format!("connection {number} is lost")
+            }
+        }
+    }
+}
+
+impl Actor for Sour {
+    type Msg = ();
+    type State = Told;
+    type Arguments = Told;
+
+    async fn pre_start(&self, _: ActorRef<()>, told: Told) -> Result<Told, ActorProcessingErr> {
+        Ok(told)
+    }
+
+    async fn post_stop(&self, _: ActorRef<()>, told: &mut Told) -> Result<(), ActorProcessingErr> {
+        let told = told.clone();
+        Err(SourError { told }.into())
+    }
+}
+
+fn sour() -> DynamicSupervisorBuilder<Told> {
+    generous(ChildTemplate::worker("sour", |told: &Told| {
+        (Sour, told.clone())
+    }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_end_equal_errors_are_found_without_a_look_at_all_others() {
+    let scope = Scope::new("t");
+    let supervisor = sour().build().unwrap().start_in(&scope).await.unwrap();
+    let asked = Arc::new(AtomicU32::new(0));
+    for number in 0..400 {
+        let told = Told::Number(number % 200, Arc::clone(&asked));
+        supervisor.start_child(told).await.unwrap();
+    }
+    supervisor.stop(ExitReason::Shutdown).await;
+    let asked = asked.load(Relaxed);
+    assert!(asked <= 2 * 400, "{asked}");
+    let text =
+        |number| format!("shutdown_error sour: failed: connection {number} is lost (2 of them)");
+    assert_eq!(
+        shutdown_errors(&scope),
+        (0..200).map(text).collect::<Vec<_>>()
+    );
 }
