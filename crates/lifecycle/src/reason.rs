@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use ractor::ActorProcessingErr;
 
+use crate::catch_panic;
+
 /// Why an actor ended.
 ///
 /// | reason | how it comes about | clean |
@@ -115,7 +117,7 @@ impl ExitReason {
         let mut chain = vec![self.to_string()];
         let mut next = self.cause().and_then(|cause| cause.0.source());
         while let Some(error) = next {
-            chain.push(error.to_string());
+            chain.push(catch_panic(|| error.to_string()).unwrap_or_else(|_| MUTE.to_owned()));
             next = error.source();
         }
         chain
@@ -177,9 +179,14 @@ impl fmt::Debug for Cause {
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+        let told = catch_panic(|| fmt::Display::fmt(&self.0, f));
+        told.unwrap_or_else(|_| f.write_str(MUTE))
     }
 }
+
+/// Stands for the text of an error of the host's whose own panics: whoever tells of an end, such as a supervisor, is not to
+/// end with it.
+const MUTE: &str = "an error whose text panics";
 
 impl Error for Cause {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
@@ -223,6 +230,29 @@ mod tests {
             reason.chain(),
             ["failed: outer", &std::fmt::Error.to_string()]
         );
+    }
+
+    #[test]
+    fn an_error_whose_text_panics_has_another() {
+        #[derive(Debug)]
+        struct Mute;
+
+        impl fmt::Display for Mute {
+            fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+                panic!("no text")
+            }
+        }
+
+        impl Error for Mute {}
+
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] Mute);
+
+        let reason = ExitReason::failed(Mute);
+        assert_eq!(reason.to_string(), "failed: an error whose text panics");
+        let reason = ExitReason::failed(Outer(Mute));
+        assert_eq!(reason.chain(), ["failed: outer", MUTE]);
     }
 
     #[test]

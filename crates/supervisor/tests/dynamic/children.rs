@@ -299,6 +299,7 @@ struct SourError {
 enum Told {
     /// The number of the child, and how often anybody has asked for it.
     Number(u32, Arc<AtomicU32>),
+    Never,
 }
 
 impl Told {
@@ -308,6 +309,7 @@ impl Told {
                 asked.fetch_add(1, Relaxed);
                 format!("connection {number} is lost")
             }
+            Self::Never => panic!("no text"),
         }
     }
 }
@@ -351,4 +353,17 @@ async fn at_the_end_equal_errors_are_found_without_a_look_at_all_others() {
         shutdown_errors(&scope),
         (0..200).map(text).collect::<Vec<_>>()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_end_an_error_whose_text_panics_harms_nobody() {
+    let scope = Scope::new("t");
+    let spec = sour().build().unwrap();
+    let supervisor = spec.start_in(&scope).await.unwrap();
+    supervisor.start_child(Told::Never).await.unwrap();
+    supervisor.stop(ExitReason::Shutdown).await;
+    let end = scope.root().last_end().unwrap().reason;
+    assert!(matches!(end, ExitReason::Shutdown), "{end}");
+    let text = "shutdown_error sour: failed: an error whose text panics (1 of them)";
+    assert_eq!(shutdown_errors(&scope), [text]);
 }
