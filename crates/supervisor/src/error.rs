@@ -54,16 +54,22 @@ pub struct OwnEnd {
 }
 
 impl OwnEnd {
-    /// Refuses a stop of `target` that a handler of it or of one below it would wait for.
-    pub(crate) fn refuse(target: &ActorPath) -> Result<(), Self> {
-        match Incarnation::current() {
-            // Nobody waits for one that was left behind.
-            Some(run) if run.node().path().starts_with(target) && !run.is_detached() => Err(Self {
-                caller: run.node().path().clone(),
-                target: target.clone(),
-            }),
-            _ => Ok(()),
+    /// Refuses a stop of `target`, in the tree of this run, that a handler of it or of one below it would wait for.
+    pub(crate) fn refuse(target: &ActorPath, tree: &Incarnation) -> Result<(), Self> {
+        let Some(run) = Incarnation::current() else {
+            return Ok(());
+        };
+        // Another tree may have the same paths.
+        let is_here = Arc::ptr_eq(run.traffic(), tree.traffic());
+        let caller = run.node().path();
+        // Nobody waits for one that was left behind.
+        if !is_here || !caller.starts_with(target) || run.is_detached() {
+            return Ok(());
         }
+        Err(Self {
+            caller: caller.clone(),
+            target: target.clone(),
+        })
     }
 }
 

@@ -160,7 +160,7 @@ impl Supervisor {
     ///
     /// Not cancel safe: the request is on its way and is carried out.
     pub async fn terminate_child(&self, id: &str) -> Result<(), TerminateChildError> {
-        OwnEnd::refuse(&self.path().child(id))?;
+        self.refuse_own_end(id)?;
         self.call(|reply| SupervisorMsg::TerminateChild(id.into(), reply))
             .await?
     }
@@ -193,7 +193,7 @@ impl Supervisor {
     ///
     /// Not cancel safe: the request is on its way and is carried out.
     pub async fn bounce_child(&self, id: &str) -> Result<StartedChild, RestartChildError> {
-        OwnEnd::refuse(&self.path().child(id))?;
+        self.refuse_own_end(id)?;
         self.call(|reply| SupervisorMsg::BounceChild(id.into(), reply))
             .await?
     }
@@ -300,6 +300,13 @@ impl Supervisor {
                 .last_end()
                 .map_or(ExitReason::Normal, |Ended { reason, .. }| reason),
         }
+    }
+
+    /// Refuses a handler that would wait for its own end with that of a child.
+    fn refuse_own_end(&self, id: &str) -> Result<(), OwnEnd> {
+        // One that is down stops nobody.
+        let current = self.node.current();
+        current.map_or(Ok(()), |it| OwnEnd::refuse(&self.path().child(id), &it))
     }
 
     pub(crate) async fn call<T: Send + 'static>(

@@ -113,6 +113,27 @@ async fn sup_31_a_handler_may_ask_for_the_end_of_others_and_a_task_of_its_own_fo
 }
 
 #[tokio::test(start_paused = true)]
+async fn sup_31_a_handler_may_ask_for_the_end_of_one_at_its_path_in_another_tree() {
+    let (top, other) = (supervisor().await, supervisor().await);
+    let it = other.clone();
+    let ask = async move {
+        it.bounce_child("first").await.unwrap();
+        it.terminate_child("first").await
+    };
+    asked_by(&top, "first", ask).await.unwrap();
+    assert_eq!(top.count_children().await.unwrap().active, 3);
+    assert_eq!(other.count_children().await.unwrap().active, 2);
+
+    let template = ChildTemplate::worker("asker", |(): &()| (Asker, ()));
+    let builder = DynamicSupervisor::builder(template);
+    let other = builder.build().unwrap().start("top").await.unwrap();
+    let child = other.start_child_named("first", ()).await.unwrap();
+    let ask = async move { other.terminate_child(&child).await };
+    asked_by(&top, "first", ask).await.unwrap();
+    top.stop(ExitReason::Shutdown).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn sup_31_a_dynamic_child_is_told_so_too() {
     let template = ChildTemplate::worker("asker", |(): &()| (Asker, ()));
     let builder = DynamicSupervisor::builder(template);

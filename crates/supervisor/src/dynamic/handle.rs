@@ -220,7 +220,7 @@ impl<Args: Send + Sync + 'static> DynamicSupervisor<Args> {
     /// Not cancel safe: the request is on its way and is carried out.
     pub async fn terminate_child(&self, child: &DynamicChild) -> Result<(), TerminateChildError> {
         if !child.incarnation().has_ended() {
-            OwnEnd::refuse(child.node().path())?;
+            OwnEnd::refuse(child.node().path(), child.incarnation())?;
         }
         self.call(|reply| DynamicMsg::Terminate(child.run(), reply))
             .await?
