@@ -195,10 +195,13 @@ impl Ring {
 
     /// Copies the last `limit` events, oldest first and without gaps.
     pub(crate) fn latest(&self, limit: usize) -> Vec<Event> {
-        self.copy(limit, BATCH)
+        self.copy(limit, BATCH, || ())
     }
 
-    fn copy(&self, limit: usize, mut batch: usize) -> Vec<Event> {
+    /// `between` is called whenever the lock is given back.
+    fn copy(&self, limit: usize, mut batch: usize, between: impl Fn()) -> Vec<Event> {
+        // Dropped behind the lock: it may have the last handles on errors of the host's by then.
+        let mut overtaken = Vec::new();
         let mut inner = self.lock();
         let count = inner.remembered().min(limit);
         let end = inner.next;
@@ -208,7 +211,7 @@ impl Ring {
             if at < inner.oldest() {
                 // Overtaken between two batches: what is copied already no longer joins up. Once more, and
                 // this time in one go.
-                copied.clear();
+                overtaken = std::mem::replace(&mut copied, Vec::with_capacity(count));
                 at = inner.next - as_seq(count);
                 batch = count;
             }
@@ -217,8 +220,11 @@ impl Ring {
             copied.extend(inner.starting_at(at).take(left).cloned());
             at += as_seq(copied.len() - before);
             drop(inner);
+            between();
             inner = self.lock();
         }
+        drop(inner);
+        drop(overtaken);
         copied
     }
 
@@ -299,9 +305,13 @@ fn as_seq(count: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::cell::Cell;
+    use std::fmt;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use super::*;
+    use crate::ExitReason;
 
     #[test]
     fn a_copy_that_is_overtaken_has_no_gap_and_lacks_nothing() {
@@ -317,7 +327,7 @@ mod tests {
                 }
             });
             // Event by event, so that one emit in between is enough.
-            let copies = (0..1_000).map(|_| ring.copy(50, 1)).collect();
+            let copies = (0..1_000).map(|_| ring.copy(50, 1, || ())).collect();
             over.store(true, Ordering::Relaxed);
             copies
         });
@@ -325,5 +335,51 @@ mod tests {
             assert_eq!(copy.len(), 50);
             assert!(copy.windows(2).all(|it| it[0].seq + 1 == it[1].seq));
         }
+    }
+
+    #[test]
+    fn what_an_overtaken_copy_has_kept_is_dropped_where_it_may_look_at_the_events() {
+        /// Looks at the events when it is dropped.
+        #[derive(thiserror::Error)]
+        #[error("nosy")]
+        struct Nosy(Arc<Ring>, Arc<AtomicUsize>);
+
+        impl fmt::Debug for Nosy {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl Drop for Nosy {
+            fn drop(&mut self) {
+                // To wait for the lock here would be to wait for ever.
+                assert!(self.0.0.try_lock().is_ok() || std::thread::panicking());
+                self.1.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+
+        let (ring, dropped) = (Arc::new(Ring::new(50)), Arc::default());
+        let path = ActorPath::root("t");
+        let emit = || {
+            let reason = ExitReason::failed(Nosy(Arc::clone(&ring), Arc::clone(&dropped)));
+            let incarnation = 1;
+            let exited = EventKind::Exited {
+                incarnation,
+                reason,
+            };
+            ring.push(&path, exited, None);
+        };
+        (0..50).for_each(|_| emit());
+        // What was copied first is forgotten by the ring meanwhile.
+        let (is_first, before) = (Cell::new(true), Cell::new(0));
+        let overtake = || {
+            if is_first.take() {
+                (0..200).for_each(|_| emit());
+                before.set(dropped.load(Ordering::Relaxed));
+            }
+        };
+        let copied = ring.copy(50, 10, overtake);
+        assert_eq!((copied.len(), copied[0].seq), (50, 200));
+        assert_eq!(dropped.load(Ordering::Relaxed), before.get() + 10);
     }
 }
