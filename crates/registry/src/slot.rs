@@ -392,14 +392,18 @@ impl Slot {
     /// Sets or takes away the gate.
     pub(crate) fn set_gate(&self, gate: Option<Box<dyn Gate>>) {
         // So that of two who set it at once the same one has both the gate and the bit.
-        let _order = self.lock_hub();
-        if gate.is_some() {
-            self.gate.store(gate.map(Arc::new));
+        let order = self.lock_hub();
+        let before = if gate.is_some() {
+            let before = self.gate.swap(gate.map(Arc::new));
             self.version.fetch_or(GATED, SeqCst);
+            before
         } else {
             self.version.fetch_and(!GATED, SeqCst);
-            self.gate.store(None);
-        }
+            self.gate.swap(None)
+        };
+        drop(order);
+        // The host's: not under the lock.
+        drop(before);
     }
 
     #[inline]

@@ -397,6 +397,27 @@ impl Drop for Nosy {
     }
 }
 
+impl Gate for Nosy {
+    fn admit(&self) -> Result<(), GateRefused> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_that_is_replaced_or_taken_away_is_dropped_where_it_may_use_the_registry() {
+    let it = Fixture::start([named("a")]).await;
+    let (dropped, told) = mpsc::channel();
+    let gate = || {
+        let (registry, dropped) = (it.registry.clone(), dropped.clone());
+        Box::new(Nosy { registry, dropped })
+    };
+    let name = CLERK.to_actor_name();
+    it.registry.set_gate(&name, gate());
+    it.registry.set_gate(&name, gate());
+    it.registry.clear_gate(&name);
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), [true, true]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_run_that_is_forgotten_holds_is_dropped_where_it_may_use_the_registry() {
     #[derive(Clone, Copy, Debug)]
