@@ -68,6 +68,8 @@ pub struct Entry {
 
 impl Registry {
     /// Makes the registry of a tree and enters it as the tree's directory.
+    ///
+    /// A tree has one. Of several that are made for a scope the first is its directory, for good; the others know no names.
     #[must_use]
     pub fn new(scope: &Scope) -> Self {
         let common = Arc::new(Common::new(Arc::clone(scope.traffic())));
