@@ -421,10 +421,15 @@ async fn part_12_whoever_looks_while_it_starts_finds_all_partitions_or_none() {
 #[tokio::test(start_paused = true)]
 async fn part_12_a_child_that_was_added_above_is_taken_for_no_partition() {
     let supervisor = start(builder(puppets())).await;
-    let added = ChildSpec::worker("added", || (Puppet, ()));
-    supervisor.supervisor().start_child(added).await.unwrap();
-    let found = PartitionedSupervisor::<()>::at(supervisor.node()).unwrap();
-    assert_eq!(found.partitions(), supervisor.partitions());
+    let nested = Supervisor::builder().build().unwrap().into_child("+1");
+    let workers = ["added", "4", "17"].map(|id| ChildSpec::worker(id, || (Puppet, ())));
+    for added in workers.into_iter().chain([nested]) {
+        let id = added.id().to_string();
+        supervisor.supervisor().start_child(added).await.unwrap();
+        let found = PartitionedSupervisor::<()>::at(supervisor.node());
+        let found = found.unwrap_or_else(|| panic!("none beside {id}"));
+        assert_eq!(found.partitions(), supervisor.partitions(), "{id}");
+    }
 }
 
 #[test]

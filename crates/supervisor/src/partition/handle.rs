@@ -118,8 +118,12 @@ impl<Args: Send + Sync + 'static> PartitionedSupervisor<Args> {
         // The first place is made last, so that with it all are there to be counted.
         place(0)?;
         let children = node.children();
-        // A child that somebody has added to the supervisor above is no partition.
-        let is_partition = |child: &&Arc<Node>| child.path().id().parse::<u32>().is_ok();
+        // A child that somebody has added to the supervisor above is no partition, whatever it looks like.
+        let is_partition = |child: &&Arc<Node>| {
+            let id = child.path().id();
+            let is_index = id.parse::<u32>().is_ok_and(|it| it.to_string() == id);
+            is_index && Supervisor::at(child).is_some()
+        };
         let count = children.iter().filter(is_partition).count();
         let count = u32::try_from(count).ok()?;
         Some(Self {
