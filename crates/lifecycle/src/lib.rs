@@ -109,7 +109,7 @@ pub use panic::{catch_panic, install_panic_hook, shield};
 pub use path::ActorPath;
 pub use quarantine::Quarantine;
 pub use reason::{Cause, Exit, ExitReason};
-pub use scope::Scope;
+pub use scope::{RootStart, Scope};
 pub use spec::{ChildKind, ChildSpec, ChildSpecError, Restart, Shutdown, StartFn};
 pub use start::{Child, ChildKey, ParentLink, StartContext, StartError, Started};
 pub use stopwatch::{Count, Reading, Stopwatch};

@@ -1,5 +1,7 @@
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 use std::sync::{Arc, OnceLock};
 
 use crate::{ActorPath, Directory, EventBus, ExitReason, Node, Totals, Traffic};
@@ -18,7 +20,20 @@ struct Inner {
     events: EventBus,
     directory: OnceLock<Arc<dyn Directory>>,
     detached: AtomicU64,
+    /// The root is being started.
+    starts: AtomicBool,
     traffic: Arc<Traffic>,
+}
+
+/// The right to start the root of a tree, until it is dropped; see [`Scope::begin_root`].
+#[derive(Debug)]
+#[must_use]
+pub struct RootStart<'a>(&'a Scope);
+
+impl Drop for RootStart<'_> {
+    fn drop(&mut self) {
+        self.0.0.starts.store(false, Release);
+    }
 }
 
 impl Scope {
@@ -30,6 +45,7 @@ impl Scope {
             events: EventBus::new(EVENTS),
             directory: OnceLock::new(),
             detached: AtomicU64::new(0),
+            starts: AtomicBool::new(false),
             traffic: Arc::new(Traffic::new()),
         }))
     }
@@ -44,6 +60,16 @@ impl Scope {
     #[must_use]
     pub fn root(&self) -> &Arc<Node> {
         &self.0.root
+    }
+
+    /// Gives the right to start the root; `None` while somebody else starts it, or one runs that nobody has asked to stop.
+    pub fn begin_root(&self) -> Option<RootStart<'_>> {
+        if self.0.starts.swap(true, Acquire) {
+            return None;
+        }
+        let start = RootStart(self);
+        let is_taken = self.root().current().is_some_and(|run| !run.is_ending());
+        (!is_taken).then_some(start)
     }
 
     /// Says whether a place is being cleared because a supervisor above it was lost: what stops there now

@@ -142,7 +142,8 @@ impl SupervisorSpec {
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start).
+    /// As [`start`](Self::start), and [`RootTaken`](crate::RootTaken) where a root runs, or is being started, that nobody
+    /// has asked to stop.
     ///
     /// # Cancel safety
     ///

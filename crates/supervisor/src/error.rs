@@ -269,3 +269,12 @@ pub enum DeleteChildError {
     #[error(transparent)]
     Down(#[from] SupervisorDown),
 }
+
+/// The start of a root where the scope has one: it runs, or is being started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{path}` has a root already")]
+#[non_exhaustive]
+pub struct RootTaken {
+    /// Where.
+    pub path: ActorPath,
+}

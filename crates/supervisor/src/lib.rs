@@ -70,7 +70,7 @@ pub use dynamic::{
     ChildTemplate, DynamicChild, DynamicSpec, DynamicSupervisor, DynamicSupervisorBuilder,
 };
 pub use error::{
-    DeleteChildError, FailedToStartChild, OwnEnd, RestartChildError, ResumeChildError,
+    DeleteChildError, FailedToStartChild, OwnEnd, RestartChildError, ResumeChildError, RootTaken,
     StartChildError, SupervisorDown, SupervisorSpecError, TerminateChildError,
 };
 pub use handle::{ChildCount, ChildInfo, ChildStatus, StartedChild, Supervisor};

@@ -6,6 +6,7 @@ use perennial_lifecycle::{
     Shutdown, StartContext, StartError,
 };
 
+use crate::RootTaken;
 use crate::event;
 use crate::open_start::OpenStart;
 
@@ -31,6 +32,10 @@ pub(crate) async fn start_root(
     spawn: impl AsyncFnOnce(StartContext) -> Result<Child, StartError>,
 ) -> Result<(), StartError> {
     let node = Arc::clone(scope.root());
+    let Some(_start) = scope.begin_root() else {
+        let path = node.path().clone();
+        return Err(StartError::failed(RootTaken { path }));
+    };
     node.set_spec(
         ChildKind::Supervisor,
         Restart::Permanent,

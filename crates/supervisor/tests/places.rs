@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    Backoff, ChildKind, ChildSpec, ChildState, ExitReason, Node, Shutdown, StartError, Started,
+    Backoff, ChildKind, ChildSpec, ChildState, ExitReason, Node, Scope, Shutdown, StartError,
+    Started,
 };
 use perennial_supervisor::{
     ChildTemplate, DynamicSupervisor, DynamicSupervisorBuilder, RestartIntensity, StartChildError,
@@ -95,6 +96,32 @@ async fn decline_and_start(supervisor: &DynamicSupervisor<()>, declines: &Atomic
 async fn is_gone(supervisor: &Supervisor, place: &Node) {
     supervisor.count_children().await.unwrap();
     assert!(supervisor.node().child(place.path().id()).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn life_3_a_tree_has_one_root() {
+    let scope = Scope::new("t");
+    let count = Count::default();
+    let start = || {
+        let count = count.clone();
+        let child = ChildSpec::worker("w", move || (SlowStop, count.clone()));
+        let root = Supervisor::builder().child(child).build().unwrap();
+        let scope = scope.clone();
+        async move { root.start_in(&scope).await }
+    };
+    let (first, second) = tokio::join!(start(), start());
+    let root = first.unwrap();
+    let taken = |refused: StartError| refused.to_string().contains("`t` has a root already");
+    assert!(taken(second.unwrap_err()));
+    assert!(taken(start().await.unwrap_err()));
+    root.count_children().await.unwrap();
+    // Who comes while it stops waits for its end.
+    let ((), next) = tokio::join!(root.stop(ExitReason::Shutdown), async {
+        yield_now().await;
+        start().await
+    });
+    next.unwrap().count_children().await.unwrap();
+    assert_eq!(count.most(), 1);
 }
 
 #[tokio::test(start_paused = true)]

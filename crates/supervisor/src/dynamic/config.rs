@@ -141,7 +141,8 @@ impl<Args: Send + Sync + 'static> DynamicSpec<Args> {
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start).
+    /// As [`start`](Self::start), and [`RootTaken`](crate::RootTaken) where a root runs, or is being started, that nobody
+    /// has asked to stop.
     ///
     /// # Cancel safety
     ///
