@@ -3,6 +3,7 @@
 mod caller;
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{Ordering::Relaxed, Ordering::Release};
 use std::time::Duration;
@@ -61,41 +62,96 @@ pub struct Mail<M: Message> {
     pub(crate) letter: Option<Letter<M>>,
 }
 
-/// A message and what is written on its envelope.
+/// A message and what is written on its envelope; in this order, see [`Plain::take`].
+#[repr(C)]
 pub(crate) struct Letter<M> {
-    pub(crate) message: M,
     pub(crate) cover: Cover,
+    pub(crate) message: M,
 }
 
 impl<M> Letter<M> {
     #[inline(always)]
     pub(crate) fn new(message: M, home: Home, sent: Moment, origin: Option<Caller>) -> Self {
         let cover = Cover::new(home, sent, origin);
-        Self { message, cover }
+        Self { cover, message }
     }
 }
 
 /// What is written on an envelope: two words, since each is moved a dozen times on the way.
 pub(crate) enum Cover {
     /// Nothing but what each one has.
-    Plain {
-        home: Home,
-        number: u32,
-        sent: Moment,
-    },
+    Plain(Plain),
     /// Of what was sent by an actor, of calls, of what has a deadline, and of what was in hand at a crash.
     Slip(Caller),
+}
+
+/// What each envelope says.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Plain {
+    /// When it was sent; and [`TAKEN`], once it has been in hand.
+    sent: u64,
+    /// Through which letterbox it was sent, and in the upper half which number it has in hand.
+    mark: NonZeroU64,
+}
+
+/// No clock has come that far.
+const TAKEN: u64 = 1 << 63;
+
+impl Plain {
+    #[inline(always)]
+    fn new(home: Home, sent: Moment) -> Self {
+        Self {
+            sent: sent.as_nanos(),
+            mark: home.get().into(),
+        }
+    }
+
+    #[inline]
+    fn home(self) -> Home {
+        Home::of(low(self.mark.get()))
+    }
+
+    #[inline]
+    fn number(self) -> u32 {
+        low(self.mark.get() >> u32::BITS)
+    }
+
+    fn sent(self) -> Moment {
+        Moment::from_nanos(self.sent & !TAKEN)
+    }
+
+    /// Says whether it is on its way from this letterbox.
+    #[inline(always)]
+    pub(crate) fn is_from(&self, home: Home) -> bool {
+        self.mark == home.get().into()
+    }
+
+    /// Notes which number it has in hand. It had none.
+    ///
+    /// A letter that was taken is moved at once, two words at a time, and if only one of them is just being written, the
+    /// processor waits until it is. So both are, and in a function of its own, where the compiler makes one step of it.
+    #[inline(never)]
+    pub(crate) fn take(&mut self, number: u32) {
+        self.sent |= TAKEN;
+        self.mark |= u64::from(number) << u32::BITS;
+    }
+}
+
+/// The lower half of a number.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "it is the half that is wanted"
+)]
+pub(crate) fn low(number: u64) -> u32 {
+    number as u32
 }
 
 impl Cover {
     #[inline(always)]
     pub(crate) fn new(home: Home, sent: Moment, origin: Option<Caller>) -> Self {
         match origin {
-            None => Self::Plain {
-                home,
-                number: 0,
-                sent,
-            },
+            None => Self::Plain(Plain::new(home, sent)),
             Some(caller) => Self::Slip(caller.with_plain(home, 0, sent)),
         }
     }
@@ -104,7 +160,7 @@ impl Cover {
     #[inline]
     pub(crate) fn home(&self) -> Home {
         match self {
-            Self::Plain { home, .. } => *home,
+            Self::Plain(plain) => plain.home(),
             Self::Slip(caller) => caller.0.home.get(),
         }
     }
@@ -112,7 +168,7 @@ impl Cover {
     /// It is no longer to find back there.
     pub(crate) fn leave_home(&mut self) {
         match self {
-            Self::Plain { home, .. } => *home = Home::NOWHERE,
+            Self::Plain(plain) => *plain = Plain::new(Home::NOWHERE, plain.sent()),
             Self::Slip(caller) => caller.0.home.set(Home::NOWHERE),
         }
     }
@@ -121,7 +177,7 @@ impl Cover {
     #[inline]
     pub(crate) fn number(&self) -> u32 {
         match self {
-            Self::Plain { number, .. } => *number,
+            Self::Plain(plain) => plain.number(),
             Self::Slip(caller) => caller.0.number.load(Relaxed),
         }
     }
@@ -129,7 +185,7 @@ impl Cover {
     #[inline]
     pub(crate) fn set_number(&mut self, new: u32) {
         match self {
-            Self::Plain { number, .. } => *number = new,
+            Self::Plain(plain) => plain.take(new),
             Self::Slip(caller) => caller.0.number.store(new, Relaxed),
         }
     }
@@ -142,7 +198,7 @@ impl Cover {
 
     pub(crate) fn sent(&self) -> Moment {
         match self {
-            Self::Plain { sent, .. } => *sent,
+            Self::Plain(plain) => plain.sent(),
             Self::Slip(caller) => Moment::from_nanos(caller.0.sent.load(Relaxed)),
         }
     }
@@ -151,7 +207,7 @@ impl Cover {
     #[inline]
     pub(crate) fn origin(&self) -> Option<&Caller> {
         match self {
-            Self::Plain { .. } => None,
+            Self::Plain(_) => None,
             Self::Slip(caller) => Some(caller),
         }
     }
@@ -168,8 +224,9 @@ impl Cover {
 
     /// Notes that it was in hand at one more, and returns at how many it was.
     pub(crate) fn note_crash(&mut self) -> u32 {
-        if let Self::Plain { home, number, sent } = *self {
-            *self = Self::Slip(Caller::of(false, None, 0).with_plain(home, number, sent));
+        if let Self::Plain(plain) = *self {
+            let slip = Caller::of(false, None, 0);
+            *self = Self::Slip(slip.with_plain(plain.home(), plain.number(), plain.sent()));
         }
         let Self::Slip(caller) = self else { return 0 };
         // Whoever has the letter has its count.
@@ -334,5 +391,26 @@ impl<M: Message> fmt::Debug for Mail<M> {
         f.debug_struct("Mail")
             .field("message", &std::any::type_name::<M>())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cover_says_the_same_once_it_was_taken() {
+        let (home, other) = (Home::new(), Home::new());
+        let sent = Moment::from_nanos(1 << 40);
+        let mut plain = Plain::new(home, sent);
+        assert!(plain.is_from(home) && !plain.is_from(other));
+        assert_eq!(plain.number(), 0);
+        plain.take(u32::MAX);
+        assert!(!plain.is_from(home));
+        assert_eq!(
+            (plain.home(), plain.number(), plain.sent()),
+            (home, u32::MAX, sent)
+        );
     }
 }

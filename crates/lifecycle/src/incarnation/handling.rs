@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use super::{Custody, Incarnation, Known};
 use crate::adapter::Special;
 use crate::dead::Obituary;
+use crate::mail::low;
 use crate::mailbox::intake::Counted;
 use crate::mailbox::ledger::Ledger;
 use crate::{Clock, DeadReason, Moment, span};
@@ -213,15 +214,6 @@ impl Incarnation {
     fn is_timed(&self, taken: u64) -> bool {
         low(taken) == self.timed.load(Relaxed)
     }
-}
-
-/// The lower half of a number.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "it is the half that is wanted"
-)]
-fn low(number: u64) -> u32 {
-    number as u32
 }
 
 /// Reads a clock; apart, as all that few messages do, so that the others need not keep so much at hand.

@@ -26,8 +26,7 @@ pub(crate) struct HomeCell(AtomicU32);
 impl HomeCell {
     #[inline]
     pub(crate) fn get(&self) -> Home {
-        let home = NonZeroU32::new(self.0.load(Relaxed));
-        home.map_or(Home::NOWHERE, Home)
+        Home::of(self.0.load(Relaxed))
     }
 
     #[inline]
@@ -62,6 +61,16 @@ fn lock() -> MutexGuard<'static, Homes> {
 impl Home {
     /// Of what was sent through no letterbox.
     pub(crate) const NOWHERE: Self = Self(NonZeroU32::MIN);
+
+    #[inline(always)]
+    pub(crate) fn get(self) -> NonZeroU32 {
+        self.0
+    }
+
+    #[inline]
+    pub(crate) fn of(number: u32) -> Self {
+        NonZeroU32::new(number).map_or(Self::NOWHERE, Self)
+    }
 
     /// Returns one that is not taken.
     pub(crate) fn new() -> Self {

@@ -427,12 +427,10 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
             return run.begin_plain();
         };
         if let Some(letter) = &mut mail.letter
-            && let Cover::Plain { home, number, .. } = &mut letter.cover
-            && *home == front.home
-            && *number == 0
+            && let Cover::Plain(plain) = &mut letter.cover
+            && plain.is_from(front.home)
         {
-            // As early as can be: the message is moved next, and the processor waits for what was written in parts.
-            *number = front.hand.take(Moment::NEVER);
+            plain.take(front.hand.take(Moment::NEVER));
             run.take_in_hand();
             front.count_taken();
             self.ledger.tracked.taken();
