@@ -8,6 +8,8 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, Message, Supervisio
 
 use crate::call::{Call, Ended, call};
 use crate::clock::recent_wall;
+use crate::mailbox::front::Front;
+use crate::mailbox::letterbox::Open;
 use crate::{
     ChildKey, EventKind, ExitReason, Incarnation, Mailbox, MessageType, Node, ParentLink,
     StartError, newborn, panic, span,
@@ -85,9 +87,11 @@ pub(crate) struct Seed {
 ///
 /// Field order matters: the actor's own state is dropped first, so that what it held is free when the
 /// supervisor hears of the end. It is dropped in the actor's own task; see `Incarnation::unlink`.
-pub(crate) struct SupervisedState<S> {
-    inner: S,
+pub(crate) struct SupervisedState<A: Actor> {
+    inner: A::State,
     pub(crate) life: Life,
+    /// How its letters are taken in hand, once it has got one.
+    open: Option<Open<A::Msg>>,
 }
 
 /// What becomes of a message that is not just handled, as nearly all are.
@@ -109,6 +113,8 @@ pub(crate) struct Life {
     /// Lent to the thread that polls a handler, so that what the handler sends is known to be its own; here at all other
     /// times.
     pub(crate) run: Option<Arc<Incarnation>>,
+    /// As in the run, of an actor that has got a letter.
+    front: Option<Arc<Front>>,
     /// The end, once it is known. Still `None` when dropped: killed.
     ///
     /// A clean one that the actor chose by itself takes effect once `post_stop` is through.
@@ -178,6 +184,7 @@ impl Life {
             key,
             node,
             run: Some(Arc::new(run)),
+            front: None,
             outcome: None,
             concluded: false,
             born: false,
@@ -194,17 +201,40 @@ impl Life {
     ///
     /// A function of its own, so that the adapter's is small enough to be in place.
     #[inline(never)]
-    fn begin_message(&self, message: &mut dyn Any) -> Option<Special> {
+    fn begin_message<T: Message>(
+        &mut self,
+        open: &mut Option<Open<T>>,
+        message: &mut T,
+    ) -> Option<Special> {
         let run = self.run();
-        if run.taken() == 0 || run.is_inspected() || span::is_on() {
-            return self.begin_specially(run, message);
+        if run.is_inspected() || span::is_on() {
+            return self.begin_specially(message);
         }
-        run.begin_message(message)
+        match (&self.front, open) {
+            (Some(front), Some(open)) => open(front, message, run),
+            _ if run.taken() == 0 => self.begin_specially(message),
+            _ if run.front().is_none() => run.begin_plain(),
+            (_, open) => self.begin_letter(open, message),
+        }
+    }
+
+    /// Takes a letter in hand, and keeps at hand how.
+    #[cold]
+    #[inline(never)]
+    fn begin_letter<T: Message>(
+        &mut self,
+        open: &mut Option<Open<T>>,
+        message: &mut T,
+    ) -> Option<Special> {
+        let found = self.run().opener();
+        (*open, self.front) = found.unzip();
+        self.run().begin_message(message)
     }
 
     /// Apart, so that all others need not keep anything at hand for it.
     #[inline(never)]
-    fn begin_specially(&self, run: &Incarnation, message: &mut dyn Any) -> Option<Special> {
+    fn begin_specially(&self, message: &mut dyn Any) -> Option<Special> {
+        let run = self.run();
         if run.taken() == 0 {
             // It may have been idle for long, and end with its first message.
             self.node.expect_message();
@@ -236,7 +266,7 @@ impl Life {
         result: std::thread::Result<Result<(), ActorProcessingErr>>,
     ) -> Result<(), ActorProcessingErr> {
         if let Ok(Ok(())) = result {
-            self.run().end_message(true);
+            self.run().end_message(self.front.as_deref(), true);
             return Ok(());
         }
         self.end_message_badly(result)
@@ -248,7 +278,8 @@ impl Life {
         result: std::thread::Result<Result<(), ActorProcessingErr>>,
     ) -> Result<(), ActorProcessingErr> {
         let verdict = self.judge(result);
-        self.run().end_message(verdict.is_ok());
+        let front = self.front.as_deref();
+        self.run().end_message(front, verdict.is_ok());
         verdict
     }
 
@@ -301,7 +332,7 @@ impl<A: Actor> Supervised<A> {
         &self,
         myself: ActorRef<A::Msg>,
         message: A::Msg,
-        SupervisedState { inner, life }: &'a mut SupervisedState<A::State>,
+        SupervisedState { inner, life, .. }: &'a mut SupervisedState<A>,
     ) -> Delivery<
         'a,
         impl Future<Output = Verdict> + Send,
@@ -319,7 +350,7 @@ impl<A: Actor> Supervised<A> {
     /// Drops a message that is not wanted.
     pub(crate) fn skip(
         message: A::Msg,
-        SupervisedState { life, .. }: &mut SupervisedState<A::State>,
+        SupervisedState { life, .. }: &mut SupervisedState<A>,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
         call(
             life,
@@ -336,7 +367,7 @@ impl<A: Actor> Supervised<A> {
         &self,
         myself: ActorRef<A::Msg>,
         message: A::Msg,
-        state: &mut SupervisedState<A::State>,
+        state: &mut SupervisedState<A>,
         special: Special,
     ) -> Result<(), ActorProcessingErr> {
         match special {
@@ -348,7 +379,7 @@ impl<A: Actor> Supervised<A> {
 
 impl<A: Actor> Actor for Supervised<A> {
     type Msg = A::Msg;
-    type State = SupervisedState<A::State>;
+    type State = SupervisedState<A>;
     type Arguments = SupervisedArguments<A::Arguments>;
 
     async fn pre_start(
@@ -374,13 +405,17 @@ impl<A: Actor> Actor for Supervised<A> {
         run.node().enter(Arc::clone(run));
         run.shut_if_late();
         newborn::present(Arc::clone(run));
-        Ok(SupervisedState { inner, life })
+        Ok(SupervisedState {
+            inner,
+            life,
+            open: None,
+        })
     }
 
     fn post_start(
         &self,
         myself: ActorRef<A::Msg>,
-        SupervisedState { inner, life }: &mut Self::State,
+        SupervisedState { inner, life, .. }: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
         if life.run().begin_work() {
             life.link.child_restarted(life.run());
@@ -402,7 +437,7 @@ impl<A: Actor> Actor for Supervised<A> {
         mut message: A::Msg,
         state: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
-        let Some(special) = state.life.begin_message(&mut message) else {
+        let Some(special) = state.life.begin_message(&mut state.open, &mut message) else {
             return self.deliver(myself, message, state);
         };
         let special = self.specially(myself, message, state, special);
@@ -415,7 +450,7 @@ impl<A: Actor> Actor for Supervised<A> {
         &self,
         myself: ActorRef<A::Msg>,
         event: SupervisionEvent,
-        SupervisedState { inner, life }: &mut Self::State,
+        SupervisedState { inner, life, .. }: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
         call(
             life,
@@ -428,7 +463,7 @@ impl<A: Actor> Actor for Supervised<A> {
     fn post_stop(
         &self,
         myself: ActorRef<A::Msg>,
-        SupervisedState { inner, life }: &mut Self::State,
+        SupervisedState { inner, life, .. }: &mut Self::State,
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
         call(
             life,

@@ -12,9 +12,12 @@ use ractor::Message;
 use tracing::Span;
 
 pub use self::caller::Caller;
+use crate::adapter::Special;
+use crate::mailbox::front::Front;
 use crate::mailbox::homes::Home;
+use crate::mailbox::ledger::Ledger;
 use crate::mailbox::letterbox::Letterbox;
-use crate::{ActorPath, Moment};
+use crate::{ActorPath, Incarnation, Moment};
 
 /// A message in its envelope: what an actor takes that says `type Msg = Mail<M>`.
 ///
@@ -182,18 +185,47 @@ impl Cover {
         }
     }
 
-    #[inline]
-    pub(crate) fn set_number(&mut self, new: u32) {
-        match self {
-            Self::Plain(plain) => plain.take(new),
-            Self::Slip(caller) => caller.0.number.store(new, Relaxed),
-        }
-    }
-
     /// Says whether it was not in hand yet.
     #[inline]
     pub(crate) fn is_on_its_way(&self) -> bool {
         self.number() == 0
+    }
+
+    /// Says whether it was not in hand yet and comes through this letterbox.
+    #[inline(always)]
+    pub(crate) fn is_on_its_way_from(&self, home: Home) -> bool {
+        match self {
+            Self::Plain(plain) => plain.is_from(home),
+            Self::Slip(_) => self.is_on_its_way() && self.home() == home,
+        }
+    }
+
+    /// Has a run take it in hand, which has taken its letter just now, unless nobody wants it any more.
+    #[inline(always)]
+    pub(crate) fn take(
+        &mut self,
+        front: &Front,
+        now: Moment,
+        run: &Incarnation,
+    ) -> Option<Special> {
+        front.tracked.taken();
+        match self {
+            Self::Plain(plain) => plain.take(front.hand.take(Moment::NEVER)),
+            Self::Slip(caller) => {
+                let deadline = caller.deadline();
+                if deadline <= now || caller.is_call() && caller.is_gone() {
+                    Ledger::count(&run.ledger().expired);
+                    self.leave_home();
+                    run.take_back_in_hand();
+                    return Some(Special::Skip);
+                }
+                if caller.is_call() {
+                    caller.take();
+                }
+                caller.0.number.store(front.hand.take(deadline), Relaxed);
+            }
+        }
+        None
     }
 
     pub(crate) fn sent(&self) -> Moment {

@@ -184,7 +184,7 @@ impl<A: Actor> Supervised<A> {
         &self,
         myself: ActorRef<A::Msg>,
         mut message: A::Msg,
-        state: &mut SupervisedState<A::State>,
+        state: &mut SupervisedState<A>,
     ) -> Result<(), ActorProcessingErr> {
         let run = Arc::clone(state.life.run());
         if !run.pass().await {

@@ -1,14 +1,19 @@
 //! What a run does with its messages: takes each in hand, notes what became of it, and at its end settles the rest.
 
 use std::any::Any;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
+
+use ractor::Message;
 
 use super::{Custody, Incarnation, Known};
 use crate::adapter::Special;
 use crate::dead::Obituary;
 use crate::mail::low;
+use crate::mailbox::front::Front;
 use crate::mailbox::intake::Counted;
 use crate::mailbox::ledger::Ledger;
+use crate::mailbox::letterbox::Open;
 use crate::{Clock, DeadReason, Moment, span};
 
 impl Incarnation {
@@ -22,13 +27,20 @@ impl Incarnation {
         drop(self.more().letterbox.set(Known::new(letterbox)));
     }
 
-    /// Takes a message in hand.
-    #[inline(always)]
+    /// Takes a message in hand, whatever its type.
+    #[inline(never)]
     pub(crate) fn begin_message(&self, message: &mut dyn Any) -> Option<Special> {
         match self.known() {
-            Some(known) => known.letterbox.open(&known.front, message, self),
+            Some(known) => known.letterbox.open(message, self),
             None => self.begin_plain(),
         }
+    }
+
+    /// Returns how letters of a type are taken in hand, where the actor takes such and one was sent.
+    pub(crate) fn opener<T: Message>(&self) -> Option<(Open<T>, Arc<Front>)> {
+        let known = self.known()?;
+        let open = known.letterbox.opener().downcast_ref::<Open<T>>()?;
+        Some((*open, Arc::clone(&known.front)))
     }
 
     /// Takes a message in hand that did not come through a letterbox.
@@ -77,11 +89,11 @@ impl Incarnation {
     ///
     /// A function of its own, so that what polls a handler is small enough to be in place.
     #[inline(never)]
-    pub(crate) fn end_message(&self, is_handled: bool) {
+    pub(crate) fn end_message(&self, front: Option<&Front>, is_handled: bool) {
         let since = self.in_hand.load(Relaxed);
         // One look for all that is rare.
         if is_handled && !self.is_marked() {
-            self.put_down_handled(since, None);
+            self.put_down_handled(front, since, None);
             return;
         }
         self.end_specially(since, is_handled);
@@ -99,7 +111,7 @@ impl Incarnation {
             return;
         }
         match is_handled {
-            true => self.put_down_handled(since, custody),
+            true => self.put_down_handled(self.front(), since, custody),
             false => self.put_down_failed(since, custody),
         }
         self.tell_rest();
@@ -107,7 +119,7 @@ impl Incarnation {
 
     /// The message in hand, if it was not skipped, is no longer there. What is the host's is dropped without custody.
     #[inline(always)]
-    fn put_down_handled(&self, since: u64, custody: Option<Custody<'_>>) {
+    fn put_down_handled(&self, front: Option<&Front>, since: u64, custody: Option<Custody<'_>>) {
         self.in_hand.store(0, Relaxed);
         if since == 0 {
             // It was skipped, and is in the books already.
@@ -117,12 +129,12 @@ impl Incarnation {
         let ledger = ledger.expect("made by the first message that was taken");
         Ledger::count(&ledger.handled);
         let taken = self.taken.load(Relaxed);
-        let known = self.known();
-        let is_down = known.is_some_and(|it| it.front.hand.is_down());
+        let front = front.or_else(|| self.front());
+        let is_down = front.is_some_and(|it| it.hand.is_down());
         if is_down || self.is_timed(taken) {
             self.note_handled(taken, since, custody);
-        } else if let Some(known) = known {
-            known.front.hand.put_away();
+        } else if let Some(front) = front {
+            front.hand.put_away();
         }
     }
 
@@ -166,7 +178,7 @@ impl Incarnation {
         // Before the one in hand is put back to them.
         let letters = self.letters();
         if in_hand {
-            self.end_message(false);
+            self.end_message(None, false);
         }
         if self.in_hand.load(Relaxed) != 0 {
             // It was left behind. Not for the letterbox, which is a successor's.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use crate::Moment;
 use crate::mailbox::homes::Home;
 use crate::mailbox::intake::{Intake, Lobby};
-use crate::mailbox::ledger::Ledger;
+use crate::mailbox::ledger::{Ledger, Tracked};
 
 /// What lets letters in, and says which one is in hand.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(crate) struct Front {
     pub(crate) intake: Intake,
     pub(crate) lobby: Lobby,
     pub(crate) hand: Hand,
+    /// Of the letters in the actor's port.
+    pub(crate) tracked: Tracked,
 }
 
 impl Front {
@@ -26,6 +28,7 @@ impl Front {
             intake: Intake::new(room),
             lobby: Lobby::default(),
             hand: Hand::new(),
+            tracked: Tracked::default(),
         }
     }
 

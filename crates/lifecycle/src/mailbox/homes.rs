@@ -161,10 +161,10 @@ mod tests {
         let place = Place::new();
         let (first, second) = (place.letterbox(), place.letterbox());
         drop(sent(&second, None));
-        assert_eq!(first.kept_since(), None);
-        assert!(second.kept_since().is_some());
+        assert_eq!(first.waits_since(), None);
+        assert!(second.waits_since().is_some());
         drop(sent(&first, None));
-        assert!(first.kept_since().is_some());
+        assert!(first.waits_since().is_some());
     }
 
     #[test]

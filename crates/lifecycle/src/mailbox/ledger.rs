@@ -25,7 +25,7 @@ pub(crate) struct Ledger {
     pub(crate) refused: AtomicU64,
     pub(crate) dead: AtomicU64,
     pub(crate) redelivered: AtomicU64,
-    /// Beside the counters, since every message looks at it.
+    /// Of those that have no envelope. Beside the counters, since every message looks at it.
     pub(crate) tracked: Tracked,
     pub(crate) times: Times,
 }
@@ -67,7 +67,7 @@ impl Tracked {
         self.left.store(0, Relaxed);
     }
 
-    fn since(&self) -> Option<Moment> {
+    pub(crate) fn since(&self) -> Option<Moment> {
         let since = Moment::from_nanos(self.since.load(Relaxed));
         (self.left.load(Relaxed) > 0).then_some(since)
     }
@@ -152,7 +152,7 @@ impl Ledger {
     pub(crate) fn read<'a>(
         &self,
         intakes: impl Iterator<Item = &'a Intake>,
-        kept_since: Option<Moment>,
+        waits_since: Option<Moment>,
         in_hand: u64,
     ) -> Figures {
         let read = |counter: &AtomicU64| counter.load(Relaxed);
@@ -164,7 +164,7 @@ impl Ledger {
             beyond += counted.beyond;
             accepted = accepted.wrapping_add(counted.accepted);
         }
-        let since = self.tracked.since().into_iter().chain(kept_since).min();
+        let since = self.tracked.since().into_iter().chain(waits_since).min();
         Figures {
             depth,
             oldest_at_least: since

@@ -11,7 +11,7 @@ use tracing::Span;
 use crate::adapter::Special;
 use crate::dead::{Kept, Obituary, Replay};
 use crate::incarnation::Custody;
-use crate::mail::{Cover, Letter};
+use crate::mail::Letter;
 use crate::mailbox::front::Front;
 use crate::mailbox::homes::Home;
 use crate::mailbox::intake::{Intake, NoEntry};
@@ -54,10 +54,15 @@ struct Store<M> {
 /// Where the numbers begin: messages are put back in front.
 const FIRST: u64 = 1 << 32;
 
+/// Has a run take a message of a type in hand that it got through the letterbox of this front.
+pub(crate) type Open<T> = fn(&Front, &mut T, &Incarnation) -> Option<Special>;
+
 /// A letterbox, whatever the type of its messages.
 pub(crate) trait AnyLetterbox: Any + Send + Sync {
     /// Has a run take a message in hand.
-    fn open(&self, front: &Front, message: &mut dyn Any, run: &Incarnation) -> Option<Special>;
+    fn open(&self, message: &mut dyn Any, run: &Incarnation) -> Option<Special>;
+    /// Returns the [`Open`] of its mail.
+    fn opener(&self) -> &'static dyn Any;
     /// Returns the span in which a message was sent.
     fn span<'a>(&self, message: &'a dyn Any) -> Option<&'a Span>;
     /// Returns how long ago a message was sent, where that is written on it.
@@ -74,8 +79,9 @@ pub(crate) trait AnyLetterbox: Any + Send + Sync {
     fn part(&self, cell: &ActorCell);
     /// Nobody will come any more.
     fn close(&self, reason: DeadReason);
-    /// Returns when the first of those was sent that wait here, and not in the actor's port.
-    fn kept_since(&self) -> Option<Moment>;
+    /// Returns since when one waits, of those that are known to: what waits here, and not in the actor's port, and one that
+    /// is looked at there.
+    fn waits_since(&self) -> Option<Moment>;
     fn intake(&self) -> &Intake;
     fn settings(&self) -> &Mailbox;
     fn mail(&self) -> TypeId;
@@ -265,51 +271,41 @@ impl<M: Message> Letterbox<M> {
         previous
     }
 
-    /// The actor takes a letter.
-    #[inline]
-    fn count_taken(&self) {
-        self.front.count_taken();
+    /// Has a run take a letter in hand. For nearly all nothing is needed of the letterbox but its front.
+    fn take(front: &Front, mail: &mut Mail<M>, run: &Incarnation) -> Option<Special> {
+        match &mut mail.letter {
+            Some(letter) if letter.cover.is_on_its_way_from(front.home) => {
+                let now = run.take_in_hand();
+                front.count_taken();
+                letter.cover.take(front, now, run)
+            }
+            _ => Self::take_specially(front, mail, run),
+        }
     }
 
-    /// Has a run take what is not just a letter without anything on it, as nearly all are.
+    /// Has a run take what is not just a letter on its way, as nearly all are.
     #[inline(never)]
-    fn open_specially(&self, mail: &mut Mail<M>, run: &Incarnation) -> Option<Special> {
-        let is_here = |cover: &Cover| cover.is_on_its_way() && cover.home() == self.front.home;
-        let now = match &mail.letter {
-            None => {
-                let now = run.take_in_hand();
-                mail.letter = self.claim();
-                now
-            }
+    fn take_specially(front: &Front, mail: &mut Mail<M>, run: &Incarnation) -> Option<Special> {
+        if mail.letter.is_some() {
             // An actor's own, one that was handled and sent on in its envelope, or one sent by a `Name<Mail<M>>`.
-            Some(letter) if !is_here(&letter.cover) => return run.begin_plain(),
-            Some(_) => {
-                let now = run.take_in_hand();
-                self.count_taken();
-                now
-            }
-        };
-        let Some(letter) = &mut mail.letter else {
-            // What it was for has been handled by the claim of another.
-            run.take_back_in_hand();
-            return Some(Special::Skip);
-        };
-        self.ledger.tracked.taken();
-        let mut deadline = Moment::NEVER;
-        if let Some(origin) = letter.cover.origin() {
-            deadline = origin.deadline();
-            if deadline <= now || origin.is_call() && origin.is_gone() {
-                Ledger::count(&self.ledger.expired);
-                letter.cover.leave_home();
+            return run.begin_plain();
+        }
+        let now = run.take_in_hand();
+        mail.letter = Self::of(run).and_then(Self::claim);
+        match &mut mail.letter {
+            Some(letter) => letter.cover.take(front, now, run),
+            None => {
+                // What it was for has been handled by the claim of another.
                 run.take_back_in_hand();
-                return Some(Special::Skip);
-            }
-            if origin.is_call() {
-                origin.take();
+                Some(Special::Skip)
             }
         }
-        letter.cover.set_number(self.front.hand.take(deadline));
-        None
+    }
+
+    /// Returns the letterbox of a run.
+    fn of(run: &Incarnation) -> Option<&Self> {
+        let letterbox: &dyn Any = &**run.known_letterbox()?;
+        letterbox.downcast_ref()
     }
 
     /// The actor takes the first of those that wait here.
@@ -318,7 +314,7 @@ impl<M: Message> Letterbox<M> {
         let mut store = self.lock();
         let letter = store.pop()?;
         // Under the lock, so that whoever finds no room finds a letter that makes some.
-        self.count_taken();
+        self.front.count_taken();
         Some(letter)
     }
 
@@ -422,21 +418,15 @@ impl<M> Store<M> {
 }
 
 impl<M: Message> AnyLetterbox for Letterbox<M> {
-    fn open(&self, front: &Front, message: &mut dyn Any, run: &Incarnation) -> Option<Special> {
-        let Some(mail) = message.downcast_mut::<Mail<M>>() else {
-            return run.begin_plain();
-        };
-        if let Some(letter) = &mut mail.letter
-            && let Cover::Plain(plain) = &mut letter.cover
-            && plain.is_from(front.home)
-        {
-            plain.take(front.hand.take(Moment::NEVER));
-            run.take_in_hand();
-            front.count_taken();
-            self.ledger.tracked.taken();
-            return None;
+    fn open(&self, message: &mut dyn Any, run: &Incarnation) -> Option<Special> {
+        match message.downcast_mut() {
+            Some(mail) => Self::take(&self.front, mail, run),
+            None => run.begin_plain(),
         }
-        self.open_specially(mail, run)
+    }
+
+    fn opener(&self) -> &'static dyn Any {
+        const { &(Self::take as Open<Mail<M>>) }
     }
 
     fn span<'a>(&self, message: &'a dyn Any) -> Option<&'a Span> {
@@ -530,15 +520,16 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
             }
             letters
         };
-        self.ledger.tracked.clear();
+        self.front.tracked.clear();
         for letter in letters {
             self.let_go();
             self.bury(letter, reason);
         }
     }
 
-    fn kept_since(&self) -> Option<Moment> {
-        self.lock().letters.front().map(|it| it.cover.sent())
+    fn waits_since(&self) -> Option<Moment> {
+        let first = self.lock().letters.front().map(|it| it.cover.sent());
+        first.into_iter().chain(self.front.tracked.since()).min()
     }
 
     fn intake(&self) -> &Intake {

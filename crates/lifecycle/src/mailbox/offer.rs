@@ -107,13 +107,13 @@ impl Incarnation {
         terms: impl FnOnce(Moment) -> Terms,
     ) -> Result<(), M> {
         let takes = self.takes_id();
-        let before = if takes == TypeId::of::<M>() {
+        if takes == TypeId::of::<M>() {
             let entered = self.intake().enter_quickly();
             let Some(before) = entered.or_else(|| self.intake().enter(self.capacity()).ok()) else {
                 return Err(message);
             };
             self.hand_over(message).map_err(Undelivered::into_inner)?;
-            before
+            self.track(before);
         } else {
             // Where messages are traced, the host's subscriber would be asked for the sender's span.
             let is_quick = takes == TypeId::of::<Mail<M>>() && !span::is_on();
@@ -131,9 +131,8 @@ impl Incarnation {
                 front.come_back(self.ledger());
                 return Err(unsent(error));
             }
-            before
-        };
-        self.track(before);
+            front.tracked.sent(before, self.traffic().clock());
+        }
         Ok(())
     }
 
@@ -163,7 +162,8 @@ impl Incarnation {
                 let letter = self.letter(message, letterbox, terms());
                 match letterbox.offer(self.cell(), letter) {
                     Ok(before) => {
-                        self.track(before);
+                        let clock = self.traffic().clock();
+                        letterbox.front().tracked.sent(before, clock);
                         Ok(())
                     }
                     Err((NoEntry::Full, message)) => Err(Undelivered::Full(message)),

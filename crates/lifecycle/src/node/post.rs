@@ -69,8 +69,8 @@ impl Node {
         let intakes = run.iter().map(|it| it.intake()).chain(letters);
         let runs = run.into_iter().chain(&left_behind);
         let in_hand = runs.filter(|it| it.in_hand_since().is_some()).count();
-        let kept_since = letterboxes.iter().filter_map(|it| it.kept_since()).min();
-        Some(ledger.read(intakes, kept_since, in_hand as u64))
+        let waits_since = letterboxes.iter().filter_map(|it| it.waits_since()).min();
+        Some(ledger.read(intakes, waits_since, in_hand as u64))
     }
 
     /// Counts a message that was refused: in the books of the tree alone, if nothing was sent here before the place was
