@@ -97,7 +97,7 @@ pub use intensity::RestartIntensity;
 pub use lane::Lane;
 pub use mail::{Caller, Mail};
 pub use mailbox::ledger::{Figures, Totals};
-pub use mailbox::offer::{Room, Terms, Undelivered};
+pub use mailbox::offer::{Door, Room, Terms, Undelivered};
 pub use mailbox::times::HandlerTimes;
 pub use mailbox::{AtRestart, Mailbox};
 pub use monitor::{Down, Monitor, Watching};

@@ -1,6 +1,5 @@
 use std::fmt;
 use std::hash::Hash;
-use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use ractor::{Message, RpcReplyPort};
 
 use crate::dispatch::{self, Callee, Target};
 use crate::policy::Chosen;
-use crate::slot::{Held, Slot};
+use crate::slot::{Own, Slot};
 use crate::watch::NameWatch;
 use crate::{CallError, CastError, Name, Refusal, ResolveError, SenderKey, WhenDown};
 
@@ -19,8 +18,7 @@ pub struct Address<M> {
     when_down: Chosen,
     key: Option<SenderKey>,
     /// The first run that it met: while that lives, sending takes no look at what the name leads to.
-    first: OnceLock<Held>,
-    message: PhantomData<fn(M)>,
+    first: OnceLock<Own<M>>,
 }
 
 /// The run of an actor that a name leads to at one moment.
@@ -43,7 +41,6 @@ impl<M: Message> Address<M> {
             when_down: name.chosen(),
             key: name.key(),
             first: OnceLock::new(),
-            message: PhantomData,
         }
     }
 
@@ -230,7 +227,6 @@ impl<M> Clone for Address<M> {
             when_down: self.when_down,
             key: self.key,
             first: self.first.clone(),
-            message: PhantomData,
         }
     }
 }

@@ -87,6 +87,8 @@ impl Deref for Callee<'_> {
     }
 }
 
+/// Apart, so that an address whose actor is as it was need not keep so much at hand.
+#[inline(never)]
 pub(crate) fn cast<M: Message>(target: &impl Target<M>, message: M) -> Result<(), CastError<M>> {
     let result = match target.admit() {
         Err(refusal) => Err(CastError { message, refusal }),

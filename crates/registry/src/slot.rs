@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use perennial_lifecycle::{
-    ActorName, ActorPath, Incarnation, Mail, MessageType, Moment, NameTaken, Node, Terms, Traffic,
+    ActorName, ActorPath, Door, Incarnation, Mail, MessageType, Moment, NameTaken, Node, Terms,
+    Traffic,
 };
 use ractor::Message;
 
@@ -120,33 +121,70 @@ impl Held {
     /// Says whether this is whom the name leads to now.
     #[inline]
     pub(crate) fn is_present(&self, slot: &Slot) -> bool {
-        // The run is entered after the name leads to its place, and left before the name leads elsewhere.
-        slot.version.load(Acquire) | GATED == self.version | GATED && self.run.is_present()
-    }
-
-    pub(crate) fn run(&self) -> &Arc<Incarnation> {
-        &self.run
+        is_present(&self.run, self.version, slot)
     }
 
     pub(crate) fn into_run(self) -> Arc<Incarnation> {
         self.run
     }
+}
+
+/// The same as an address keeps it, for messages of its type.
+pub(crate) struct Own<M> {
+    door: Door<M>,
+    version: u32,
+}
+
+impl<M: Message> Own<M> {
+    pub(crate) fn new(held: &Held) -> Self {
+        Self {
+            door: Door::new(Arc::clone(&held.run)),
+            version: held.version,
+        }
+    }
+
+    /// Says whether this is whom the name leads to now.
+    #[inline]
+    pub(crate) fn is_present(&self, slot: &Slot) -> bool {
+        is_present(self.door.run(), self.version, slot)
+    }
+
+    #[inline]
+    pub(crate) fn run(&self) -> &Arc<Incarnation> {
+        self.door.run()
+    }
 
     /// Hands the message to the run, if it is whom the name leads to now and nothing stands in its way, be it a gate.
     /// Nothing of the host's runs meanwhile.
     #[inline(always)]
-    pub(crate) fn deliver_quickly<M: Message>(
+    pub(crate) fn deliver_quickly(
         &self,
         slot: &Slot,
         message: M,
         terms: impl FnOnce(Moment) -> Terms,
     ) -> Result<(), M> {
         let is_open = slot.version.load(Acquire) == self.version & !GATED;
-        if !is_open || !self.run.is_present() {
+        if !is_open || !self.run().is_present() {
             return Err(message);
         }
-        self.run.offer_quickly(message, terms)
+        self.door.offer_quickly(message, terms)
     }
+}
+
+impl<M> Clone for Own<M> {
+    fn clone(&self) -> Self {
+        Self {
+            door: self.door.clone(),
+            version: self.version,
+        }
+    }
+}
+
+/// Says whether a run is whom a name leads to now that led to it at this version.
+#[inline]
+fn is_present(run: &Incarnation, version: u32, slot: &Slot) -> bool {
+    // The run is entered after the name leads to its place, and left before the name leads elsewhere.
+    slot.version.load(Acquire) | GATED == version | GATED && run.is_present()
 }
 
 /// Where a name led before it was led to a place.

@@ -7,7 +7,7 @@ use perennial_lifecycle::{ChildState, Incarnation, MessageType, Node, Terms, Und
 use ractor::{ActorStatus, Message};
 use tokio::time::Instant;
 
-use super::{Held, Slot, takes};
+use super::{Held, Own, Slot, takes};
 use crate::{CastError, Refusal};
 
 impl Slot {
@@ -22,7 +22,7 @@ impl Slot {
     #[inline]
     pub(crate) fn deliver<M: Message, R>(
         &self,
-        own: Option<&OnceLock<Held>>,
+        own: Option<&OnceLock<Own<M>>>,
         message: M,
         terms: impl FnOnce() -> Terms,
         meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
@@ -30,13 +30,13 @@ impl Slot {
         if let Some(held) = own.and_then(OnceLock::get)
             && held.is_present(self)
         {
-            return self.hand_over(&held.run, message, terms, meet);
+            return self.hand_over(held.run(), message, terms, meet);
         }
         if let Some(held) = &*self.seen.load()
             && held.is_present(self)
         {
             if let Some(own) = own {
-                own.get_or_init(|| (**held).clone());
+                own.get_or_init(|| Own::new(held));
             }
             return self.hand_over(&held.run, message, terms, meet);
         }
@@ -110,15 +110,15 @@ impl Slot {
 
     /// Returns the run that is alive now. An address keeps the first that it meets.
     #[inline]
-    pub(crate) fn meet(&self, own: &OnceLock<Held>) -> Option<Arc<Incarnation>> {
+    pub(crate) fn meet<M: Message>(&self, own: &OnceLock<Own<M>>) -> Option<Arc<Incarnation>> {
         match own.get().filter(|held| held.is_present(self)) {
-            Some(held) => Some(Arc::clone(&held.run)),
+            Some(held) => Some(Arc::clone(held.run())),
             None => self.meet_anew(own),
         }
     }
 
     #[cold]
-    fn meet_anew(&self, own: &OnceLock<Held>) -> Option<Arc<Incarnation>> {
+    fn meet_anew<M: Message>(&self, own: &OnceLock<Own<M>>) -> Option<Arc<Incarnation>> {
         let held = match self.seen().filter(|held| held.is_present(self)) {
             Some(held) => held,
             None => {
@@ -130,9 +130,8 @@ impl Slot {
                 held
             }
         };
-        let run = Arc::clone(&held.run);
-        own.get_or_init(|| held);
-        Some(run)
+        own.get_or_init(|| Own::new(&held));
+        Some(held.run)
     }
 
     pub(crate) fn present(&self) -> Option<Arc<Incarnation>> {
