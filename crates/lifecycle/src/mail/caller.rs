@@ -19,8 +19,8 @@ pub struct Caller(pub(super) Arc<Slip>);
 thread_local! {
     static SPARE: Spare = const {
         Spare {
-            own: Cell::new(None),
-            other: Cell::new(None),
+            kept: Cell::new(None),
+            back: Cell::new(None),
         }
     };
 }
@@ -28,10 +28,10 @@ thread_local! {
 /// The slip of the last call from outside of all handlers which is over, with both its handles: the next call takes no
 /// memory, and counts none of them up and down, which costs as much as to hand the message over.
 struct Spare {
-    /// That of whoever waited, once the call is over.
-    own: Cell<Option<Caller>>,
+    /// That of whoever waited, once the call is over; and that of the envelope, if it had come back by then.
+    kept: Cell<Option<(Caller, Option<Caller>)>>,
     /// That of the envelope, once the message was taken out on the thread that has sent it.
-    other: Cell<Option<Caller>>,
+    back: Cell<Option<Caller>>,
 }
 
 impl Spare {
@@ -41,9 +41,9 @@ impl Spare {
     }
 
     /// Returns a slip of which nobody else knows: new, or with nothing of what it said.
-    #[inline]
+    #[inline(always)]
     fn take(&self) -> (Caller, Option<Caller>) {
-        let Some(own) = self.own.take() else {
+        let Some((own, other)) = self.kept.take() else {
             return (Caller::of(true, None, self.thread()), None);
         };
         let slip = &own.0;
@@ -51,20 +51,18 @@ impl Spare {
         slip.is_taken.store(false, Relaxed);
         slip.was_dropped.store(false, Relaxed);
         slip.deadline.store(Moment::NEVER.as_nanos(), Relaxed);
-        let other = self.other.take().filter(|it| it.is_same(&own));
         (own, other)
     }
 
     /// Keeps the slip of a call that is over, if nobody else comes to it any more.
     #[inline]
     fn put(&self, own: Caller) {
-        let other = self.other.take().filter(|it| it.is_same(&own));
+        let other = self.back.take().filter(|it| it.is_same(&own));
         let known = 1 + usize::from(other.is_some());
         if Arc::strong_count(&own.0) == known {
             // Whoever had the message has let go of it.
             fence(Acquire);
-            self.other.set(other);
-            self.own.set(Some(own));
+            self.kept.set(Some((own, other)));
         }
     }
 }
@@ -101,7 +99,7 @@ impl Caller {
         let own = if current::is_any() || span::is_on() {
             Self::of(true, current::path(), 0)
         } else {
-            match SPARE.with(Spare::take) {
+            match SPARE.with(|it| it.take()) {
                 (own, Some(other)) => return (own, other),
                 (own, None) => own,
             }
@@ -120,7 +118,7 @@ impl Caller {
             // Without a place for it at the end of a thread.
             _ = SPARE.try_with(|it| {
                 if self.0.thread == it.thread() {
-                    it.other.set(Some(self));
+                    it.back.set(Some(self));
                 }
             });
         }
@@ -254,7 +252,7 @@ mod tests {
         // Taken out by another thread, which has no use for it.
         let thread = std::thread::spawn(move || {
             envelope.give_back();
-            SPARE.with(|it| it.other.take().is_none())
+            SPARE.with(|it| it.back.take().is_none())
         });
         assert!(thread.join().unwrap());
         assert_eq!(counted(&second), 1);
