@@ -7,12 +7,11 @@ use futures_util::future::Either;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, Message, SupervisionEvent};
 
 use crate::call::{Call, Ended, call};
-use crate::clock::recent_wall;
 use crate::mailbox::front::Front;
 use crate::mailbox::letterbox::Open;
 use crate::{
     ChildKey, EventKind, ExitReason, Incarnation, Mailbox, MessageType, Node, ParentLink,
-    StartError, newborn, panic, span,
+    StartError, WallTime, newborn, panic, span,
 };
 
 /// How an actor is asked to stop.
@@ -151,7 +150,7 @@ impl Drop for Life {
             scope.events().emit(node.path(), reclaimed);
             return;
         }
-        let at = recent_wall();
+        let at = WallTime::recent();
         let left = node.leave(&run, &told, at);
         let exited = EventKind::Exited {
             incarnation,

@@ -1,9 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use crate::ring::{Begin, Ring};
-use crate::{ActorPath, Event, EventKind, Events};
+use crate::{ActorPath, Event, EventKind, Events, WallTime};
 
 /// Where the events of a tree go: a bounded log, read by whoever subscribed; cheap to clone.
 ///
@@ -33,12 +32,14 @@ impl EventBus {
     }
 
     /// Records an event and wakes the subscribers that wait for one.
+    #[inline]
     pub fn emit(&self, path: &ActorPath, kind: EventKind) {
         self.ring().push(path, kind, None);
     }
 
     /// Records an event whose time is known already.
-    pub fn emit_at(&self, path: &ActorPath, kind: EventKind, at: SystemTime) {
+    #[inline]
+    pub fn emit_at(&self, path: &ActorPath, kind: EventKind, at: WallTime) {
         self.ring().push(path, kind, Some(at));
     }
 

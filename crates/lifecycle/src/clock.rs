@@ -1,6 +1,6 @@
 //! The time of one tree, cheap enough to be read for every message.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
@@ -138,7 +138,7 @@ impl Default for Clock {
 /// The machine's monotonic clock: exact, and as of the last tick of its timer.
 #[cfg(target_os = "linux")]
 mod machine {
-    use std::time::{Duration, SystemTime};
+    use std::time::Duration;
 
     use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
 
@@ -156,29 +156,52 @@ mod machine {
     }
 
     /// The calendar's time; `None` before 1970.
-    pub(super) fn wall() -> Option<SystemTime> {
+    #[inline]
+    pub(super) fn wall() -> Option<u64> {
         let time = clock_gettime(WALL);
-        let since = Duration::new(
-            u64::try_from(time.tv_sec).ok()?,
-            u32::try_from(time.tv_nsec).ok()?,
-        );
-        SystemTime::UNIX_EPOCH.checked_add(since)
+        (time.tv_sec >= 0).then(|| nanos(time))
     }
 
     #[inline]
     fn nanos(time: Timespec) -> u64 {
-        // Since the machine was started, so it is not negative, and 64 bits hold five centuries.
+        // Since the machine was started, or since 1970, so it is not negative, and 64 bits hold five centuries.
         (time.tv_sec * 1_000_000_000 + time.tv_nsec).cast_unsigned()
     }
 }
 
-/// Returns the calendar's time of some milliseconds ago at most, in a fraction of the time that the exact one takes.
-pub(crate) fn recent_wall() -> SystemTime {
-    #[cfg(target_os = "linux")]
-    if let Some(time) = machine::wall() {
-        return time;
+/// The calendar's time as histories and events keep it: nanoseconds since 1970. What is before that begins there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WallTime(u64);
+
+impl WallTime {
+    /// Returns the time of some milliseconds ago at most, in a fraction of the time that the exact one takes.
+    #[inline]
+    #[must_use]
+    pub fn recent() -> Self {
+        #[cfg(target_os = "linux")]
+        if let Some(nanos) = machine::wall() {
+            return Self(nanos);
+        }
+        SystemTime::now().into()
     }
-    SystemTime::now()
+
+    /// Returns the present time.
+    #[must_use]
+    pub fn now() -> Self {
+        SystemTime::now().into()
+    }
+}
+
+impl From<SystemTime> for WallTime {
+    fn from(time: SystemTime) -> Self {
+        Self(nanos(time.duration_since(UNIX_EPOCH).unwrap_or_default()))
+    }
+}
+
+impl From<WallTime> for SystemTime {
+    fn from(time: WallTime) -> Self {
+        UNIX_EPOCH + Duration::from_nanos(time.0)
+    }
 }
 
 fn nanos(time: Duration) -> u64 {
@@ -230,7 +253,7 @@ mod tests {
     #[test]
     fn a_recent_calendar_time_is_recent() {
         let before = SystemTime::now();
-        let recent = recent_wall();
+        let recent = SystemTime::from(WallTime::recent());
         assert!(recent <= SystemTime::now());
         // Far more than any timer's tick, and far less than what is wrong about another clock.
         assert!(recent + MINUTE >= before);

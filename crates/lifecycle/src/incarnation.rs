@@ -206,7 +206,13 @@ impl Incarnation {
     /// Returns how long ago it started, some milliseconds late and for less; see [`Clock::recent`](crate::Clock::recent).
     #[must_use]
     pub fn recent_uptime(&self) -> Duration {
-        self.traffic.clock().recent().since(self.started)
+        Duration::from_nanos(self.recent_uptime_nanos())
+    }
+
+    #[inline]
+    pub(crate) fn recent_uptime_nanos(&self) -> u64 {
+        let now = self.traffic.clock().recent().as_nanos();
+        now.saturating_sub(self.started.as_nanos())
     }
 
     /// Returns how many messages wait.

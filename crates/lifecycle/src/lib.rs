@@ -85,7 +85,7 @@ mod watchdog;
 pub use adapter::{StopDoor, StopPort};
 pub use backoff::{Backoff, Growth};
 pub use bus::EventBus;
-pub use clock::{Clock, Moment, is_tokio_real};
+pub use clock::{Clock, Moment, WallTime, is_tokio_real};
 pub use closing::Loss;
 pub use dead::{DeadLetter, DeadLetterStream, DeadLetters, DeadReason, ReplayError};
 pub use deadline::after;

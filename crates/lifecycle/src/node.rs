@@ -34,10 +34,10 @@ pub use self::watchers::Watcher;
 use self::watchers::Watchers;
 pub(crate) use self::watchers::{Entry, First, Found};
 use crate::bell::Bell;
-use crate::clock::recent_wall;
 use crate::mailbox::ledger::Ledger;
 use crate::{
     ActorPath, ChildKey, ChildKind, EventKind, ExitReason, Incarnation, Restart, Scope, Shutdown,
+    WallTime,
 };
 
 /// What the supervisor last knew of a child.
@@ -141,21 +141,19 @@ impl Detail {
         self.more.get_or_insert_default()
     }
 
-    /// Describes an end that is to be remembered.
-    fn ended(
-        &mut self,
-        incarnation: u64,
-        reason: &ExitReason,
-        uptime: Duration,
-        at: SystemTime,
-    ) -> Ended {
+    /// Describes a start that failed, as an end that is to be remembered.
+    fn failed_start(&mut self, incarnation: u64, reason: &ExitReason) -> Ended {
         Ended {
             incarnation,
             reason: reason.clone(),
-            at,
-            uptime,
-            because: self.more.as_mut().and_then(|more| more.because.take()),
+            at: WallTime::recent().into(),
+            uptime: Duration::ZERO,
+            because: self.take_cause(),
         }
+    }
+
+    fn take_cause(&mut self) -> Option<Arc<Escalation>> {
+        self.more.as_mut().and_then(|more| more.because.take())
     }
 }
 
@@ -374,7 +372,7 @@ impl Node {
             return false;
         }
         self.note_left_behind(run);
-        drop(self.leave(run, reason, recent_wall()));
+        drop(self.leave(run, reason, WallTime::recent()));
         scope.events().emit(
             &self.path,
             EventKind::Detached {
@@ -420,9 +418,8 @@ impl Node {
 
     /// Notes a start that failed, as an end without a life, so that the history shows why nothing runs.
     pub fn note_failed_start(&self, incarnation: u64, reason: &ExitReason) {
-        let now = recent_wall();
         let mut detail = self.detail();
-        let ended = detail.ended(incarnation, reason, Duration::ZERO, now);
+        let ended = detail.failed_start(incarnation, reason);
         detail.note_first(|| First::FailedStart(ended.clone()));
         let forgotten = detail.history.push_failed_start(ended);
         drop(detail);
@@ -435,13 +432,13 @@ impl Node {
         &self,
         incarnation: &Arc<Incarnation>,
         reason: &ExitReason,
-        at: SystemTime,
+        at: WallTime,
     ) -> Option<Arc<Incarnation>> {
         let number = incarnation.number();
-        let uptime = incarnation.recent_uptime();
+        let uptime = incarnation.recent_uptime_nanos();
         let mut detail = self.detail();
-        let ended = detail.ended(number, reason, uptime, at);
-        let forgotten = detail.history.push(ended);
+        let because = detail.take_cause();
+        let forgotten = detail.history.push(number, reason, uptime, at, because);
         // Each run leaves once, and before a successor enters; one that was left behind has left already. So nobody else
         // writes it meanwhile.
         let left = self.occupant() == number;

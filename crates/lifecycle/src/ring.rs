@@ -1,10 +1,11 @@
+mod record;
+
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::SystemTime;
 
-use crate::clock::recent_wall;
-use crate::{ActorPath, Event, EventKind};
+use self::record::Record;
+use crate::{ActorPath, Event, EventKind, WallTime};
 
 /// How many events are looked at before the lock is given back: whoever emits does not wait for longer.
 const BATCH: usize = 64;
@@ -23,14 +24,14 @@ struct Inner {
     /// The `seq` of the next event.
     next: u64,
     /// The time of the last event.
-    at: SystemTime,
+    at: WallTime,
     /// All but the newest page, each of them full; up to a page more than are remembered.
-    pages: VecDeque<Vec<Event>>,
+    pages: VecDeque<Vec<Record>>,
     /// The newest, which has room.
-    fresh: Vec<Event>,
+    fresh: Vec<Record>,
     /// An empty page, which is the next to be filled: one whose events have just been dropped. All that is remembered
     /// takes more memory than processors keep at hand, and this they still have.
-    spare: Vec<Event>,
+    spare: Vec<Record>,
     capacity: usize,
     closed: bool,
     waiting: Vec<(u64, Waker)>,
@@ -67,7 +68,7 @@ impl Ring {
     pub(crate) fn new(capacity: usize) -> Self {
         Self(Mutex::new(Inner {
             next: 0,
-            at: SystemTime::UNIX_EPOCH,
+            at: WallTime::default(),
             pages: VecDeque::new(),
             fresh: Vec::with_capacity(PAGE),
             spare: Vec::new(),
@@ -78,20 +79,21 @@ impl Ring {
         }))
     }
 
-    pub(crate) fn push(&self, path: &ActorPath, kind: EventKind, at: Option<SystemTime>) {
-        let path = path.clone();
+    /// In place as far as it makes the record; see [`Record::new`].
+    #[inline]
+    pub(crate) fn push(&self, path: &ActorPath, kind: EventKind, at: Option<WallTime>) {
+        self.add(Record::new(path, kind), at);
+    }
+
+    #[inline(never)]
+    fn add(&self, mut record: Record, at: Option<WallTime>) {
         let mut inner = self.lock();
-        let seq = inner.next;
         inner.next += 1;
         // Under the lock, so that no event is older than the one before it.
-        let at = at.unwrap_or_else(recent_wall).max(inner.at);
+        let at = at.unwrap_or_else(WallTime::recent).max(inner.at);
         inner.at = at;
-        inner.fresh.push(Event {
-            seq,
-            at,
-            path,
-            kind,
-        });
+        record.set_at(at);
+        inner.fresh.push(record);
         if inner.fresh.len() == PAGE || !inner.waiting.is_empty() {
             self.follow_up(inner);
         }
@@ -116,8 +118,8 @@ impl Ring {
     /// Drops events, and looks at what they point to before: so it is fetched for all of them at the same time, while
     /// an atomic operation on each would wait for the one before.
     #[cold]
-    fn forget(&self, mut page: Vec<Event>) {
-        page.iter().for_each(|event| event.path.look());
+    fn forget(&self, mut page: Vec<Record>) {
+        page.iter().for_each(Record::look);
         page.clear();
         self.lock().spare = page;
     }
@@ -168,14 +170,14 @@ impl Ring {
                 drop(replaced);
                 return Found::Nothing;
             }
-            for event in inner.starting_at(cursor.at).take(BATCH) {
+            for (seq, record) in inner.starting_at(cursor.at).take(BATCH) {
                 cursor.at += 1;
                 let wanted = match &cursor.below {
-                    Some(base) => event.path.starts_with(base),
+                    Some(base) => record.is_below(base),
                     None => true,
                 };
                 if wanted {
-                    return Found::Event(event.clone());
+                    return Found::Event(record.event(seq));
                 }
             }
         }
@@ -217,7 +219,8 @@ impl Ring {
             }
             let before = copied.len();
             let left = batch.min(count - before);
-            copied.extend(inner.starting_at(at).take(left).cloned());
+            let records = inner.starting_at(at).take(left);
+            copied.extend(records.map(|(seq, record)| record.event(seq)));
             at += as_seq(copied.len() - before);
             drop(inner);
             between();
@@ -236,7 +239,7 @@ impl Ring {
 
 impl Inner {
     /// Begins a page, and returns the oldest if all of it is to be dropped: see [`Ring::forget`].
-    fn turn_page(&mut self) -> Option<Vec<Event>> {
+    fn turn_page(&mut self) -> Option<Vec<Record>> {
         let mut page = std::mem::take(&mut self.spare);
         page.reserve_exact(PAGE);
         let full = std::mem::replace(&mut self.fresh, page);
@@ -260,13 +263,13 @@ impl Inner {
         self.next - as_seq(self.remembered())
     }
 
-    /// The events from `seq` on, which is not older than the oldest.
-    fn starting_at(&self, seq: u64) -> impl Iterator<Item = &Event> {
+    /// The events from `seq` on, which is not older than the oldest, each with its own.
+    fn starting_at(&self, seq: u64) -> impl Iterator<Item = (u64, &Record)> {
         let first = self.next - as_seq(self.held());
         let skip = usize::try_from(seq - first).unwrap_or(usize::MAX);
         let (pages, events) = (skip / PAGE, skip % PAGE);
         let pages = self.pages.iter().chain([&self.fresh]).skip(pages);
-        pages.flatten().skip(events)
+        (seq..).zip(pages.flatten().skip(events))
     }
 
     /// Enters a waker and returns the one that it replaces.

@@ -499,10 +499,9 @@ pub enum ChildSpecError {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-    use std::time::SystemTime;
 
     use super::*;
-    use crate::{ChildKey, Incarnation, ParentLink, Scope};
+    use crate::{ChildKey, Incarnation, ParentLink, Scope, WallTime};
 
     struct NoParent(Scope);
 
@@ -511,7 +510,7 @@ mod tests {
             &self.0
         }
 
-        fn child_ended(&self, _: ChildKey, _: Arc<Incarnation>, _: SystemTime) {}
+        fn child_ended(&self, _: ChildKey, _: Arc<Incarnation>, _: WallTime) {}
     }
 
     #[tokio::test]

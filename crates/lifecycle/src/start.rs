@@ -3,7 +3,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::{Future, ready};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::Either;
@@ -14,7 +14,7 @@ use crate::adapter::{Nature, Seed, Supervised, SupervisedArguments};
 use crate::newborn::Birth;
 use crate::{
     ActorName, ActorPath, ExitReason, Incarnation, Mailbox, MessageType, Node, Scope, Shutdown,
-    StopDoor, StopPort, panic,
+    StopDoor, StopPort, WallTime, panic,
 };
 
 /// How long a start waits for an orphan at its place after killing it; and after asking it to stop, where its spec gives no
@@ -32,7 +32,7 @@ pub trait ParentLink: Send + Sync + 'static {
     /// Tells the supervisor that a child ended. Called once per run, from the end of the child itself.
     ///
     /// `at` is when; why is in the run itself.
-    fn child_ended(&self, key: ChildKey, run: Arc<Incarnation>, at: SystemTime);
+    fn child_ended(&self, key: ChildKey, run: Arc<Incarnation>, at: WallTime);
 
     /// Tells that a run is a restart, where that was [left](Incarnation::leave_restart_to_tell) to the run.
     fn child_restarted(&self, _: &Incarnation) {}

@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use perennial_lifecycle::{
     Child, ChildKey, Exit, ExitReason, Incarnation, Node, ParentLink, Scope, StartContext,
-    StartError,
+    StartError, WallTime,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{mpsc, oneshot};
@@ -106,7 +106,7 @@ impl ParentLink for Notices {
         &self.scope
     }
 
-    fn child_ended(&self, key: ChildKey, run: Arc<Incarnation>, _: SystemTime) {
+    fn child_ended(&self, key: ChildKey, run: Arc<Incarnation>, _: WallTime) {
         let reason = run.exit_reason().unwrap();
         // At most a handful in these tests.
         self.sender

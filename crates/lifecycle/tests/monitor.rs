@@ -3,13 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::sync::{Arc, Barrier};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::FusedFuture as _;
 use perennial_lifecycle::{
     ChildKey, ChildState, Down, ExitReason, Incarnation, Monitor, Node, ParentLink, Scope,
-    StartContext, StartError,
+    StartContext, StartError, WallTime,
 };
 use perennial_testkit::{Journal, Order, Puppet};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -22,7 +22,7 @@ impl ParentLink for NoParent {
         &self.0
     }
 
-    fn child_ended(&self, _: ChildKey, _: Arc<Incarnation>, _: SystemTime) {}
+    fn child_ended(&self, _: ChildKey, _: Arc<Incarnation>, _: WallTime) {}
 }
 
 fn place(scope: &Scope, id: &str) -> Arc<Node> {

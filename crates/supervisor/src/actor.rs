@@ -5,12 +5,12 @@ mod calls;
 use std::cell::LazyCell;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use perennial_lifecycle::{
     Child, ChildKey, ChildSpec, ChildState, Exit, ExitReason, Incarnation, Node, ReportContext,
-    Restart, Scope, StartContext, StartError,
+    Restart, Scope, StartContext, StartError, WallTime,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tracing::Instrument as _;
@@ -293,7 +293,7 @@ impl State {
         &mut self,
         key: ChildKey,
         ended: &Arc<Incarnation>,
-        at: SystemTime,
+        at: WallTime,
     ) -> Result<(), Exit> {
         let (Some(child), Some(reason)) = (self.children.get_mut(key), ended.exit_reason()) else {
             return Ok(());

@@ -5,12 +5,12 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use perennial_lifecycle::{
     ChildKey, ChildSpec, ChildState, ExitReason, Incarnation, Moment, Node, ParentLink,
-    ReportContext, Restart, Scope, Shutdown, StartContext, StartError, StartFn, Started,
+    ReportContext, Restart, Scope, Shutdown, StartContext, StartError, StartFn, Started, WallTime,
 };
 use ractor::ActorRef;
 use tokio::time::timeout;
@@ -121,7 +121,7 @@ impl Parent {
 
     /// Puts the end of a child into the supervisor's queue, now, for a run that does not tell of it itself.
     pub(crate) fn tell_ended(&self, key: ChildKey, run: Arc<Incarnation>) {
-        self.link.child_ended(key, run, SystemTime::now());
+        self.link.child_ended(key, run, WallTime::now());
     }
 
     pub(crate) fn report(&self, context: ReportContext, child: &Node, reason: &ExitReason) {
@@ -129,7 +129,7 @@ impl Parent {
     }
 
     /// Reports that a child ended by itself.
-    pub(crate) fn report_end(&self, child: &Node, reason: &ExitReason, at: SystemTime) {
+    pub(crate) fn report_end(&self, child: &Node, reason: &ExitReason, at: WallTime) {
         event::child_terminated(&self.scope, &self.node, child, reason, at);
     }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use perennial_lifecycle::{
-    ChildSpec, EventKind, ExitReason, Incarnation, Node, ReportContext, Scope, shield,
+    ChildSpec, EventKind, ExitReason, Incarnation, Node, ReportContext, Scope, WallTime, shield,
 };
 use tracing::level_filters::LevelFilter;
 
@@ -103,7 +103,7 @@ pub(crate) fn child_terminated(
     supervisor: &Node,
     child: &Node,
     reason: &ExitReason,
-    at: SystemTime,
+    at: WallTime,
 ) {
     let child = child.path();
     let context = ReportContext::ChildTerminated;

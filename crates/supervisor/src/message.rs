@@ -1,10 +1,9 @@
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::SystemTime;
 
 use perennial_lifecycle::{
-    ChildKey, ChildSpec, ExitReason, Incarnation, Node, ParentLink, Scope, StopDoor,
+    ChildKey, ChildSpec, ExitReason, Incarnation, Node, ParentLink, Scope, StopDoor, WallTime,
 };
 use ractor::{ActorCell, ActorRef, RpcReplyPort};
 
@@ -21,7 +20,7 @@ pub(crate) enum SupervisorMsg {
     Ended {
         key: ChildKey,
         run: Arc<Incarnation>,
-        at: SystemTime,
+        at: WallTime,
     },
     /// A restart failed, and is to be tried again.
     Retry(ChildKey),
@@ -120,7 +119,7 @@ impl ParentLink for Link {
         &self.scope
     }
 
-    fn child_ended(&self, key: ChildKey, run: Arc<Incarnation>, at: SystemTime) {
+    fn child_ended(&self, key: ChildKey, run: Arc<Incarnation>, at: WallTime) {
         self.count(key);
         // Fails when the supervisor has ended: then nobody is left to care.
         drop(

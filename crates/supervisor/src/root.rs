@@ -1,9 +1,8 @@
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use perennial_lifecycle::{
     Child, ChildKey, ChildKind, ChildState, ExitReason, Incarnation, ParentLink, Restart, Scope,
-    Shutdown, StartContext, StartError,
+    Shutdown, StartContext, StartError, WallTime,
 };
 
 use crate::RootTaken;
@@ -18,7 +17,7 @@ impl ParentLink for NoParent {
         &self.0
     }
 
-    fn child_ended(&self, _: ChildKey, run: Arc<Incarnation>, _: SystemTime) {
+    fn child_ended(&self, _: ChildKey, run: Arc<Incarnation>, _: WallTime) {
         // One that was killed may be brought back by whoever started it.
         if run.exit_reason().is_some_and(ExitReason::is_clean) {
             run.node().retire();

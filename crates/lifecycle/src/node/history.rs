@@ -1,10 +1,11 @@
 //! The last ends of a place.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use super::Ended;
+use super::{Ended, Escalation};
 use crate::reason::Plain;
-use crate::{Cause, ExitReason};
+use crate::{Cause, ExitReason, WallTime};
 
 /// How many ends a place remembers.
 const KEPT: usize = 8;
@@ -54,8 +55,7 @@ pub(super) enum Kept {
 /// When a run ended, and how long it had run.
 #[derive(Clone, Copy)]
 pub(super) struct Times {
-    /// Nanoseconds, since 1970.
-    at: u64,
+    at: WallTime,
     /// Nanoseconds.
     uptime: u64,
 }
@@ -67,16 +67,8 @@ pub(super) struct Whole {
 }
 
 impl Times {
-    fn of(ended: &Ended) -> Option<Self> {
-        let at = ended.at.duration_since(UNIX_EPOCH).ok()?;
-        Some(Self {
-            at: at.as_nanos().try_into().ok()?,
-            uptime: ended.uptime.as_nanos().try_into().ok()?,
-        })
-    }
-
     fn at(self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_nanos(self.at)
+        self.at.into()
     }
 
     fn ended(self, incarnation: u32, reason: ExitReason) -> Ended {
@@ -92,27 +84,25 @@ impl Times {
 
 impl Kept {
     /// Abridges the end of a run, if nothing of it is lost.
-    fn of(ended: Ended) -> Self {
-        let incarnation = u32::try_from(ended.incarnation).ok();
-        let brief = incarnation.zip(Times::of(&ended));
-        let Some((incarnation, times)) = brief.filter(|_| ended.because.is_none()) else {
-            return Self::whole(ended);
-        };
-        match (ended.reason.plain(), ended.reason) {
-            (Some(reason), _) => Self::Plain {
+    #[inline]
+    fn brief(incarnation: u64, reason: &ExitReason, times: Times) -> Option<Self> {
+        let incarnation = u32::try_from(incarnation).ok()?;
+        match (reason.plain(), reason) {
+            (Some(reason), _) => Some(Self::Plain {
                 reason,
                 incarnation,
                 times,
-            },
-            (None, ExitReason::Failed(cause)) => Self::Failed {
-                cause,
+            }),
+            (None, ExitReason::Failed(cause)) => Some(Self::Failed {
+                cause: cause.clone(),
                 incarnation,
                 times,
-            },
-            (None, reason) => Self::whole(Ended { reason, ..ended }),
+            }),
+            (None, _) => None,
         }
     }
 
+    #[cold]
     fn whole(ended: Ended) -> Self {
         let left = Some(ended.at);
         Self::Whole(Box::new(Whole { ended, left }))
@@ -143,10 +133,30 @@ impl Kept {
 }
 
 impl History {
-    /// Notes the end of a run, and returns what is forgotten for it.
+    /// Notes the end of a run that has lasted so many nanoseconds, and returns what is forgotten for it.
     #[must_use]
-    pub(super) fn push(&mut self, ended: Ended) -> Option<Kept> {
-        match (Kept::of(ended), &self) {
+    pub(super) fn push(
+        &mut self,
+        incarnation: u64,
+        reason: &ExitReason,
+        uptime: u64,
+        at: WallTime,
+        because: Option<Arc<Escalation>>,
+    ) -> Option<Kept> {
+        let brief = match because {
+            None => Kept::brief(incarnation, reason, Times { at, uptime }),
+            Some(_) => None,
+        };
+        let end = brief.unwrap_or_else(|| {
+            Kept::whole(Ended {
+                incarnation,
+                reason: reason.clone(),
+                at: at.into(),
+                uptime: Duration::from_nanos(uptime),
+                because,
+            })
+        });
+        match (end, &self) {
             (
                 Kept::Plain {
                     reason,
@@ -263,10 +273,8 @@ impl History {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::{ActorPath, Escalation};
+    use crate::ActorPath;
 
     fn ended(incarnation: u64) -> Ended {
         ended_with(incarnation, ExitReason::Normal)
@@ -280,6 +288,17 @@ mod tests {
             uptime: Duration::ZERO,
             because: None,
         }
+    }
+
+    fn push(history: &mut History, end: Ended) -> Option<Kept> {
+        let uptime = u64::try_from(end.uptime.as_nanos()).unwrap();
+        history.push(
+            end.incarnation,
+            &end.reason,
+            uptime,
+            end.at.into(),
+            end.because,
+        )
     }
 
     #[test]
@@ -296,7 +315,7 @@ mod tests {
         for kinds in 1..=3 {
             let mut history = History::default();
             for incarnation in 1..=100 {
-                let forgotten = history.push(end(incarnation, kinds));
+                let forgotten = push(&mut history, end(incarnation, kinds));
                 let forgotten = forgotten.map(|it| it.ended().incarnation);
                 assert_eq!(forgotten, incarnation.checked_sub(8).filter(|it| *it > 0));
                 let oldest = incarnation.saturating_sub(8) + 1;
@@ -315,7 +334,7 @@ mod tests {
         assert_eq!(history.left(), None);
         drop(history.push_failed_start(ended(1)));
         assert_eq!(history.left(), None);
-        drop(history.push(ended(2)));
+        drop(push(&mut history, ended(2)));
         for incarnation in 3..=50 {
             drop(history.push_failed_start(ended(incarnation)));
         }
@@ -335,7 +354,7 @@ mod tests {
                     && end.reason.class() == plain.reason.class()
             };
             let mut history = History::default();
-            drop(history.push(plain.clone()));
+            drop(push(&mut history, plain.clone()));
             assert!(matches!(history, History::Plain { .. }));
             assert!(history.in_order().iter().all(is_plain) && history.in_order().len() == 1);
             assert!(is_plain(&history.last().unwrap()));
@@ -364,21 +383,13 @@ mod tests {
                 ..ended(1)
             },
             Ended {
-                at: SystemTime::UNIX_EPOCH - Duration::from_secs(1),
-                ..ended(1)
-            },
-            Ended {
-                uptime: Duration::MAX,
-                ..ended(1)
-            },
-            Ended {
                 because: Some(because),
                 ..ended(1)
             },
         ];
         for end in whole {
             let mut history = History::default();
-            drop(history.push(end.clone()));
+            drop(push(&mut history, end.clone()));
             let last = history.last().unwrap();
             assert_eq!(last.chain(), end.chain());
             assert_eq!((last.at, last.uptime), (end.at, end.uptime));

@@ -4,12 +4,12 @@ mod calls;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use perennial_lifecycle::{
     Child, ChildKey, ChildState, Exit, ExitReason, Incarnation, Node, Scope, StartContext,
-    StartError,
+    StartError, WallTime,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::task::JoinSet;
@@ -195,7 +195,7 @@ impl State {
         &mut self,
         key: ChildKey,
         ended: Arc<Incarnation>,
-        at: SystemTime,
+        at: WallTime,
     ) -> Result<(), Exit> {
         if let Some(pending) = self.starting.get_mut(&key) {
             pending.ended = Some((ended, at));

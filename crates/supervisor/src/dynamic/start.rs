@@ -2,9 +2,8 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use perennial_lifecycle::{ChildKey, ChildState, ExitReason, Incarnation, ReportContext};
+use perennial_lifecycle::{ChildKey, ChildState, ExitReason, Incarnation, ReportContext, WallTime};
 use ractor::RpcReplyPort;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -71,7 +70,7 @@ pub(super) struct Pending {
     task: JoinHandle<Option<Launch>>,
     give_up: Arc<Notify>,
     /// The end of what was started, when it is heard of before the start.
-    pub(super) ended: Option<(Arc<Incarnation>, SystemTime)>,
+    pub(super) ended: Option<(Arc<Incarnation>, WallTime)>,
 }
 
 impl Drop for Pending {
