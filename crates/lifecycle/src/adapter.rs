@@ -162,7 +162,7 @@ impl Drop for Life {
             self.link.child_ended(self.key, left, at);
         }
         run.announce();
-        run.traffic().closing().stir();
+        run.traffic().closing().stir_after_lock();
     }
 }
 

@@ -47,6 +47,12 @@ impl Closing {
         self.phase.load(Relaxed) != OPEN
     }
 
+    /// As [`has_begun`](Self::has_begun), for those who have made it under the lock of a place, without a barrier: the
+    /// shutdown takes that lock at each place, and finds what was made before; whoever has it later sees that it has begun.
+    pub(crate) fn has_begun_before_lock(&self) -> bool {
+        self.phase.load(Relaxed) != OPEN
+    }
+
     fn begin(&self) {
         // Later phases stay.
         self.phase.fetch_max(SHUT, SeqCst);
@@ -57,9 +63,21 @@ impl Closing {
     /// Something has come to rest, or gone.
     pub(crate) fn stir(&self) {
         if self.has_begun() {
-            // Keeps the word for one who looks at this moment, and waits later.
-            self.stirred.notify_one();
+            self.tell_stirred();
         }
+    }
+
+    /// As [`stir`](Self::stir), for what was noted under the lock of its place.
+    pub(crate) fn stir_after_lock(&self) {
+        if self.has_begun_before_lock() {
+            self.tell_stirred();
+        }
+    }
+
+    #[cold]
+    fn tell_stirred(&self) {
+        // Keeps the word for one who looks at this moment, and waits later.
+        self.stirred.notify_one();
     }
 
     /// Notes what is lost with a run; `is_stopped` says whether it was stopped in order.
@@ -172,7 +190,8 @@ impl Incarnation {
 impl Node {
     fn shut(&self) {
         self.shut_post();
-        if let Some(run) = self.current() {
+        // By the lock, also where nobody lives: see `Closing::has_begun_before_lock`.
+        if let Some(run) = self.current_by_lock() {
             run.shut();
             run.go_on();
         }

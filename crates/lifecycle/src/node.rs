@@ -211,6 +211,12 @@ impl Node {
         if !self.is_occupied() {
             return None;
         }
+        self.current_by_lock()
+    }
+
+    /// The same, without a look at anything else first: whoever enters or leaves before is seen, and whoever does so later
+    /// sees what was done before this.
+    pub(crate) fn current_by_lock(&self) -> Option<Arc<Incarnation>> {
         self.detail().current.clone()
     }
 
@@ -329,6 +335,8 @@ impl Node {
         let changed = self.rare().changed.next(&self.awaited);
         // What the bell asks of whoever waits. All that changes before a ring changes before a write to the state.
         self.state.load(SeqCst);
+        // Runs enter and leave under the lock, and look there whether somebody waits: if they did not see it, they are seen.
+        drop(self.detail());
         changed
     }
 
@@ -400,20 +408,34 @@ impl Node {
 
     pub(crate) fn enter(&self, incarnation: Arc<Incarnation>) {
         let number = incarnation.number();
-        // Before the place is occupied: who finds no run at an occupied place would take it for empty, and whoever
-        // sees that it runs may rely on that all who observe it have been told.
         let mut detail = self.detail();
         let observers = detail.observers();
-        let run = observers.as_ref().map(|_| Arc::clone(&incarnation));
         detail.note_first(|| First::Run(Arc::clone(&incarnation)));
+        let Some(observers) = observers else {
+            detail.current.insert(incarnation).set_present(true);
+            self.occupy(number, detail);
+            return;
+        };
+        let run = Arc::clone(&incarnation);
         detail.current.insert(incarnation).set_present(true);
         drop(detail);
-        if let (Some(observers), Some(run)) = (observers, run) {
-            observers.tell(self, &run);
-        }
+        // Whoever sees that it runs may rely on that all who observe it have been told.
+        observers.tell(self, &run);
+        self.occupy(number, self.detail());
+    }
+
+    /// Says that the run which has been entered lives here.
+    ///
+    /// All of it under the lock, where whoever [waits](Self::changed) is seen: so no write has to be in an order with those
+    /// of others, each of which would wait until all before it have reached memory.
+    fn occupy(&self, number: u64, detail: MutexGuard<'_, Detail>) {
         self.occupant.store(number, Release);
-        self.state.swap(ChildState::Running as u8, SeqCst);
-        self.ring();
+        self.state.store(ChildState::Running as u8, Release);
+        let is_awaited = self.awaited.load(Relaxed);
+        drop(detail);
+        if is_awaited {
+            self.ring();
+        }
     }
 
     /// Notes a start that failed, as an end without a life, so that the history shows why nothing runs.
@@ -443,17 +465,21 @@ impl Node {
         // writes it meanwhile.
         let left = self.occupant() == number;
         incarnation.set_present(false);
-        if left {
+        let mut is_awaited = false;
+        let current = left.then(|| {
             self.occupant.store(0, Release);
-        }
-        let current = left.then(|| detail.current.take()).flatten();
+            self.state.store(ChildState::Stopped as u8, Release);
+            // As in `occupy`.
+            is_awaited = self.awaited.load(Relaxed);
+            detail.current.take()
+        });
         drop(detail);
         // Foreign code: an error has a destructor.
         drop(forgotten);
-        if left {
-            self.set_state(ChildState::Stopped);
+        if is_awaited {
+            self.ring();
         }
-        current
+        current.flatten()
     }
 
     /// Looks at the books that the next message is entered in, so that they are brought from memory while something else
@@ -515,3 +541,6 @@ impl fmt::Debug for Node {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

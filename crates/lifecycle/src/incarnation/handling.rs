@@ -157,7 +157,7 @@ impl Incarnation {
         }
         match self.known() {
             Some(known) => known.letterbox.crashed(custody),
-            None => Ledger::count_shared(&self.ledger().failed),
+            None => Ledger::count(&self.ledger().failed),
         }
     }
 
@@ -183,7 +183,7 @@ impl Incarnation {
         if self.in_hand.load(Relaxed) != 0 {
             // It was left behind. Not for the letterbox, which is a successor's.
             self.in_hand.store(0, Relaxed);
-            Ledger::count_shared(&self.ledger().failed);
+            Ledger::count_shared(&self.ledger().failed_late);
         }
         if let Some(letterbox) = self.known_letterbox() {
             letterbox.pause(self.cell());

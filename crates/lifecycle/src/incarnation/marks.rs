@@ -69,9 +69,9 @@ impl Incarnation {
         self.marks.fetch_or(AWAITED, SeqCst);
     }
 
-    /// For a run that may have begun too late to be found by whoever has shut the tree.
+    /// For a run that has entered its place, perhaps too late to be found by whoever has shut the tree.
     pub(crate) fn shut_if_late(&self) {
-        if self.traffic.closing().has_begun() {
+        if self.traffic.closing().has_begun_before_lock() {
             self.shut();
             self.traffic.closing().stir();
         }

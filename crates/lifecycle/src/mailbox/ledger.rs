@@ -15,7 +15,10 @@ pub(crate) struct Ledger {
     /// Let in by intakes that are closed, or past them.
     accepted: AtomicU64,
     pub(crate) handled: AtomicU64,
+    /// As the actor itself counts them.
     pub(crate) failed: AtomicU64,
+    /// More of them, of runs that were left behind, while a successor may be counting.
+    pub(crate) failed_late: AtomicU64,
     /// Among the handled and failed: those that came past the count, as what an actor sends itself.
     uncounted: AtomicU64,
     /// More of them, as the actor itself counts them.
@@ -81,6 +84,7 @@ impl Ledger {
             accepted: zero(),
             handled: zero(),
             failed: zero(),
+            failed_late: zero(),
             uncounted: zero(),
             past_count: zero(),
             expired: zero(),
@@ -172,7 +176,7 @@ impl Ledger {
                 .map(|since| self.traffic.clock().since(since)),
             in_hand,
             handled: read(&self.handled),
-            failed: read(&self.failed),
+            failed: read(&self.failed).wrapping_add(read(&self.failed_late)),
             uncounted: read(&self.uncounted)
                 .wrapping_add(read(&self.past_count))
                 .wrapping_add(beyond),

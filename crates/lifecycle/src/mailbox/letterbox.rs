@@ -456,7 +456,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
         let mut letter = match letter {
             Some(letter) if letter.cover.caller().is_none() => letter,
             taken_or_call => {
-                Ledger::count_shared(&self.ledger.failed);
+                Ledger::count(&self.ledger.failed);
                 drop(custody);
                 drop(taken_or_call);
                 return;
