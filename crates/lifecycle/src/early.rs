@@ -57,12 +57,13 @@ where
 
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
+        let woken = standby::woken();
         match (self.poll)(context) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
             Poll::Pending if self.second.is_some_and(SecondLook::is_now) => Poll::Ready(None),
             Poll::Pending => {
                 // Anew at each poll: whoever polls it may have been another before.
-                self.second = Some(standby::look_again(context, self.urgent));
+                self.second = Some(standby::look_again(context, self.urgent, woken));
                 Poll::Pending
             }
         }
@@ -72,7 +73,10 @@ where
 #[cfg(test)]
 mod tests {
     use std::pin::Pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::sync::mpsc::{self, Receiver, Sender};
+    use std::task::{Wake, Waker};
 
     use tokio::runtime::Builder;
     use tokio::sync::{mpsc as channel, oneshot};
@@ -115,6 +119,47 @@ mod tests {
     async fn hold_up(looked: Receiver<()>, tell: oneshot::Sender<bool>) {
         let both = (0..2).all(|_| looked.recv_timeout(FAR).is_ok());
         tell.send(both).unwrap();
+    }
+
+    /// Counts how often it was woken.
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    #[tokio::test]
+    async fn waits_within_each_other_wake_their_task_once_and_others_too() {
+        let (task, other) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
+        let (waker, others) = (
+            Waker::from(Arc::clone(&task)),
+            Waker::from(Arc::clone(&other)),
+        );
+        let mut context = Context::from_waker(&waker);
+        let nothing = |_: &mut Context<'_>| Poll::<()>::Pending;
+        let (mut inner, mut elsewhere) = (early(FAR, nothing), early(FAR, nothing));
+        let mut outer = early(FAR, |context| {
+            let polled = Pin::new(&mut inner).poll(context);
+            assert!(Pin::new(&mut elsewhere).poll(&mut Context::from_waker(&others)) == polled);
+            polled.map(drop)
+        });
+        let wakes = || (task.0.load(SeqCst), other.0.load(SeqCst));
+        assert_eq!(Pin::new(&mut outer).poll(&mut context), Poll::Pending);
+        assert_eq!(wakes(), (2, 1), "the last one to be woken was another");
+        let mut outer = early(FAR, |context| {
+            Pin::new(&mut early(FAR, nothing)).poll(context).map(drop)
+        });
+        assert_eq!(Pin::new(&mut outer).poll(&mut context), Poll::Pending);
+        assert_eq!(wakes(), (3, 1));
+        // A wait of its own.
+        assert_eq!(
+            Pin::new(&mut early(FAR, nothing)).poll(&mut context),
+            Poll::Pending
+        );
+        assert_eq!(wakes(), (4, 1));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

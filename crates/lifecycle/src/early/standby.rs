@@ -58,6 +58,14 @@ static ENDED: Apart = Apart(AtomicU64::new(0));
 
 thread_local! {
     static STANDBY: Standby = Standby::default();
+    static WOKEN: Cell<u64> = const { Cell::new(0) };
+    static LAST_WOKEN: Cell<Option<Parts>> = const { Cell::new(None) };
+}
+
+/// Returns how many looks on this thread have had a task polled again at once.
+#[inline]
+pub(super) fn woken() -> u64 {
+    WOKEN.get()
 }
 
 /// Tells wakers apart, and is not to be used.
@@ -87,9 +95,9 @@ struct Watch {
 /// Not put off by tokio, that would have a task yield which has done much at a stretch.
 type Timer = Pin<Box<Unconstrained<Sleep>>>;
 
-/// Has the task polled again: soon, or at once if that is urgent.
+/// Has the task polled again: soon, or at once if that is urgent. `woken` is what [`woken`] was when this poll began.
 #[inline]
-pub(super) fn look_again(context: &mut Context<'_>, urgent: bool) -> SecondLook {
+pub(super) fn look_again(context: &mut Context<'_>, urgent: bool, woken: u64) -> SecondLook {
     let waker = context.waker();
     // Before it is looked after: a timer that ends meanwhile wakes the task, which then looks at this once more.
     let ended = ENDED.0.load(Relaxed);
@@ -98,7 +106,13 @@ pub(super) fn look_again(context: &mut Context<'_>, urgent: bool) -> SecondLook 
     if looked_after {
         return SecondLook::After(ended);
     }
-    waker.wake_by_ref();
+    // Not again, if a look within this poll has done so: one wait lies within another.
+    let parts = Some(parts(waker));
+    if woken == WOKEN.get() || parts != LAST_WOKEN.get() {
+        WOKEN.set(WOKEN.get().wrapping_add(1));
+        LAST_WOKEN.set(parts);
+        waker.wake_by_ref();
+    }
     SecondLook::Next
 }
 
