@@ -15,6 +15,7 @@ use tracing::{Instrument as _, Span};
 use crate::actor::Life;
 use crate::cells::{Claim, Offer, Taken, Turn, Waiter};
 use crate::checkout::Lease;
+use crate::machine::Wait;
 use crate::{Checkout, CheckoutError, Pool, Timeout, Worker, WorkerRef};
 
 /// What came of starting a worker.
@@ -55,6 +56,11 @@ impl Terms {
             began,
             deadline,
         }
+    }
+
+    fn wait_since(&self, since: Moment) -> Wait {
+        let deadline = self.deadline;
+        Wait { since, deadline }
     }
 }
 
@@ -108,7 +114,8 @@ impl<W: Worker> Future for Borrow<'_, W> {
                 let began = cells.at(*count);
                 let terms = Terms::new(*limit, this.location, began);
                 let borrower = pool.borrower(this.location);
-                match cells.take_or_join(borrower, terms.began, terms.deadline, context.waker()) {
+                let wait = terms.wait_since(terms.began);
+                match cells.take_or_join(borrower, terms.began, wait, context.waker()) {
                     Turn::Now(offer) => {
                         if !matches!(offer, Offer::Start(_)) {
                             cells.note_no_wait();
@@ -123,7 +130,7 @@ impl<W: Worker> Future for Borrow<'_, W> {
             }
             Stage::Waiting(terms, waiter) => {
                 let terms = *terms;
-                match ready!(pool.poll_turn(&terms, terms.began, waiter, context)) {
+                match ready!(pool.poll_turn(&terms, waiter, context)) {
                     Ok(offer) => (terms, offer),
                     Err(over) => return Poll::Ready(Err(this.give_up(over, terms))),
                 }
@@ -333,18 +340,16 @@ impl<W: Worker> Pool<W> {
         async move {
             loop {
                 let offer = match begin {
-                    Begin::Asked { has_waited } => {
-                        match self.take_or_join(terms, cells.now()).await {
-                            Turn::Now(offer) => {
-                                if has_waited && !matches!(offer, Offer::Start(_)) {
-                                    cells.note_wait(cells.since(since));
-                                }
-                                offer
+                    Begin::Asked { has_waited } => match self.take_or_join(terms, since).await {
+                        Turn::Now(offer) => {
+                            if has_waited && !matches!(offer, Offer::Start(_)) {
+                                cells.note_wait(cells.since(since));
                             }
-                            Turn::Later(waiter) => self.served(terms, since, waiter).await?,
-                            Turn::Never => return Err(cells.exhausted(cells.since(since))),
+                            offer
                         }
-                    }
+                        Turn::Later(waiter) => self.served(terms, since, waiter).await?,
+                        Turn::Never => return Err(cells.exhausted(cells.since(since))),
+                    },
                     Begin::Unchecked(checkout) => {
                         if let Some(checkout) = self.in_time(terms, self.checked(*checkout)).await?
                         {
@@ -388,12 +393,12 @@ impl<W: Worker> Pool<W> {
     fn take_or_join<'a>(
         &'a self,
         terms: &Terms,
-        now: Moment,
+        since: Moment,
     ) -> impl Future<Output = Turn<'a>> + Send + use<'a, W> {
         let (cells, borrower) = (&self.cells, self.borrower(terms.location));
-        let deadline = terms.deadline;
+        let wait = terms.wait_since(since);
         poll_fn(move |context| {
-            Poll::Ready(cells.take_or_join(borrower, now, deadline, context.waker()))
+            Poll::Ready(cells.take_or_join(borrower, cells.now(), wait, context.waker()))
         })
     }
 
@@ -402,14 +407,13 @@ impl<W: Worker> Pool<W> {
     fn poll_turn(
         &self,
         terms: &Terms,
-        since: Moment,
         waiter: &mut Waiter<'_>,
         context: &mut Context<'_>,
     ) -> Poll<Result<Offer, Over>> {
         if !self.cells.is_open() {
             return Poll::Ready(Err(Over::Shut));
         }
-        match waiter.poll_turn(context, self.borrower(terms.location), since) {
+        match waiter.poll_turn(context, self.borrower(terms.location)) {
             Poll::Ready(offer) => Poll::Ready(offer.ok_or(Over::Late)),
             Poll::Pending => self.poll_over(terms).map(Err),
         }
@@ -433,7 +437,7 @@ impl<W: Worker> Pool<W> {
         since: Moment,
         mut waiter: Waiter<'a>,
     ) -> Result<Offer, CheckoutError> {
-        let turn = poll_fn(|context| self.poll_turn(terms, since, &mut waiter, context));
+        let turn = poll_fn(|context| self.poll_turn(terms, &mut waiter, context));
         let offer = turn.instrument(self.span()).await;
         offer.map_err(|over| {
             // Before the refusal, which counts those who wait beside it.

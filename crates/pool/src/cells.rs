@@ -1,6 +1,7 @@
 //! What outlives the actors of a pool: its books, its queue, whether it is open.
 
 mod alarm;
+mod handover;
 mod keeping;
 mod lending;
 mod looking;
@@ -24,6 +25,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::alarm::Alarm;
+use self::handover::Handovers;
 pub(crate) use self::lending::{Borrower, Claim, Offer, Taken, Turn, Waiter};
 use crate::event::{self, Meters};
 use crate::machine::{Effects, Machine};
@@ -114,6 +116,7 @@ pub(crate) struct Cells {
     /// supervisor says late must not be taken for news of the next.
     ready: AtomicBool,
     machine: Apart<Mutex<Ledger>>,
+    handovers: Handovers,
     /// The last start failed; what is in `failures` matters.
     failing: AtomicBool,
     failures: Mutex<Failures>,
@@ -173,6 +176,7 @@ impl Cells {
                 machine: Machine::new(&config),
                 alarm: Alarm::new(),
             })),
+            handovers: Handovers::new(&config),
             failing: AtomicBool::new(false),
             failures: Mutex::default(),
             home: Mutex::default(),

@@ -16,6 +16,7 @@ use std::time::Duration;
 use perennial_lifecycle::Moment;
 
 use self::waiting::Waiting;
+pub(crate) use self::waiting::{Look, Onward, Wait};
 use crate::{Dismissal, PoolConfig, PoolStats, PoolStatus, PoolStrategy};
 
 /// The books of a pool. `D` stands for one run of a worker, `H` for who holds it, `W` for how who waits is called.
@@ -33,11 +34,11 @@ pub(crate) struct Machine<D, H, W> {
     vacant: BTreeSet<usize>,
     /// Places in state `Idle`, each once; the longest idle in front.
     idle: VecDeque<usize>,
-    /// Places given to who waits and not fetched yet: the first to the first in the queue, and so on. Whoever comes to
+    /// Places kept for who waits and not fetched yet: the first to the first in the queue, and so on. Whoever comes to
     /// have one is called.
     handed: VecDeque<usize>,
     /// Who waits, in order of arrival: growing numbers.
-    queue: VecDeque<Waiting<W>>,
+    queue: VecDeque<Waiting<H, W>>,
     tickets: u64,
     /// The last number given to a life or a loan.
     serial: u64,
@@ -141,6 +142,17 @@ pub(crate) struct Lent<D> {
     pub(crate) idle_since: Option<Moment>,
 }
 
+/// What became of a worker that came back.
+#[derive(Debug)]
+pub(crate) enum Back<W, R> {
+    /// Nothing: it was replaced meanwhile, and is no longer the holder's to give back.
+    Stale,
+    /// It is lent no more.
+    Ended,
+    /// It is lent to somebody else.
+    Lent(Onward<W, R>),
+}
+
 /// What is known of a worker at the moment it comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
@@ -200,7 +212,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         while let Some(place) = self.next_idle(Some(lane)) {
             if let Some(desk) = self.places[place].desk.as_ref().filter(|desk| alive(desk)) {
                 let desk = desk.clone();
-                return Take::Worker(self.lend(place, desk, holder()));
+                return Take::Worker(self.lend_out(place, desk, holder()));
             }
             self.go_down(place);
         }
@@ -245,22 +257,25 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         own.unwrap_or(last)
     }
 
-    /// Takes a worker back, on a thread of this lane; `false` for one that was replaced meanwhile, which is no longer the
-    /// holder's to give back.
+    /// Takes a worker back, on a thread of this lane.
+    ///
+    /// If others wait it goes to the first of them: `reach` says how that one is reached, by its ticket, if it can be,
+    /// and `begin` makes it a holder from now on, and says when that is. Else that one is called, and looks here.
     #[inline]
-    pub(crate) fn give_back(
+    pub(crate) fn give_back<R>(
         &mut self,
-        place: usize,
-        loan: u64,
+        (place, loan): (usize, u64),
         lane: usize,
         now: Moment,
         condition: impl FnOnce(&D) -> Condition,
-    ) -> bool {
+        reach: impl FnOnce(u64) -> Option<R>,
+        begin: impl FnOnce(&mut H) -> Moment,
+    ) -> Back<W, R> {
         let Some(it) = self.places.get(place) else {
-            return false;
+            return Back::Stale;
         };
         if it.loan != loan || !matches!(it.state, State::Out(_)) {
-            return false;
+            return Back::Stale;
         }
         self.out -= 1;
         match it.desk.as_ref().map_or(Condition::Dead, condition) {
@@ -270,9 +285,22 @@ impl<D: Clone, H, W> Machine<D, H, W> {
                 self.go_down(place);
                 self.end(place, How::Retire);
             }
-            Condition::Fit => self.free(place, Some(lane), now),
+            Condition::Fit => {
+                if self.is_kept(place, now)
+                    && let Some(onward) = self.lend_on(place, reach, begin)
+                {
+                    return Back::Lent(onward);
+                }
+                self.free(place, Some(lane), now);
+            }
         }
-        true
+        Back::Ended
+    }
+
+    /// Says whether a worker can be lent again, and needs no successor.
+    #[inline]
+    fn is_kept(&self, place: usize, now: Moment) -> bool {
+        place < self.limit() && self.places[place].expires.is_none_or(|at| at > now)
     }
 
     /// Finds what is to become of a worker that can be lent.
@@ -365,22 +393,28 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     }
 
     #[inline]
-    fn lend(&mut self, place: usize, desk: D, holder: H) -> Lent<D> {
+    fn lend_out(&mut self, place: usize, desk: D, holder: H) -> Lent<D> {
+        let idle_since = self.places[place].idle_since.take();
+        Lent {
+            place,
+            loan: self.lend(place, holder),
+            desk,
+            idle_since,
+        }
+    }
+
+    /// Begins a loan, and returns its number.
+    #[inline]
+    fn lend(&mut self, place: usize, holder: H) -> u64 {
         self.serial += 1;
         let loan = self.serial;
         let it = &mut self.places[place];
         it.loan = loan;
         it.state = State::Out(holder);
-        let idle_since = it.idle_since.take();
         self.out += 1;
         self.stats.checkouts += 1;
         self.stats.peak_in_use = self.stats.peak_in_use.max(self.out);
-        Lent {
-            place,
-            loan,
-            desk,
-            idle_since,
-        }
+        loan
     }
 
     /// Notes that a worker, which is in no queue any more, is not up.
@@ -393,6 +427,13 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         self.stats.waits += 1;
         self.stats.wait_total += waited;
         self.stats.wait_max = self.stats.wait_max.max(waited);
+    }
+
+    /// The loan of somebody who waited for so long is none: it had no use for it.
+    pub(crate) fn note_unused(&mut self, waited: Duration) {
+        self.stats.checkouts -= 1;
+        self.stats.waits -= 1;
+        self.stats.wait_total -= waited;
     }
 
     pub(crate) fn note_timeout(&mut self) {

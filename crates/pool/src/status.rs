@@ -12,9 +12,9 @@ pub struct PoolStatus {
     pub size: usize,
     /// Workers that it may start beyond them.
     pub max_overflow: usize,
-    /// Workers that are alive and not on loan, those included that are on their way to who waits.
+    /// Workers that are alive and not on loan, those included that are kept for who waits.
     pub idle: usize,
-    /// Workers on loan.
+    /// Workers on loan, those included that came back and are on their way to who waited.
     pub in_use: usize,
     /// How many more there are than the pool keeps: on loan, idle, or being started.
     pub overflow: usize,
@@ -94,7 +94,7 @@ pub struct PoolWorker {
 pub enum PoolWorkerState {
     /// It can be lent.
     Idle,
-    /// It is on its way to who waits.
+    /// It is kept for who waits.
     Reserved,
     /// It is on loan.
     Lent,

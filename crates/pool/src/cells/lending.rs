@@ -15,7 +15,7 @@ use super::alarm::{Setting, Watch};
 use super::{Cells, Held, More, lock};
 use crate::checkout::Lease;
 use crate::event;
-use crate::machine::{Condition, Lent, Take};
+use crate::machine::{Back, Condition, Lent, Look, Onward, Take, Wait};
 use crate::worker::Desk;
 
 /// Who asks for a worker.
@@ -104,15 +104,16 @@ impl Cells {
         self: &Arc<Self>,
         borrower: Borrower<'_>,
         now: Moment,
-        deadline: Moment,
+        wait: Wait,
         waker: &Waker,
     ) -> Turn<'_> {
-        let held = borrower.held(now);
+        let mut held = Some(borrower.held(now));
+        let mut holder = || held.take().expect("it is lent something, or waits");
         let lane = Lane::current().index();
         let mut books = self.books();
         let take = books.take(
             lane,
-            || held,
+            &mut holder,
             |desk| desk.is_alive(),
             || self.is_startable(),
         );
@@ -121,10 +122,11 @@ impl Cells {
             drop(books);
             return self.offer(take, now, counts).map_or(Turn::Never, Turn::Now);
         }
-        let Some(ticket) = books.join(self.config.max_waiting, deadline, || waker.clone()) else {
+        let limit = self.config.max_waiting;
+        let Some(ticket) = books.join(limit, wait, holder, || waker.clone()) else {
             return Turn::Never;
         };
-        let setting = books.alarm().set(deadline);
+        let setting = books.alarm().set(wait.deadline);
         let waiting = books.waiting();
         let is_short = books.is_short();
         drop(books);
@@ -132,7 +134,7 @@ impl Cells {
         let mut waiter = Waiter {
             cells: self,
             ticket,
-            deadline,
+            wait,
             timer: None,
         };
         waiter.settle(setting);
@@ -158,17 +160,9 @@ impl Cells {
                     idle_since,
                     ..
                 } = lent;
-                desk.begin_loan(loan);
                 event::counted(self.meters(), idle, used);
                 let was_idle = || idle_since.map_or(Duration::ZERO, |idle| since.since(idle));
-                let check_after = self.config.check_after;
-                let is_stale = check_after.is_some_and(|limit| was_idle() >= limit);
-                let taken = Taken { desk, loan, since };
-                Some(if is_stale {
-                    Offer::Unchecked(taken)
-                } else {
-                    Offer::Worker(taken)
-                })
+                Some(self.lend(Taken { desk, loan, since }, was_idle))
             }
             Take::Start { place, life } => Some(Offer::Start(Claim {
                 cells: Arc::clone(self),
@@ -177,6 +171,17 @@ impl Cells {
                 asked: false,
             })),
             Take::Wait => None,
+        }
+    }
+
+    #[inline(always)]
+    fn lend(&self, taken: Taken, was_idle: impl FnOnce() -> Duration) -> Offer {
+        taken.desk.begin_loan(taken.loan);
+        let check_after = self.config.check_after;
+        if check_after.is_some_and(|limit| was_idle() >= limit) {
+            Offer::Unchecked(taken)
+        } else {
+            Offer::Worker(taken)
         }
     }
 
@@ -195,31 +200,62 @@ impl Cells {
     }
 
     pub(crate) fn check_in(self: &Arc<Self>, lease: &Lease) {
-        let (desk, loan) = (&lease.desk, lease.loan);
+        self.give_back(&lease.desk, lease.loan, lease.since);
+        event::checked_in(self.meters(), || self.since(lease.since));
+    }
+
+    /// Takes back what was lent to somebody who waited and has no use for it.
+    fn take_back(self: &Arc<Self>, taken: &Taken, wait: Wait) {
+        let Taken { desk, loan, since } = taken;
+        self.books().note_unused(since.since(wait.since));
+        self.give_back(desk, *loan, *since);
+    }
+
+    #[inline]
+    fn give_back(self: &Arc<Self>, desk: &Arc<Desk>, loan: u64, since: Moment) {
         desk.end_loan();
         let unfit = desk.is_discarded(loan) || desk.has_open_call();
         // Not read where nobody asks for how long a worker was idle, or lives.
         let now = match self.is_timed {
             true => self.now(),
-            false => lease.since,
+            false => since,
         };
         let lane = Lane::current().index();
         let mut books = self.books();
-        let is_taken = books.give_back(desk.place, loan, lane, now, |desk| {
-            match (desk.is_alive(), unfit) {
+        let back = books.give_back(
+            (desk.place, loan),
+            lane,
+            now,
+            |desk| match (desk.is_alive(), unfit) {
                 (false, _) => Condition::Dead,
                 (true, true) => Condition::Unfit,
                 (true, false) => Condition::Fit,
-            }
-        });
-        let (idle, used) = (books.idle(), books.in_use());
+            },
+            |ticket| self.handovers.reach(ticket),
+            |held| {
+                held.since = self.now();
+                held.since
+            },
+        );
+        let (idle, used, waiting) = (books.idle(), books.in_use(), books.waiting());
         drop(books);
-        if unfit && !is_taken {
+        match back {
+            Back::Lent(Onward {
+                loan,
+                since,
+                to,
+                call,
+            }) => {
+                let desk = Arc::clone(desk);
+                to.lay_down(Taken { desk, loan, since });
+                call.into_iter().for_each(Waker::wake);
+                event::pending(self.meters(), waiting);
+            }
             // Its supervisor was replaced and waits for it, while it works for nobody.
-            desk.incarnation.kill();
+            Back::Stale if unfit => desk.incarnation.kill(),
+            Back::Stale | Back::Ended => {}
         }
         event::counted(self.meters(), idle, used);
-        event::checked_in(self.meters(), || self.since(lease.since));
         self.note_return();
     }
 
@@ -238,7 +274,7 @@ pub(crate) struct Waiter<'a> {
     cells: &'a Arc<Cells>,
     /// 0 once it was served.
     ticket: u64,
-    deadline: Moment,
+    wait: Wait,
     /// Where the pool's alarm cannot be set.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -255,7 +291,7 @@ impl Waiter<'_> {
                 there.spawn(watch.run(bell));
             }
             Setting::Elsewhere => {
-                let left = self.deadline.since(self.cells.now());
+                let left = self.wait.deadline.since(self.cells.now());
                 // One that is too far away to be told is no deadline.
                 let until = Instant::now().checked_add(left);
                 self.timer = until.map(|until| Box::pin(sleep_until(until)));
@@ -268,13 +304,58 @@ impl Waiter<'_> {
         &mut self,
         context: &mut Context<'_>,
         borrower: Borrower<'_>,
-        since: Moment,
     ) -> Poll<Option<Offer>> {
-        let ticket = self.ticket;
+        let (cells, ticket) = (self.cells, self.ticket);
         if ticket == 0 {
             return Poll::Ready(None);
         }
+        match cells.handovers.fetch(ticket) {
+            Some(taken) => self.take_up(taken, context, borrower),
+            None => self.poll_queue(context, borrower),
+        }
+    }
+
+    /// Takes what was lent to it while it waited.
+    #[inline]
+    fn take_up(
+        &mut self,
+        taken: Taken,
+        context: &mut Context<'_>,
+        borrower: Borrower<'_>,
+    ) -> Poll<Option<Offer>> {
         let cells = self.cells;
+        if !taken.desk.is_alive() {
+            return self.wait_again(&taken, context, borrower);
+        }
+        self.ticket = 0;
+        event::checked_out(cells.meters(), taken.since.since(self.wait.since));
+        Poll::Ready(Some(cells.lend(taken, Duration::default)))
+    }
+
+    /// What was lent to it has died on the way: it stands where it stood before.
+    #[cold]
+    fn wait_again(
+        &mut self,
+        taken: &Taken,
+        context: &mut Context<'_>,
+        borrower: Borrower<'_>,
+    ) -> Poll<Option<Offer>> {
+        let cells = self.cells;
+        cells.take_back(taken, self.wait);
+        let held = borrower.held(cells.now());
+        let call = context.waker().clone();
+        cells.books().rejoin(self.ticket, self.wait, held, call);
+        cells.mend();
+        self.poll_queue(context, borrower)
+    }
+
+    /// Looks into the books for what is kept for it.
+    fn poll_queue(
+        &mut self,
+        context: &mut Context<'_>,
+        borrower: Borrower<'_>,
+    ) -> Poll<Option<Offer>> {
+        let (cells, ticket) = (self.cells, self.ticket);
         let now = cells.now();
         let held = borrower.held(now);
         let waker = context.waker();
@@ -282,26 +363,33 @@ impl Waiter<'_> {
         let take = books.serve(ticket, || held, |desk| desk.is_alive());
         let waited = match take {
             Take::Worker(_) => {
-                let waited = now.since(since);
+                let waited = now.since(self.wait.since);
                 books.note_wait(waited);
                 Some(waited)
             }
             Take::Start { .. } => None,
             Take::Wait => {
-                let waits_on = books.waits_on(ticket, |call| match call {
+                let look = books.waits_on(ticket, |call| match call {
                     Some(call) => call.clone_from(waker),
                     None => *call = Some(waker.clone()),
                 });
-                let setting = match self.timer {
-                    None if waits_on => books.alarm().set(self.deadline),
+                let setting = match (look, &self.timer) {
+                    (Look::Waits, None) => books.alarm().set(self.wait.deadline),
                     _ => Setting::Set,
                 };
                 drop(books);
-                if !waits_on {
-                    return Poll::Ready(None);
-                }
-                self.settle(setting);
-                return self.poll_timer(context);
+                return match look {
+                    Look::Waits => {
+                        self.settle(setting);
+                        self.poll_timer(context)
+                    }
+                    Look::Late => Poll::Ready(None),
+                    // It was lent something since it looked whether it was.
+                    Look::Gone => match cells.handovers.fetch(ticket) {
+                        Some(taken) => self.take_up(taken, context, borrower),
+                        None => Poll::Ready(None),
+                    },
+                };
             }
         };
         self.ticket = 0;
@@ -331,11 +419,15 @@ impl Drop for Waiter<'_> {
         if ticket == 0 {
             return;
         }
-        let mut books = self.cells.books();
-        books.leave(ticket, self.cells.now());
+        let cells = self.cells;
+        let mut books = cells.books();
+        let was_there = books.leave(ticket, cells.now());
         let waiting = books.waiting();
         drop(books);
-        event::pending(self.cells.meters(), waiting);
+        event::pending(cells.meters(), waiting);
+        if !was_there && let Some(taken) = cells.handovers.fetch(ticket) {
+            cells.take_back(&taken, self.wait);
+        }
     }
 }
 

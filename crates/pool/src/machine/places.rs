@@ -168,7 +168,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         }
         if let Some(desk) = it.desk.as_ref().filter(|desk| alive(desk)) {
             let desk = desk.clone();
-            return Take::Worker(self.lend(place, desk, holder()));
+            return Take::Worker(self.lend_out(place, desk, holder()));
         }
         self.go_down(place);
         Take::Wait

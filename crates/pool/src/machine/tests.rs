@@ -7,6 +7,17 @@ use proptest::sample::Index;
 
 use super::*;
 
+const FOREVER: Wait = Wait {
+    since: Moment::NEVER,
+    deadline: Moment::NEVER,
+};
+
+/// Gives back a worker that is in order; who waits is called.
+fn give_back(books: &mut Books, loan: (usize, u64), lane: usize, now: Moment) {
+    let fit = |_: &Run| Condition::Fit;
+    books.give_back(loan, lane, now, fit, |_| None::<()>, |()| now);
+}
+
 /// One run of a worker.
 type Run = usize;
 /// Who waits is called by its number.
@@ -107,11 +118,14 @@ struct Prompt {
     out: BTreeMap<usize, (usize, u64, Run)>,
     /// Borrowers by ticket.
     tickets: BTreeMap<u64, usize>,
+    /// Who waits can be lent something without looking for it.
+    is_direct: bool,
 }
 
 impl Prompt {
-    fn new(config: &PoolConfig) -> Self {
+    fn new(config: &PoolConfig, is_direct: bool) -> Self {
         let mut it = Self {
+            is_direct,
             books: Machine::new(config),
             started: 0,
             now: Moment::default(),
@@ -159,7 +173,8 @@ impl Prompt {
                 if self.take(borrower, take) {
                     self.tickets.remove(&ticket);
                 } else {
-                    assert!(self.books.waits_on(ticket, |it| *it = Some(borrower)));
+                    let look = self.books.waits_on(ticket, |it| *it = Some(borrower));
+                    assert_eq!(look, Look::Waits);
                 }
             }
         }
@@ -184,16 +199,23 @@ impl Prompt {
     fn checkout(&mut self, borrower: usize) {
         let take = self.books.take(0, || (), |_| true, || true);
         if !self.take(borrower, take) {
-            let ticket = self.books.join(None, Moment::NEVER, || borrower);
+            let ticket = self.books.join(None, FOREVER, || (), || borrower);
             self.tickets.insert(ticket.unwrap(), borrower);
         }
         self.settle();
     }
 
     fn checkin(&mut self, borrower: usize) {
-        let (place, loan, _) = self.out.remove(&borrower).unwrap();
-        self.books
-            .give_back(place, loan, 0, self.now, |_| Condition::Fit);
+        let (place, loan, run) = self.out.remove(&borrower).unwrap();
+        let (books, now) = (&mut self.books, self.now);
+        let fit = |_: &Run| Condition::Fit;
+        // Every other one who waits can be reached.
+        let reach = |ticket| (self.is_direct && ticket % 2 == 0).then_some(ticket);
+        if let Back::Lent(onward) = books.give_back((place, loan), 0, now, fit, reach, |()| now) {
+            let borrower = self.tickets.remove(&onward.to).unwrap();
+            assert_eq!(onward.call, Some(borrower));
+            self.out.insert(borrower, (place, onward.loan, run));
+        }
         self.settle();
     }
 
@@ -252,7 +274,8 @@ enum Step {
     FailStart(Index),
     CancelStart(Index),
     Redeem(Index),
-    GiveBack(Index, bool),
+    GiveBack(Index, bool, bool),
+    Fetch(Index, bool),
     Kill(Index),
     Restart(Index),
     Left(Index),
@@ -275,7 +298,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => index().prop_map(Step::FailStart),
         1 => index().prop_map(Step::CancelStart),
         3 => index().prop_map(Step::Redeem),
-        4 => (index(), prop::bool::weighted(0.2)).prop_map(|(at, unfit)| Step::GiveBack(at, unfit)),
+        4 => (index(), prop::bool::weighted(0.2), any::<bool>())
+            .prop_map(|(at, unfit, reached)| Step::GiveBack(at, unfit, reached)),
+        3 => (index(), prop::bool::weighted(0.3)).prop_map(|(at, leaves)| Step::Fetch(at, leaves)),
         1 => index().prop_map(Step::Kill),
         3 => index().prop_map(Step::Restart),
         2 => index().prop_map(Step::Left),
@@ -291,7 +316,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Waiter {
     ticket: u64,
     number: usize,
-    deadline: Moment,
+    wait: Wait,
     /// It was called, and has not looked since.
     is_called: bool,
 }
@@ -310,6 +335,8 @@ struct Slow {
     lives: BTreeMap<(usize, u64), Option<Run>>,
     leaving: Vec<(usize, u64)>,
     out: Vec<(usize, u64, Run)>,
+    /// What was lent to who waited and has not fetched it yet.
+    on_their_way: Vec<(Waiter, Moment, (usize, u64, Run))>,
 }
 
 impl Slow {
@@ -325,7 +352,9 @@ impl Slow {
                     self.alive.borrow().contains(&lent.desk),
                     "a dead worker was lent"
                 );
-                let twice = self.out.iter().any(|(_, _, run)| *run == lent.desk);
+                let on_their_way = self.on_their_way.iter().map(|(_, _, loan)| loan);
+                let mut lent_already = self.out.iter().chain(on_their_way);
+                let twice = lent_already.any(|(_, _, run)| *run == lent.desk);
                 assert!(!twice, "a worker was lent twice");
                 self.out.push((lent.place, lent.loan, lent.desk));
                 true
@@ -387,6 +416,80 @@ impl Slow {
         }
     }
 
+    fn give_back(&mut self, (place, loan, run): (usize, u64, Run), unfit: bool, reached: bool) {
+        let condition = match (self.is_alive(run), unfit) {
+            (false, _) => Condition::Dead,
+            (true, true) => Condition::Unfit,
+            (true, false) => Condition::Fit,
+        };
+        let (books, now) = (&mut self.books, self.now);
+        let reach = |ticket| reached.then_some(ticket);
+        let back = books.give_back((place, loan), 0, now, |_| condition, reach, |()| now);
+        if let Back::Lent(onward) = back {
+            let mut waiter = self.waiters.remove(0);
+            assert_eq!(waiter.ticket, onward.to, "not the first");
+            assert!(onward.call.is_some() || waiter.is_called, "nobody calls it");
+            assert_eq!(condition, Condition::Fit, "it is not in order");
+            waiter.is_called = true;
+            self.on_their_way
+                .push((waiter, onward.since, (place, onward.loan, run)));
+        }
+    }
+
+    /// Somebody looks, called or not, whether it was given something.
+    fn serve(&mut self, at: usize) {
+        let (ticket, number) = (self.waiters[at].ticket, self.waiters[at].number);
+        let take = self.books.serve(ticket, || (), self.alive());
+        if self.take(take) {
+            self.waiters.remove(at);
+            return;
+        }
+        match self.books.waits_on(ticket, |it| *it = Some(number)) {
+            Look::Waits => self.waiters[at].is_called = false,
+            Look::Late => {
+                assert!(
+                    self.waiters[at].wait.deadline <= self.now,
+                    "given up too early"
+                );
+                self.waiters.remove(at);
+                assert!(self.books.leave(ticket, self.now));
+            }
+            Look::Gone => panic!("it is not in the queue"),
+        }
+    }
+
+    /// Somebody fetches what it was lent while it waited, or leaves without it.
+    fn fetch(&mut self, at: usize, leaves: bool) {
+        let (waiter, lent_at, loan) = self.on_their_way.remove(at);
+        let Waiter {
+            ticket,
+            wait,
+            number,
+            ..
+        } = waiter;
+        let look = self.books.waits_on(ticket, |_| panic!("it does not wait"));
+        assert_eq!(look, Look::Gone);
+        if !leaves && self.is_alive(loan.2) {
+            self.out.push(loan);
+            return;
+        }
+        self.books.note_unused(lent_at.since(wait.since));
+        self.give_back(loan, false, true);
+        self.do_effects();
+        if leaves {
+            assert!(!self.books.leave(ticket, self.now));
+            return;
+        }
+        self.books.rejoin(ticket, wait, (), number);
+        let at = self.waiters.partition_point(|it| it.ticket < ticket);
+        self.waiters.insert(at, waiter);
+        self.serve(at);
+    }
+
+    fn is_alive(&self, run: Run) -> bool {
+        self.alive.borrow().contains(&run)
+    }
+
     fn is_down(&self, run: Option<Run>) -> bool {
         run.is_none_or(|run| !self.alive.borrow().contains(&run))
     }
@@ -407,11 +510,15 @@ impl Slow {
                     };
                     self.joined += 1;
                     let number = self.joined;
-                    let ticket = self.books.join(Some(4), deadline, || number);
+                    let wait = Wait {
+                        since: now,
+                        deadline,
+                    };
+                    let ticket = self.books.join(Some(4), wait, || (), || number);
                     self.waiters.extend(ticket.map(|ticket| Waiter {
                         ticket,
                         number,
-                        deadline,
+                        wait,
                         is_called: false,
                     }));
                 }
@@ -420,32 +527,21 @@ impl Slow {
                 let next = self.books.find_late(now);
                 self.do_effects();
                 for it in &self.waiters {
-                    assert!(it.deadline > now || it.is_called, "late, and not told");
+                    assert!(it.wait.deadline > now || it.is_called, "late, and not told");
                     assert!(
-                        it.deadline <= now || it.deadline >= next,
+                        it.wait.deadline <= now || it.wait.deadline >= next,
                         "looked for too late"
                     );
                 }
             }
             Step::Leave(at) => {
                 if let Some(at) = pick(at, 0..self.waiters.len()) {
-                    self.books.leave(self.waiters.remove(at).ticket, now);
+                    assert!(self.books.leave(self.waiters.remove(at).ticket, now));
                 }
             }
-            // Whether it was called or not.
             Step::Serve(at) => {
                 if let Some(at) = pick(at, 0..self.waiters.len()) {
-                    let (ticket, number) = (self.waiters[at].ticket, self.waiters[at].number);
-                    let take = self.books.serve(ticket, || (), self.alive());
-                    if self.take(take) {
-                        self.waiters.remove(at);
-                    } else if self.books.waits_on(ticket, |it| *it = Some(number)) {
-                        self.waiters[at].is_called = false;
-                    } else {
-                        assert!(self.waiters[at].deadline <= now, "given up too early");
-                        self.waiters.remove(at);
-                        self.books.leave(ticket, now);
-                    }
+                    self.serve(at);
                 }
             }
             Step::Start(at) | Step::Restart(at) => {
@@ -480,15 +576,15 @@ impl Slow {
                     self.take(take);
                 }
             }
-            Step::GiveBack(at, unfit) => {
+            Step::GiveBack(at, unfit, reached) => {
                 if let Some(at) = pick(at, 0..self.out.len()) {
-                    let (place, loan, run) = self.out.remove(at);
-                    let condition = match (self.alive.borrow().contains(&run), unfit) {
-                        (false, _) => Condition::Dead,
-                        (true, true) => Condition::Unfit,
-                        (true, false) => Condition::Fit,
-                    };
-                    self.books.give_back(place, loan, 0, now, |_| condition);
+                    let loan = self.out.remove(at);
+                    self.give_back(loan, *unfit, *reached);
+                }
+            }
+            Step::Fetch(at, leaves) => {
+                if let Some(at) = pick(at, 0..self.on_their_way.len()) {
+                    self.fetch(at, *leaves);
                 }
             }
             Step::Kill(at) => {
@@ -564,15 +660,13 @@ impl Slow {
                 self.books.left(place, life);
             }
             for waiter in std::mem::take(&mut self.waiters) {
-                self.books.leave(waiter.ticket, self.now);
+                assert!(self.books.leave(waiter.ticket, self.now));
             }
-            for (place, loan, run) in std::mem::take(&mut self.out) {
-                let alive = self.alive.borrow().contains(&run);
-                self.books
-                    .give_back(place, loan, 0, self.now, |_| match alive {
-                        true => Condition::Fit,
-                        false => Condition::Dead,
-                    });
+            while !self.on_their_way.is_empty() {
+                self.fetch(0, true);
+            }
+            for loan in std::mem::take(&mut self.out) {
+                self.give_back(loan, false, false);
             }
             let down = self.lives.iter().filter(|(_, run)| self.is_down(**run));
             for (place, life) in down.map(|(life, _)| *life).collect::<Vec<_>>() {
@@ -601,10 +695,10 @@ fn what_was_meant_for_one_that_leaves_goes_to_the_first_who_has_nothing() {
         lent.push(worker);
     }
     let tickets: Vec<u64> = (0..3)
-        .map(|number| books.join(None, Moment::NEVER, || number).unwrap())
+        .map(|number| books.join(None, FOREVER, || (), || number).unwrap())
         .collect();
     for worker in &lent {
-        books.give_back(worker.place, worker.loan, 0, now, |_| Condition::Fit);
+        give_back(&mut books, (worker.place, worker.loan), 0, now);
     }
     assert_eq!(books.effects().unwrap().calls, [0, 1]);
     books.leave(tickets[0], now);
@@ -625,7 +719,7 @@ fn a_thread_is_given_the_worker_that_came_back_on_it_last() {
         other => panic!("{other:?}"),
     };
     let fit = |books: &mut Books, worker: Lent<Run>, lane| {
-        books.give_back(worker.place, worker.loan, lane, now, |_| Condition::Fit);
+        give_back(books, (worker.place, worker.loan), lane, now);
     };
     for (fifo, expected) in [(false, [2, 1, 2, 2, 1]), (true, [0, 1, 2, 0, 1])] {
         let mut books: Books = Machine::new(&config(3, 0, fifo, true));
@@ -654,9 +748,10 @@ proptest! {
         size in 0_usize..4,
         max_overflow in 0_usize..3,
         fifo in any::<bool>(),
+        is_direct in any::<bool>(),
         deeds in prop::collection::vec(deed(), 1..80),
     ) {
-        let mut machine = Prompt::new(&config(size, max_overflow, fifo, true));
+        let mut machine = Prompt::new(&config(size, max_overflow, fifo, true), is_direct);
         let mut model = Poolboy { fifo, max_overflow, ..Poolboy::default() };
         for _ in 0..size {
             let run = model.start();
@@ -730,6 +825,7 @@ proptest! {
             lives: BTreeMap::new(),
             leaving: Vec::new(),
             out: Vec::new(),
+            on_their_way: Vec::new(),
         };
         for step in &steps {
             it.step(step);

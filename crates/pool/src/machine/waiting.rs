@@ -6,16 +6,47 @@ use perennial_lifecycle::Moment;
 
 use super::{Machine, State, Take};
 
+/// From when until when somebody waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wait {
+    pub(crate) since: Moment,
+    /// [`Moment::NEVER`]: for as long as it takes.
+    pub(crate) deadline: Moment,
+}
+
 /// Somebody who waits.
 #[derive(Debug)]
-pub(super) struct Waiting<W> {
+pub(super) struct Waiting<H, W> {
     pub(super) ticket: u64,
-    /// Until when; [`Moment::NEVER`]: for as long as it takes.
-    deadline: Moment,
+    wait: Wait,
     /// Its time is over, and it was called for that.
     is_late: bool,
     /// How it is called. `None`: it was, and has not looked since.
     call: Option<W>,
+    /// Who will hold what it is lent.
+    holder: H,
+}
+
+/// What somebody who was given nothing finds in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// It goes on waiting.
+    Waits,
+    /// Its time is over.
+    Late,
+    /// It is there no more: it was lent something.
+    Gone,
+}
+
+/// A worker that came back and was lent at once to who has waited for longest.
+#[derive(Debug)]
+pub(crate) struct Onward<W, R> {
+    pub(crate) loan: u64,
+    pub(crate) since: Moment,
+    /// How that one is reached.
+    pub(crate) to: R,
+    /// How it is called. `None`: it was, and has not looked since.
+    pub(crate) call: Option<W>,
 }
 
 impl<D: Clone, H, W> Machine<D, H, W> {
@@ -29,7 +60,8 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     pub(crate) fn join(
         &mut self,
         limit: Option<usize>,
-        deadline: Moment,
+        wait: Wait,
+        holder: impl FnOnce() -> H,
         call: impl FnOnce() -> W,
     ) -> Option<u64> {
         if limit.is_some_and(|limit| self.queue.len() >= limit) {
@@ -38,16 +70,32 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         self.tickets += 1;
         self.queue.push_back(Waiting {
             ticket: self.tickets,
-            deadline,
+            wait,
             is_late: false,
             call: Some(call()),
+            holder: holder(),
         });
         Some(self.tickets)
     }
 
+    /// Joins the queue once more, with the ticket of before: what it was lent was of no use. It looks at once what it
+    /// is given now, and may be given what another one was called for.
+    pub(crate) fn rejoin(&mut self, ticket: u64, wait: Wait, holder: H, call: W) {
+        let waiting = Waiting {
+            ticket,
+            wait,
+            is_late: false,
+            call: Some(call),
+            holder,
+        };
+        let before = self.queue.partition_point(|it| it.ticket < ticket);
+        self.queue.insert(before, waiting);
+        self.hand_idle();
+    }
+
     fn position(&self, ticket: u64) -> Option<usize> {
         // Mostly it is the first, or has just come.
-        let is_it = |it: Option<&Waiting<W>>| it.is_some_and(|it| it.ticket == ticket);
+        let is_it = |it: Option<&Waiting<H, W>>| it.is_some_and(|it| it.ticket == ticket);
         if is_it(self.queue.front()) {
             return Some(0);
         }
@@ -58,14 +106,17 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         position.ok()
     }
 
-    /// Whoever was given nothing goes on waiting, and is called like this from now on; `false` when its time is over.
-    pub(crate) fn waits_on(&mut self, ticket: u64, call: impl FnOnce(&mut Option<W>)) -> bool {
+    /// Whoever was given nothing goes on waiting, and is called like this from now on.
+    pub(crate) fn waits_on(&mut self, ticket: u64, call: impl FnOnce(&mut Option<W>)) -> Look {
         let Some(position) = self.position(ticket) else {
-            return false;
+            return Look::Gone;
         };
         let it = &mut self.queue[position];
+        if it.is_late {
+            return Look::Late;
+        }
         call(&mut it.call);
-        !it.is_late
+        Look::Waits
     }
 
     /// Finds those whose time is over, each once, and has them called. Returns when the next one's is.
@@ -73,11 +124,11 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         let mut next = Moment::NEVER;
         for it in &mut self.queue {
             if it.is_late {
-            } else if it.deadline <= now {
+            } else if it.wait.deadline <= now {
                 it.is_late = true;
                 self.effects.calls.extend(it.call.take());
             } else {
-                next = next.min(it.deadline);
+                next = next.min(it.wait.deadline);
             }
         }
         next
@@ -87,6 +138,36 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     pub(crate) fn call_all(&mut self) {
         let calls = self.queue.iter_mut().filter_map(|it| it.call.take());
         self.effects.calls.extend(calls);
+    }
+
+    /// Lends a worker that came back to who has waited for longest, if that one can be reached.
+    #[inline]
+    pub(super) fn lend_on<R>(
+        &mut self,
+        place: usize,
+        reach: impl FnOnce(u64) -> Option<R>,
+        begin: impl FnOnce(&mut H) -> Moment,
+    ) -> Option<Onward<W, R>> {
+        // What is kept for somebody is the first one's.
+        if !self.handed.is_empty() {
+            return None;
+        }
+        let to = reach(self.queue.front()?.ticket)?;
+        let Waiting {
+            wait,
+            call,
+            mut holder,
+            ..
+        } = self.queue.pop_front()?;
+        let since = begin(&mut holder);
+        self.note_wait(since.since(wait.since));
+        let loan = self.lend(place, holder);
+        Some(Onward {
+            loan,
+            since,
+            to,
+            call,
+        })
     }
 
     /// Gives a place, or the right to fill it, to the first in the queue who has nothing, if there is one.
@@ -125,7 +206,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
                 }
                 (_, Some(desk)) => {
                     take_out(&mut self.queue, position);
-                    return Take::Worker(self.lend(place, desk, holder()));
+                    return Take::Worker(self.lend_out(place, desk, holder()));
                 }
                 (_, None) => {
                     self.go_down(place);
@@ -136,15 +217,21 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         Take::Wait
     }
 
-    /// Leaves the queue. What was meant for the one that leaves becomes free once more.
-    pub(crate) fn leave(&mut self, ticket: u64, now: Moment) {
+    /// Leaves the queue. What was kept for the one that leaves becomes free once more; `false`: it is there no more,
+    /// for it was lent something.
+    pub(crate) fn leave(&mut self, ticket: u64, now: Moment) -> bool {
         let Some(position) = self.position(ticket) else {
-            return;
+            return false;
         };
         self.queue.remove(position);
-        let Some(place) = self.handed.remove(position) else {
-            return;
-        };
+        if let Some(place) = self.handed.remove(position) {
+            self.keep_for_next(place, now);
+        }
+        true
+    }
+
+    /// Gives to the next one what was kept for one that left.
+    fn keep_for_next(&mut self, place: usize, now: Moment) {
         if self.unserved() > 0 {
             self.hand(place);
             return;

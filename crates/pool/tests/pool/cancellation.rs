@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier, mpsc};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -136,6 +136,48 @@ async fn what_was_on_its_way_to_who_is_dropped_goes_to_the_next() {
         first.clear();
         assert_eq!(it.pool.status().idle, 2);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_comes_back_on_another_thread_just_as_somebody_goes_or_looks_is_not_lost() {
+    const ROUNDS: usize = 2_000;
+
+    let mut it = Fixture::start(config(1, 0).wait_timeout(Duration::from_secs(20))).await;
+    let both = Arc::new(Barrier::new(2));
+    let (lend, lent) = mpsc::channel::<Checkout<ProbeWorker>>();
+    let giver = std::thread::spawn({
+        let both = Arc::clone(&both);
+        move || {
+            for held in lent {
+                both.wait();
+                drop(held);
+            }
+        }
+    });
+    for round in 0..ROUNDS {
+        let held = it.pool.checkout().await.unwrap();
+        let pool = it.pool.clone();
+        let mut first = Box::pin(pool.checkout());
+        assert!(poll(first.as_mut()).is_pending());
+        let mut next = Box::pin(pool.checkout());
+        assert!(poll(next.as_mut()).is_pending());
+        lend.send(held).unwrap();
+        both.wait();
+        for _ in 0..round % 50 {
+            std::hint::spin_loop();
+        }
+        if round % 2 == 0
+            && let Poll::Ready(held) = poll(first.as_mut())
+        {
+            drop(held.unwrap());
+        }
+        drop(first);
+        drop(next.await.unwrap());
+    }
+    drop(lend);
+    giver.join().unwrap();
+    it.lends_all().await;
+    assert_eq!(it.pool.stats().timeouts, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -42,6 +42,41 @@ async fn a_dead_worker_is_not_lent_before_it_is_up_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_lent_a_worker_that_dies_on_the_way_stands_where_it_stood() {
+    let mut it = Fixture::start(config(1, 0)).await;
+    let pool = it.pool.clone();
+    for (round, is_missed) in [false, true].into_iter().enumerate() {
+        let held = pool.checkout().await.unwrap();
+        let mut first = Box::pin(pool.checkout());
+        assert!(poll(first.as_mut()).is_pending());
+        let mut second = Box::pin(pool.checkout());
+        assert!(poll(second.as_mut()).is_pending());
+        it.worker.start.shut();
+        let run = Arc::clone(held.incarnation());
+        drop(held);
+        assert_eq!(it.pool.status(), status(&it.pool, 0, 1, 0, 1));
+        run.kill();
+        if is_missed {
+            it.worker.start.reached().await;
+        }
+        assert!(poll(first.as_mut()).is_pending());
+        assert!(poll(second.as_mut()).is_pending());
+        it.until(|it| it.pool.status().down == 1).await;
+        assert_eq!((it.pool.status().in_use, it.pool.status().waiting), (0, 2));
+        it.worker.start.open();
+        let held = first.await.unwrap();
+        assert!(!Arc::ptr_eq(held.incarnation(), &run));
+        assert!(poll(second.as_mut()).is_pending());
+        drop(held);
+        drop(second.await.unwrap());
+        let stats = it.pool.stats();
+        let rounds = round as u64 + 1;
+        assert_eq!((stats.checkouts, stats.waits), (3 * rounds, 2 * rounds));
+    }
+    it.lends_all().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_waits_for_a_restart_takes_a_worker_that_comes_back_sooner() {
     let mut it = Fixture::start(config(2, 0)).await;
     let held = it.pool.checkout().await.unwrap();

@@ -65,7 +65,7 @@ async fn an_overflow_worker_whose_waiter_left_is_dismissed() {
         assert!(poll(waiting.as_mut()).is_pending());
         // Goes to the one that waits, who leaves before it has seen it.
         drop(held);
-        assert_eq!(it.pool.status(), status(&it.pool, 1, 0, 1, 1));
+        assert_eq!(it.pool.status(), status(&it.pool, 0, 1, 1, 0));
     }
     it.at_rest().await;
     assert_eq!(run.ended().await.class(), "shutdown");
