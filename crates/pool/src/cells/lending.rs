@@ -126,7 +126,7 @@ impl Cells {
         let Some(ticket) = books.join(limit, wait, holder, || waker.clone()) else {
             return Turn::Never;
         };
-        let setting = books.alarm().set(wait.deadline);
+        let alarm = books.alarm().looks_by(wait.deadline);
         let waiting = books.waiting();
         let is_short = books.is_short();
         drop(books);
@@ -137,7 +137,7 @@ impl Cells {
             wait,
             timer: None,
         };
-        waiter.settle(setting);
+        waiter.settle(self.set_alarm(alarm, wait.deadline));
         // It may be the first that waits for a start that was put off.
         if is_short {
             self.mend();
@@ -373,14 +373,13 @@ impl Waiter<'_> {
                     Some(call) => call.clone_from(waker),
                     None => *call = Some(waker.clone()),
                 });
-                let setting = match (look, &self.timer) {
-                    (Look::Waits, None) => books.alarm().set(self.wait.deadline),
-                    _ => Setting::Set,
-                };
+                let alarm = books.alarm().looks_by(self.wait.deadline);
                 drop(books);
                 return match look {
                     Look::Waits => {
-                        self.settle(setting);
+                        if self.timer.is_none() {
+                            self.settle(cells.set_alarm(alarm, self.wait.deadline));
+                        }
                         self.poll_timer(context)
                     }
                     Look::Late => Poll::Ready(None),
