@@ -82,7 +82,8 @@ impl Held {
 
 type Books = Machine<Arc<Desk>, Held, Waker>;
 
-/// The books, and what else is under their lock.
+/// The books, and what else is under their lock. In this order: see [`Machine`].
+#[repr(C)]
 struct Ledger {
     machine: Books,
     alarm: Alarm,

@@ -177,6 +177,9 @@ impl<M> fmt::Debug for WorkerRef<M> {
 }
 
 /// One run of a worker, with what its holders have asked of it. Made once per run: a checkout allocates nothing.
+///
+/// On cache lines of its own, as are its counts of references: a worker mostly stays with one thread.
+#[repr(align(128))]
 pub(crate) struct Desk {
     /// A loan leads back to its pool through its worker, not by a count of its own that all borrowers write.
     /// The books forget the worker, and so end the circle, when its supervisor does.
