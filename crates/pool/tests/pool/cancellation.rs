@@ -5,6 +5,7 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::sync::{Arc, Barrier, mpsc};
 use std::task::Poll;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use perennial_pool::{Checkout, Dismissal, Pool, Timeout};
@@ -138,13 +139,14 @@ async fn what_was_on_its_way_to_who_is_dropped_goes_to_the_next() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn what_comes_back_on_another_thread_just_as_somebody_goes_or_looks_is_not_lost() {
-    const ROUNDS: usize = 2_000;
-
-    let mut it = Fixture::start(config(1, 0).wait_timeout(Duration::from_secs(20))).await;
+/// A thread that gives back what it is sent, at the same moment as somebody does something else.
+fn giver() -> (
+    Arc<Barrier>,
+    mpsc::Sender<Checkout<ProbeWorker>>,
+    JoinHandle<()>,
+) {
     let both = Arc::new(Barrier::new(2));
-    let (lend, lent) = mpsc::channel::<Checkout<ProbeWorker>>();
+    let (lend, lent) = mpsc::channel();
     let giver = std::thread::spawn({
         let both = Arc::clone(&both);
         move || {
@@ -154,6 +156,15 @@ async fn what_comes_back_on_another_thread_just_as_somebody_goes_or_looks_is_not
             }
         }
     });
+    (both, lend, giver)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_comes_back_on_another_thread_just_as_somebody_goes_or_looks_is_not_lost() {
+    const ROUNDS: usize = 2_000;
+
+    let mut it = Fixture::start(config(1, 0).wait_timeout(Duration::from_secs(20))).await;
+    let (both, lend, giver) = giver();
     for round in 0..ROUNDS {
         let held = it.pool.checkout().await.unwrap();
         let pool = it.pool.clone();
@@ -174,6 +185,36 @@ async fn what_comes_back_on_another_thread_just_as_somebody_goes_or_looks_is_not
         drop(first);
         drop(next.await.unwrap());
     }
+    drop(lend);
+    giver.join().unwrap();
+    it.lends_all().await;
+    assert_eq!(it.pool.stats().timeouts, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn who_looks_again_and_again_finds_what_comes_back_meanwhile() {
+    const ROUNDS: usize = 2_000;
+
+    let mut it = Fixture::start(config(1, 0).wait_timeout(Duration::from_secs(20))).await;
+    let (both, lend, giver) = giver();
+    let pool = it.pool.clone();
+    // Else tokio would have the task yield which looks so often.
+    tokio::task::unconstrained(async {
+        for _ in 0..ROUNDS {
+            let held = pool.checkout().await.unwrap();
+            let mut next = Box::pin(pool.checkout());
+            assert!(poll(next.as_mut()).is_pending());
+            lend.send(held).unwrap();
+            both.wait();
+            loop {
+                if let Poll::Ready(held) = poll(next.as_mut()) {
+                    drop(held.unwrap());
+                    break;
+                }
+            }
+        }
+    })
+    .await;
     drop(lend);
     giver.join().unwrap();
     it.lends_all().await;
