@@ -108,9 +108,6 @@ impl<W: Worker> Future for Borrow<'_, W> {
                     *count = None;
                     return Poll::Pending;
                 }
-                if !cells.is_open() {
-                    return Poll::Ready(Err(cells.not_open()));
-                }
                 let began = cells.at(*count);
                 let terms = Terms::new(*limit, this.location, began);
                 let borrower = pool.borrower(this.location);
@@ -126,6 +123,7 @@ impl<W: Worker> Future for Borrow<'_, W> {
                     Turn::Never => {
                         return Poll::Ready(Err(cells.exhausted(cells.since(terms.began))));
                     }
+                    Turn::Shut => return Poll::Ready(Err(cells.not_open())),
                 }
             }
             Stage::Waiting(terms, waiter) => {
@@ -236,9 +234,6 @@ impl<W: Worker> Pool<W> {
         let began = self.cells.now();
         let limit = self.cells.config.wait_timeout;
         loop {
-            if !self.cells.is_open() {
-                return Err(self.cells.not_open());
-            }
             let taken = match self.cells.take(self.borrower(location), self.cells.now()) {
                 Some(Offer::Worker(taken)) => {
                     self.cells.note_no_wait();
@@ -255,6 +250,9 @@ impl<W: Worker> Pool<W> {
                             self.hand_over(it, location)
                         }
                         Ok(Ok(Started::Failed(source))) => Err(self.cells.no_start(waited, source)),
+                        Ok(Ok(Started::NotNow)) if !self.cells.is_open() => {
+                            Err(self.cells.not_open())
+                        }
                         Ok(Ok(Started::Worker(Offer::Start(_)) | Started::NotNow)) => {
                             Err(self.cells.exhausted(waited))
                         }
@@ -262,6 +260,7 @@ impl<W: Worker> Pool<W> {
                         Err(_) => Err(self.cells.timed_out(waited)),
                     };
                 }
+                None if !self.cells.is_open() => return Err(self.cells.not_open()),
                 None if self.cells.has_room_soon() => {
                     // Part of the start, which the same time bounds.
                     let terms = Terms::new(limit.into(), location, began);
@@ -349,6 +348,7 @@ impl<W: Worker> Pool<W> {
                         }
                         Turn::Later(waiter) => self.served(terms, since, waiter).await?,
                         Turn::Never => return Err(cells.exhausted(cells.since(since))),
+                        Turn::Shut => return Err(cells.not_open()),
                     },
                     Begin::Unchecked(checkout) => {
                         if let Some(checkout) = self.in_time(terms, self.checked(*checkout)).await?

@@ -79,6 +79,8 @@ pub(crate) enum Turn<'a> {
     Later(Waiter<'a>),
     /// Too many wait already.
     Never,
+    /// The pool lends nothing now.
+    Shut,
 }
 
 impl Cells {
@@ -87,6 +89,9 @@ impl Cells {
         let held = borrower.held(now);
         let lane = Lane::current().index();
         let mut books = self.books();
+        if !self.is_open() {
+            return None;
+        }
         let take = books.take(
             lane,
             || held,
@@ -111,6 +116,10 @@ impl Cells {
         let mut holder = || held.take().expect("it is lent something, or waits");
         let lane = Lane::current().index();
         let mut books = self.books();
+        // Under the lock: who drains the pool opens the books after he has said so, and finds all that was lent before.
+        if !self.is_open() {
+            return Turn::Shut;
+        }
         let take = books.take(
             lane,
             &mut holder,
@@ -360,6 +369,12 @@ impl Waiter<'_> {
         let held = borrower.held(now);
         let waker = context.waker();
         let mut books = cells.books();
+        if !cells.is_open() {
+            drop(books);
+            // Looked at next by whoever polls this; unless it is open again by then, and this is to look once more.
+            waker.wake_by_ref();
+            return Poll::Pending;
+        }
         let take = books.serve(ticket, || held, |desk| desk.is_alive());
         let waited = match take {
             Take::Worker(_) => {
@@ -446,6 +461,9 @@ impl Claim {
         let since = cells.now();
         let held = borrower.held(since);
         let mut books = cells.books();
+        if !cells.is_open() {
+            return None;
+        }
         let take = books.redeem(self.place, self.life, || held, |desk| desk.is_alive());
         let counts = (books.idle(), books.in_use());
         drop(books);
@@ -459,5 +477,42 @@ impl Drop for Claim {
         books.cancel_start(self.place, self.life, self.asked, self.cells.now());
         drop(books);
         self.cells.mend();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::Ordering::Release;
+    use std::thread::yield_now;
+
+    use super::super::{DRAINED, OPEN};
+    use super::*;
+    use crate::PoolConfig;
+
+    #[test]
+    fn who_comes_just_as_the_pool_is_drained_is_given_nothing() {
+        let cells = Cells::new("db".into(), PoolConfig::new(1));
+        cells.ready.store(true, Release);
+        let borrower = Borrower {
+            location: Location::caller(),
+            actor: None,
+        };
+        let both = Barrier::new(2);
+        std::thread::scope(|threads| {
+            let books = lock(&cells.machine.0);
+            let comes = threads.spawn(|| {
+                both.wait();
+                cells.take(borrower, Moment::default()).is_some()
+            });
+            both.wait();
+            // Time to come as far as the books, for one who looks before he has them.
+            (0..1_000).for_each(|_| yield_now());
+            cells.phase.fetch_or(DRAINED, Release);
+            drop(books);
+            assert!(!comes.join().unwrap());
+        });
+        cells.phase.store(OPEN, Release);
+        assert!(cells.take(borrower, Moment::default()).is_some());
     }
 }
