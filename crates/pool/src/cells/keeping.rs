@@ -8,7 +8,7 @@ use perennial_lifecycle::{ExitReason, Incarnation, Moment, Node, StartError};
 use perennial_supervisor::{DynamicChild, DynamicSupervisor, StartChildError};
 use tokio::time::Instant;
 
-use super::{Books, Cells, FIRST_PAUSE, Failures, Home, LONGEST_PAUSE, lock};
+use super::{Books, Cells, FIRST_PAUSE, Home, LONGEST_PAUSE, lock};
 use crate::actor::{Child, Life};
 use crate::event;
 use crate::machine::{Ending, How};
@@ -47,7 +47,9 @@ impl Cells {
         run: &Arc<Incarnation>,
         took: Duration,
     ) -> bool {
-        *lock(&self.failures) = Failures::default();
+        let before = std::mem::take(&mut *lock(&self.failures));
+        // Not under the lock: an error is the host's.
+        drop(before);
         self.failing.store(false, Release);
         let now = self.now();
         let (node, run) = (Arc::clone(node), Arc::clone(run));
@@ -83,13 +85,15 @@ impl Cells {
     /// A worker did not start. Returns how long to pause before the next attempt.
     pub(crate) fn start_failed(self: &Arc<Self>, reason: &ExitReason) -> Duration {
         let mut failures = lock(&self.failures);
-        failures.last = Some(reason.clone());
+        let before = failures.last.replace(reason.clone());
         let pause = FIRST_PAUSE.saturating_mul(1 << failures.in_a_row.min(10));
         let pause = pause.min(LONGEST_PAUSE);
         failures.in_a_row = failures.in_a_row.saturating_add(1);
         failures.retry_at = Some(Instant::now() + pause);
         let attempts = failures.in_a_row;
         drop(failures);
+        // As above.
+        drop(before);
         self.failing.store(true, Release);
         event::start_failed(&self.name, attempts, pause, reason);
         // Some who wait may not want to wait so long.
