@@ -292,7 +292,8 @@ impl<D: Clone, H, W> Machine<D, H, W> {
                 self.end(place, How::Retire);
             }
             Condition::Fit => {
-                if self.is_kept(place, now)
+                if !self.queue.is_empty()
+                    && self.is_kept(place, now)
                     && let Some(onward) = self.lend_on(place, reach, begin)
                 {
                     return Back::Lent(onward);

@@ -214,6 +214,7 @@ impl Cells {
     }
 
     /// Takes back what was lent to somebody who waited and has no use for it.
+    #[cold]
     fn take_back(self: &Arc<Self>, taken: &Taken, wait: Wait) {
         let Taken { desk, loan, since } = taken;
         self.books().note_unused(since.since(wait.since));
