@@ -210,7 +210,7 @@ impl Life {
             return self.begin_specially(message);
         }
         match (&self.front, open) {
-            (Some(front), Some(open)) => open(front, message, run),
+            (Some(front), Some(open)) => open(message, front, run),
             _ if run.taken() == 0 => self.begin_specially(message),
             _ if run.front().is_none() => run.begin_plain(),
             (_, open) => self.begin_letter(open, message),

@@ -93,7 +93,7 @@ impl Clock {
             Source::Machine { begin, .. } => {
                 Moment(machine::read(machine::COARSE).saturating_sub(*begin))
             }
-            Source::Tokio(_) => self.now(),
+            Source::Tokio(begin) => since(*begin),
         }
     }
 
@@ -133,6 +133,12 @@ impl Default for Clock {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Reads tokio's clock; apart, so that where that is not followed, a cheap reading needs little room on the stack.
+#[cold]
+fn since(begin: Instant) -> Moment {
+    Moment(nanos(begin.elapsed()))
 }
 
 /// The machine's monotonic clock: exact, and as of the last tick of its timer.

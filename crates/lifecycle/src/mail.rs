@@ -130,6 +130,16 @@ impl Plain {
         self.mark == home.get().into()
     }
 
+    /// Has a run take its letter in hand, which is on its way from the letterbox of this front.
+    #[inline(never)]
+    fn take_from(&mut self, front: &Front, run: &Incarnation) -> Option<Special> {
+        run.take_in_hand();
+        front.count_taken();
+        front.tracked.taken();
+        self.take(front.hand.take(Moment::NEVER));
+        None
+    }
+
     /// Notes which number it has in hand. It had none.
     ///
     /// A letter that was taken is moved at once, two words at a time, and if only one of them is just being written, the
@@ -191,18 +201,32 @@ impl Cover {
         self.number() == 0
     }
 
-    /// Says whether it was not in hand yet and comes through this letterbox.
+    /// Has a run take its letter in hand, unless nobody wants it any more.
+    ///
+    /// Each kind in a function of its own, which keeps no more at hand than it needs.
     #[inline(always)]
-    pub(crate) fn is_on_its_way_from(&self, home: Home) -> bool {
+    pub(crate) fn take(&mut self, front: &Front, run: &Incarnation) -> Option<Special> {
         match self {
-            Self::Plain(plain) => plain.is_from(home),
-            Self::Slip(_) => self.is_on_its_way() && self.home() == home,
+            Self::Plain(plain) if plain.is_from(front.home) => plain.take_from(front, run),
+            Self::Slip(_) => self.take_slip(front, run),
+            // An actor's own, one that was handled and sent on in its envelope, or one sent by a `Name<Mail<M>>`.
+            Self::Plain(_) => run.begin_plain(),
         }
     }
 
-    /// Has a run take it in hand, which has taken its letter just now, unless nobody wants it any more.
+    #[inline(never)]
+    fn take_slip(&mut self, front: &Front, run: &Incarnation) -> Option<Special> {
+        if !self.is_on_its_way() || self.home() != front.home {
+            return run.begin_plain();
+        }
+        let now = run.take_in_hand();
+        front.count_taken();
+        self.take_counted(front, now, run)
+    }
+
+    /// As [`take`](Self::take), of one that is counted as taken.
     #[inline(always)]
-    pub(crate) fn take(
+    pub(crate) fn take_counted(
         &mut self,
         front: &Front,
         now: Moment,

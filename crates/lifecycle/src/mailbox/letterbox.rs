@@ -55,7 +55,7 @@ struct Store<M> {
 const FIRST: u64 = 1 << 32;
 
 /// Has a run take a message of a type in hand that it got through the letterbox of this front.
-pub(crate) type Open<T> = fn(&Front, &mut T, &Incarnation) -> Option<Special>;
+pub(crate) type Open<T> = fn(&mut T, &Front, &Incarnation) -> Option<Special>;
 
 /// A letterbox, whatever the type of its messages.
 pub(crate) trait AnyLetterbox: Any + Send + Sync {
@@ -272,28 +272,20 @@ impl<M: Message> Letterbox<M> {
     }
 
     /// Has a run take a letter in hand. For nearly all nothing is needed of the letterbox but its front.
-    fn take(front: &Front, mail: &mut Mail<M>, run: &Incarnation) -> Option<Special> {
+    fn take(mail: &mut Mail<M>, front: &Front, run: &Incarnation) -> Option<Special> {
         match &mut mail.letter {
-            Some(letter) if letter.cover.is_on_its_way_from(front.home) => {
-                let now = run.take_in_hand();
-                front.count_taken();
-                letter.cover.take(front, now, run)
-            }
-            _ => Self::take_specially(front, mail, run),
+            Some(letter) => letter.cover.take(front, run),
+            None => Self::take_waiting(mail, front, run),
         }
     }
 
-    /// Has a run take what is not just a letter on its way, as nearly all are.
+    /// Has a run take the first of those that wait in the letterbox.
     #[inline(never)]
-    fn take_specially(front: &Front, mail: &mut Mail<M>, run: &Incarnation) -> Option<Special> {
-        if mail.letter.is_some() {
-            // An actor's own, one that was handled and sent on in its envelope, or one sent by a `Name<Mail<M>>`.
-            return run.begin_plain();
-        }
+    fn take_waiting(mail: &mut Mail<M>, front: &Front, run: &Incarnation) -> Option<Special> {
         let now = run.take_in_hand();
         mail.letter = Self::of(run).and_then(Self::claim);
         match &mut mail.letter {
-            Some(letter) => letter.cover.take(front, now, run),
+            Some(letter) => letter.cover.take_counted(front, now, run),
             None => {
                 // What it was for has been handled by the claim of another.
                 run.take_back_in_hand();
@@ -420,7 +412,7 @@ impl<M> Store<M> {
 impl<M: Message> AnyLetterbox for Letterbox<M> {
     fn open(&self, message: &mut dyn Any, run: &Incarnation) -> Option<Special> {
         match message.downcast_mut() {
-            Some(mail) => Self::take(&self.front, mail, run),
+            Some(mail) => Self::take(mail, &self.front, run),
             None => run.begin_plain(),
         }
     }
