@@ -92,7 +92,8 @@ async fn cfg_9_values_are_told_to_no_log_and_no_event() {
         let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
         subscriber.with_writer(move || log.clone()).finish()
     };
-    let _listening = tracing::subscriber::set_default(subscriber);
+    // Of all threads: of a subscriber of one thread alone nothing is known where another one comes first to what is told.
+    tracing::subscriber::set_global_default(subscriber).unwrap();
     let tree = Tree::start(memory()).await;
     tree.config
         .update(CURRENCY, "secret-1", "alice")
