@@ -215,9 +215,8 @@ mod tests {
     use std::sync::OnceLock;
 
     use super::*;
-    use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
     use perennial_lifecycle::{ActorPath, ChildSpec, Scope, Watchdog};
-    use perennial_testkit::{Order, Puppet};
+    use perennial_testkit::{OnRegister, Order, Puppet};
 
     use crate::children::ChildEntry;
     use crate::message::deaf;
@@ -258,37 +257,14 @@ mod tests {
         assert_eq!(parent.ends(), 1);
     }
 
-    /// Notes whether the watchdogs were free when it was told of a handler.
-    #[derive(Default)]
-    struct Looking {
-        all: OnceLock<Arc<Mutex<All>>>,
-        free: OnceLock<bool>,
-    }
-
-    impl metrics::Recorder for Looking {
-        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
-            if let Some(all) = self.all.get() {
-                self.free.get_or_init(|| all.try_lock().is_ok());
-            }
-            Counter::noop()
-        }
-
-        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-            Gauge::noop()
-        }
-
-        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-            Histogram::noop()
-        }
-    }
-
     #[test]
     fn whoever_is_told_of_a_handler_may_use_the_supervisor() {
-        let recorder = Looking::default();
+        let (all, free) = (OnceLock::<Arc<Mutex<All>>>::new(), OnceLock::new());
+        let recorder = OnRegister(|_: &metrics::Key| {
+            let all = all.get()?;
+            free.get_or_init(|| all.try_lock().is_ok());
+            None
+        });
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
@@ -299,14 +275,14 @@ mod tests {
                 let scope = Scope::new("t");
                 let (parent, node, run) = start(&scope).await;
                 let mut watchdogs = Watchdogs::default();
-                assert!(recorder.all.set(Arc::clone(&watchdogs.all)).is_ok());
+                assert!(all.set(Arc::clone(&watchdogs.all)).is_ok());
                 watchdogs.watch(7, &node, Watchdog::report(Duration::from_secs(1)), &parent);
                 let actor = run.actor_ref().unwrap();
                 assert!(actor.send_message(Order::Hang).is_ok());
                 tokio::time::sleep(Duration::from_secs(2)).await;
             });
         });
-        assert_eq!(recorder.free.get(), Some(&true));
+        assert_eq!(free.get(), Some(&true));
     }
 
     #[test]

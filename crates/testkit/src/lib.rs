@@ -27,4 +27,4 @@ mod recorder;
 
 pub use journal::Journal;
 pub use puppet::{Order, Puppet};
-pub use recorder::under_panicking_metrics;
+pub use recorder::{OnRegister, under_panicking_metrics};

@@ -1,4 +1,6 @@
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata,
@@ -29,6 +31,48 @@ pub fn under_panicking_metrics<F: Future<Output = ()>>(mut work: impl FnMut() ->
             .expect("a runtime can be made");
         // That of this thread alone, which the runtime does not leave.
         metrics::with_local_recorder(&Panicking(panics), || runtime.block_on(work()));
+    }
+}
+
+/// A recorder of metrics that shows each key to a function when the metric is registered.
+///
+/// Where the function returns a cell, a counter or gauge keeps its value there, a gauge as [`f64::to_bits`]; nothing else is
+/// kept. The function may use what it is told by, as a host's recorder may.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+/// use perennial_testkit::OnRegister;
+///
+/// let cell = Arc::new(AtomicU64::new(0));
+/// let recorder = OnRegister(|key: &metrics::Key| (key.name() == "sold").then(|| Arc::clone(&cell)));
+/// metrics::with_local_recorder(&recorder, || metrics::counter!("sold").increment(7));
+/// assert_eq!(cell.load(Relaxed), 7);
+/// ```
+pub struct OnRegister<F>(pub F);
+
+impl<F: Fn(&Key) -> Option<Arc<AtomicU64>>> metrics::Recorder for OnRegister<F> {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        (self.0)(key).map_or_else(Counter::noop, Counter::from_arc)
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        (self.0)(key).map_or_else(Gauge::noop, Gauge::from_arc)
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        drop((self.0)(key));
+        Histogram::noop()
+    }
+}
+
+impl<F> fmt::Debug for OnRegister<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnRegister").finish_non_exhaustive()
     }
 }
 

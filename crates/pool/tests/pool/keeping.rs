@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::task::Poll;
 use std::time::Duration;
 
-use metrics::{Key, KeyName, Metadata, SharedString, Unit};
 use perennial_lifecycle::{ActorPath, EventKind};
 use perennial_pool::{CheckoutError, Dismissal, Pool, PoolWorkerState, Timeout};
 use perennial_supervisor::Supervisor;
+use perennial_testkit::OnRegister;
 use tokio::sync::Notify;
 use tokio::time::{Instant, advance, sleep};
 
@@ -191,37 +191,15 @@ async fn an_overflow_worker_with_a_ttl_stays_for_who_comes_within_it() {
     it.stop().await;
 }
 
-/// Keeps the gauge of idle workers.
-#[derive(Clone, Default)]
-struct IdleGauge(Arc<AtomicU64>);
-
-impl metrics::Recorder for IdleGauge {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> metrics::Counter {
-        metrics::Counter::noop()
-    }
-
-    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> metrics::Gauge {
-        let is_idle = key.labels().any(|label| label.value() == "idle");
-        match is_idle {
-            true => metrics::Gauge::from_arc(Arc::clone(&self.0)),
-            false => metrics::Gauge::noop(),
-        }
-    }
-
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> metrics::Histogram {
-        metrics::Histogram::noop()
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_gauges_show_workers_that_nobody_borrows() {
-    let gauge = IdleGauge::default();
-    let _local = metrics::set_default_local_recorder(&gauge);
-    let idle = || f64::from_bits(gauge.0.load(SeqCst));
+    let gauge = Arc::new(AtomicU64::new(0));
+    let recorder = OnRegister(|key: &metrics::Key| {
+        let is_idle = key.labels().any(|label| label.value() == "idle");
+        is_idle.then(|| Arc::clone(&gauge))
+    });
+    let _local = metrics::set_default_local_recorder(&recorder);
+    let idle = || f64::from_bits(gauge.load(SeqCst));
     let mut it = Fixture::start(config(2, 2).overflow_ttl(MINUTE)).await;
     assert_eq!(idle(), 2.0);
     it.worker.start.shut();

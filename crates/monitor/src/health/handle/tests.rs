@@ -3,7 +3,7 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
-use metrics::{Key, KeyName, Metadata, SharedString, Unit};
+use perennial_testkit::OnRegister;
 use ractor::{Actor, ActorRef};
 use tokio::{
     task::JoinHandle,
@@ -249,58 +249,33 @@ async fn a_stuck_check_holds_up_neither_the_actor_nor_its_callers() {
     assert_eq!(stopping.elapsed(), Duration::ZERO);
 }
 
-/// Keeps the gauges of the services' health, by service and state.
-#[derive(Default)]
-struct Gauges(std::sync::Mutex<BTreeMap<(String, String), Arc<AtomicU64>>>);
-
-impl Gauges {
-    fn of(&self, service: &str, state: &str) -> f64 {
-        let gauges = self.0.lock().unwrap();
-        let gauge = &gauges[&(service.to_owned(), state.to_owned())];
-        f64::from_bits(gauge.load(Ordering::SeqCst))
-    }
-}
-
-impl metrics::Recorder for Gauges {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> metrics::Counter {
-        metrics::Counter::noop()
-    }
-
-    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> metrics::Gauge {
-        if key.name() != "perennial.health.service.status" {
-            return metrics::Gauge::noop();
-        }
-        let mut labels = key.labels().map(|label| label.value().to_owned());
-        let labels = (labels.next().unwrap(), labels.next().unwrap());
-        let mut gauges = self.0.lock().unwrap();
-        metrics::Gauge::from_arc(Arc::clone(gauges.entry(labels).or_default()))
-    }
-
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> metrics::Histogram {
-        metrics::Histogram::noop()
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_service_that_was_removed_has_no_status_in_the_metrics_any_more() {
-    let gauges = Gauges::default();
-    let _local = metrics::set_default_local_recorder(&gauges);
+    // By service and state.
+    let gauges = std::sync::Mutex::<BTreeMap<Vec<String>, Arc<AtomicU64>>>::default();
+    let recorder = OnRegister(|key: &metrics::Key| {
+        let is_status = key.name() == "perennial.health.service.status";
+        let labels = key.labels().map(|label| label.value().to_owned());
+        let mut gauges = gauges.lock().unwrap();
+        is_status.then(|| Arc::clone(gauges.entry(labels.collect()).or_default()))
+    });
+    let _local = metrics::set_default_local_recorder(&recorder);
+    let of = |service: &str, state: &str| {
+        let gauges = gauges.lock().unwrap();
+        f64::from_bits(gauges[&[service, state].map(String::from)[..]].load(Ordering::SeqCst))
+    };
     let health = HealthAggregator::default();
     health.register("stays", well());
     health.register("goes", Box::new(|| async { CheckReport::new() }));
     let _running = start(&health).await;
     health.next_report().await;
-    let goes = |state| gauges.of("goes", state);
+    let goes = |state| of("goes", state);
     assert_eq!((goes("healthy"), goes("unhealthy")), (0.0, 1.0));
     health.unregister("goes");
     health.next_report().await;
     settle().await;
     assert_eq!((goes("healthy"), goes("unhealthy")), (0.0, 0.0));
-    assert_eq!(gauges.of("stays", "healthy"), 1.0);
+    assert_eq!(of("stays", "healthy"), 1.0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 use std::num::NonZeroUsize;
 
-use metrics::{Key, KeyName, Metadata, SharedString, Unit};
+use perennial_testkit::OnRegister;
 use ractor::{Actor, ActorRef};
 use tokio::{task::JoinHandle, time::sleep};
 
@@ -240,30 +240,6 @@ async fn a_kill_loses_nothing_and_the_successor_goes_on() {
     assert!(matches!(events.next().await, Some(AlertEvent::Cleared(_))));
 }
 
-/// Takes all rules away as soon as it is told of an alert.
-struct Hasty(PerformanceMonitor);
-
-impl metrics::Recorder for Hasty {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> metrics::Counter {
-        metrics::Counter::noop()
-    }
-
-    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> metrics::Gauge {
-        if key.name() == "perennial.service.alert" {
-            self.0.set_rules(Vec::new()).unwrap();
-        }
-        metrics::Gauge::noop()
-    }
-
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> metrics::Histogram {
-        metrics::Histogram::noop()
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn what_becomes_of_an_alert_is_told_in_its_order() {
     let monitor = PerformanceMonitor::default();
@@ -272,7 +248,13 @@ async fn what_becomes_of_an_alert_is_told_in_its_order() {
     let cell = monitor.cell();
     let service = cell.find("s").unwrap();
     // Here as in another thread: an alert is cleared after it was raised, and before that was told.
-    metrics::with_local_recorder(&Hasty(monitor.clone()), || cell.evaluate(&service));
+    let hasty = OnRegister(|key: &metrics::Key| {
+        if key.name() == "perennial.service.alert" {
+            monitor.set_rules(Vec::new()).unwrap();
+        }
+        None
+    });
+    metrics::with_local_recorder(&hasty, || cell.evaluate(&service));
     assert_eq!(monitor.alerts(), []);
     assert!(matches!(events.try_next(), Some(AlertEvent::Raised(_))));
     assert!(matches!(events.try_next(), Some(AlertEvent::Cleared(_))));
