@@ -22,7 +22,7 @@ use crate::left_behind::LeftBehind;
 use crate::message::{DynamicMsg, QueueDoor, SupervisorMsg};
 use crate::watchdog::Watchdogs;
 use crate::{
-    AutoShutdown, FailedToStartChild, StartChildError, Strategy, SupervisorSpec,
+    AutoShutdown, FailedToStartChild, RestartChildError, StartChildError, Strategy, SupervisorSpec,
     TerminateChildError, event,
 };
 
@@ -169,6 +169,10 @@ fn refuse(message: DynamicMsg) {
         DynamicMsg::Terminate((node, _), reply) => {
             let id = node.path().id().to_owned();
             drop(reply.send(Err(TerminateChildError::NotFound { id })));
+        }
+        DynamicMsg::Bounce((node, _), reply) => {
+            let id = node.path().id().to_owned();
+            drop(reply.send(Err(RestartChildError::NotFound { id })));
         }
         DynamicMsg::ChildSpec(_, reply) => drop(reply.send(None)),
         DynamicMsg::Launched(..) | DynamicMsg::Retry(..) | DynamicMsg::Stopped(_) => {}

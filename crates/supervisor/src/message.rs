@@ -59,6 +59,7 @@ pub(crate) enum DynamicMsg {
         reply: RpcReplyPort<Result<DynamicChild, StartChildError>>,
     },
     Terminate(Run, RpcReplyPort<Result<(), TerminateChildError>>),
+    Bounce(Run, RpcReplyPort<Result<StartedChild, RestartChildError>>),
     ChildSpec(Run, RpcReplyPort<Option<ChildSpec>>),
     /// The start beside the queue with this ticket is through.
     Launched(ChildKey, u64),

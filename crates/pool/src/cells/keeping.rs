@@ -251,12 +251,13 @@ impl Cells {
         home.runtime.clone().spawn(async move {
             // Fails when the supervisor is gone, and its workers with it, or when the worker is.
             if let Some(supervisor) = home.supervisor() {
+                // This very run: it may have ended by itself and have a successor, or a supervisor that was replaced
+                // meanwhile may be starting another of this id.
+                let (node, run) = (Arc::clone(&desk.node), Arc::clone(&desk.incarnation));
+                let worker = DynamicChild::new(node, run);
                 if how == How::Renew {
-                    drop(supervisor.supervisor().bounce_child(&id(place)).await);
+                    drop(supervisor.bounce_child(&worker).await);
                 } else {
-                    // This very run: a supervisor that was replaced meanwhile may be starting another of this id.
-                    let (node, run) = (Arc::clone(&desk.node), Arc::clone(&desk.incarnation));
-                    let worker = DynamicChild::new(node, run);
                     drop(supervisor.terminate_child(&worker).await);
                 }
             }

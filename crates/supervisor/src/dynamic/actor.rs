@@ -133,7 +133,10 @@ impl Actor for DynamicActor {
                 Some(key) => state.terminate(key, reply).await,
                 None => drop(reply.send(Err(TerminateChildError::Dynamic { path: path() }))),
             },
-            SupervisorMsg::BounceChild(id, reply) => state.bounce(&id, reply).await,
+            SupervisorMsg::BounceChild(id, reply) => {
+                let key = state.find_child(&id);
+                state.bounce(key, &id, reply).await;
+            }
             SupervisorMsg::ResumeChild(id, reply) => state.resume(&id, reply).await,
             SupervisorMsg::RestartChild(_, reply) => {
                 drop(reply.send(Err(RestartChildError::Dynamic { path: path() })));

@@ -8,7 +8,8 @@ use super::config::DynamicSupervisorBuilder;
 use super::template::ChildTemplate;
 use crate::message::{DynamicMsg, Run, SupervisorMsg};
 use crate::{
-    ChildCount, ChildInfo, OwnEnd, StartChildError, Supervisor, SupervisorDown, TerminateChildError,
+    ChildCount, ChildInfo, OwnEnd, RestartChildError, StartChildError, StartedChild, Supervisor,
+    SupervisorDown, TerminateChildError,
 };
 
 /// A handle to a supervisor whose children come and go, all from one template; OTP's `simple_one_for_one`.
@@ -223,6 +224,28 @@ impl<Args: Send + Sync + 'static> DynamicSupervisor<Args> {
             OwnEnd::refuse(child.node().path(), child.incarnation())?;
         }
         self.call(|reply| DynamicMsg::Terminate(child.run(), reply))
+            .await?
+    }
+
+    /// Stops this run of a child in order and starts the child again, at no cost to the restart intensity; see
+    /// [`Supervisor::bounce_child`], which takes whichever run there is.
+    ///
+    /// # Errors
+    ///
+    /// [`RestartChildError`] when the run is over, so that its successor stays, or is not a child of this supervisor; when
+    /// the child fails to start; or when a handler of it, or of one below it, asks.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: the request is on its way and is carried out.
+    pub async fn bounce_child(
+        &self,
+        child: &DynamicChild,
+    ) -> Result<StartedChild, RestartChildError> {
+        if !child.incarnation().has_ended() {
+            OwnEnd::refuse(child.node().path(), child.incarnation())?;
+        }
+        self.call(|reply| DynamicMsg::Bounce(child.run(), reply))
             .await?
     }
 

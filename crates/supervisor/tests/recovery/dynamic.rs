@@ -1,9 +1,11 @@
 //! The same for dynamic children: DYN-21 to DYN-23.
 
+use std::sync::Arc;
+
 use perennial_lifecycle::{Backoff, Quarantine};
 use perennial_supervisor::{
-    ChildTemplate, DynamicSupervisor, RestartChildError, RestartIntensity, ResumeChildError,
-    Supervisor,
+    ChildTemplate, DynamicChild, DynamicSupervisor, RestartChildError, RestartIntensity,
+    ResumeChildError, Supervisor,
 };
 use perennial_testkit::{Journal, Puppet};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -81,6 +83,30 @@ async fn dyn_22_an_operator_can_bounce_resume_and_terminate_dynamic_children_by_
             Err(RestartChildError::NotFound { .. })
         ));
         assert!(dynamic.which_children().await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dyn_22_a_run_that_is_over_is_not_bounced_and_its_successor_stays() {
+    for concurrent in [false, true] {
+        let template = ChildTemplate::worker("w", |(): &()| (Puppet, ()));
+        let dynamic = DynamicSupervisor::builder(template)
+            .intensity(RestartIntensity::new(100, SECOND))
+            .concurrent_starts(concurrent);
+        let dynamic = dynamic.build().unwrap().start("t").await.unwrap();
+        let first = dynamic.start_child_named("a", ()).await.unwrap();
+        let (supervisor, node) = (dynamic.supervisor(), first.node());
+        crash(supervisor, "a").await;
+        back_after(node).await;
+        let second = DynamicChild::new(Arc::clone(node), node.current().unwrap());
+        assert!(matches!(
+            dynamic.bounce_child(&first).await,
+            Err(RestartChildError::NotFound { .. })
+        ));
+        assert!(second.incarnation().exit_reason().is_none());
+        let bounced = dynamic.bounce_child(&second).await.unwrap();
+        assert_eq!((bounced.incarnation, node.restarts()), (3, 1));
+        assert_eq!(second.incarnation().ended().await.class(), "shutdown");
     }
 }
 

@@ -46,6 +46,12 @@ impl State {
                 Some(key) => self.terminate(key, reply).await,
                 None => self.terminate_again(&node, &run, reply),
             },
+            DynamicMsg::Bounce((node, run), reply) => {
+                // What is over is followed by another run anyway, or by none.
+                let is_up = run.exit_reason().is_none();
+                let key = self.find(&node, &run).filter(|_| is_up);
+                self.bounce(key, node.path().id(), reply).await;
+            }
             DynamicMsg::ChildSpec((node, run), reply) => {
                 let ours = self.find(&node, &run).is_some() || run.exit_reason().is_some();
                 drop(reply.send(ours.then(|| self.settings.template.spec().clone())));
@@ -139,10 +145,11 @@ impl State {
     /// Stops a child and starts it again, whatever it was doing; costs no restart intensity.
     pub(super) async fn bounce(
         &mut self,
+        key: Option<ChildKey>,
         id: &str,
         reply: RpcReplyPort<Result<StartedChild, RestartChildError>>,
     ) {
-        let Some(key) = self.find_child(id) else {
+        let Some(key) = key else {
             let id = id.to_owned();
             drop(reply.send(Err(RestartChildError::NotFound { id })));
             return;
