@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicU64,
+    AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 use std::time::Duration;
@@ -12,8 +12,8 @@ use perennial_supervisor::{ChildTemplate, DynamicSpec, DynamicSupervisor, Restar
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 
+use crate::Worker;
 use crate::cells::Cells;
-use crate::{PoolStatus, Worker};
 
 /// Restarts per worker and second that are still taken for business as usual: a retired worker costs one.
 const RESTARTS_PER_WORKER: u32 = 100;
@@ -89,12 +89,17 @@ pub(crate) fn pool_spec<W: Worker>(worker: &Arc<W>, cells: &Arc<Cells>) -> Child
 }
 
 fn supervisor<W: Worker>(worker: &Arc<W>, cells: &Arc<Cells>) -> DynamicSpec<Child> {
-    let PoolStatus {
-        size, max_overflow, ..
-    } = cells.status();
-    let max = u32::try_from((size + max_overflow).max(1))
-        .unwrap_or(u32::MAX)
-        .saturating_mul(RESTARTS_PER_WORKER);
+    let of_pool = Arc::clone(cells);
+    let most = AtomicUsize::new(1);
+    // What befits the pool at its largest: those of its workers that have just ended count when it was made smaller, too.
+    let max = move || {
+        let limit = of_pool.limit();
+        let most = most.fetch_max(limit, Relaxed).max(limit);
+        u32::try_from(most)
+            .unwrap_or(u32::MAX)
+            .saturating_mul(RESTARTS_PER_WORKER)
+    };
+    let intensity = RestartIntensity::new(max(), Duration::from_secs(1));
     let (worker, cells) = (Arc::clone(worker), Arc::clone(cells));
     let template = ChildTemplate::from_fn(
         "worker",
@@ -110,7 +115,8 @@ fn supervisor<W: Worker>(worker: &Arc<W>, cells: &Arc<Cells>) -> DynamicSpec<Chi
         },
     );
     DynamicSupervisor::builder(template)
-        .intensity(RestartIntensity::new(max, Duration::from_secs(1)))
+        .intensity(intensity)
+        .max_restarts_by(max)
         .concurrent_starts(true)
         .build()
         .expect("the id and the settings of a pool's workers are fixed")

@@ -19,6 +19,11 @@ impl RestartWindow {
         }
     }
 
+    /// Allows another number of restarts from now on.
+    pub(crate) fn set_max(&mut self, max: u32) {
+        self.limit = RestartIntensity::new(max, self.limit.period());
+    }
+
     /// Forgets all restarts.
     pub(crate) fn clear(&mut self) {
         self.recent.clear();

@@ -14,6 +14,12 @@ impl Cells {
         lock(&self.machine.0).status(|desk| desk.is_alive())
     }
 
+    /// Returns how many workers there may be.
+    pub(crate) fn limit(&self) -> usize {
+        let (size, max_overflow) = lock(&self.machine.0).size();
+        size + max_overflow
+    }
+
     pub(crate) fn stats(&self) -> PoolStats {
         lock(&self.machine.0).stats()
     }

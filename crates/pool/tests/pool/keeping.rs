@@ -70,15 +70,28 @@ async fn pool_12_a_supervisor_bears_as_much_as_befits_the_new_size() {
     let mut it = Fixture::start(config(1, 0)).await;
     it.pool.resize(WORKERS, 0).unwrap();
     it.until(|it| it.pool.status().idle == WORKERS).await;
-    let run = it.supervisor().incarnation().unwrap();
-    it.supervisor().kill();
-    run.ended().await;
-    it.until(|it| it.pool.status().idle == WORKERS).await;
-    let supervisor = it.supervisor().incarnation().unwrap();
-    for worker in it.pool.workers() {
-        worker.incarnation.kill();
+    // The one that grew, and its successor.
+    for next in [false, true] {
+        let run = it.supervisor().incarnation().unwrap();
+        if next {
+            it.supervisor().kill();
+            run.ended().await;
+            it.until(|it| it.pool.status().idle == WORKERS).await;
+        }
+        let supervisor = it.supervisor().incarnation().unwrap();
+        for worker in it.pool.workers() {
+            worker.incarnation.kill();
+        }
+        it.until(|it| it.pool.status().idle == WORKERS).await;
+        assert!(supervisor.exit_reason().is_none());
     }
-    it.until(|it| it.pool.status().idle == WORKERS).await;
+    // One that shrinks bears what its many workers have come to, and one more end.
+    let supervisor = it.supervisor().incarnation().unwrap();
+    it.pool.resize(1, 0).unwrap();
+    it.at_rest().await;
+    it.run("worker-1").kill();
+    it.until(|it| it.pool.status().down == 1).await;
+    it.until(|it| it.pool.status().idle == 1).await;
     assert!(supervisor.exit_reason().is_none());
     it.lends_all().await;
     it.stop().await;

@@ -272,6 +272,9 @@ impl State {
         let Some(child) = self.children.get_mut(key) else {
             return Ok(());
         };
+        if let Some(max) = &self.settings.max_restarts {
+            self.window.set_max(max());
+        }
         match self.parent.decide(key, child, &mut self.window, ran) {
             Next::Restart => self.restart_now(key, Why::Restart).await,
             Next::Later => {}

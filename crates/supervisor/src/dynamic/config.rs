@@ -24,6 +24,8 @@ pub struct DynamicSupervisorBuilder<Args> {
 pub(crate) struct Settings {
     pub(crate) template: Template,
     pub(crate) intensity: RestartIntensity,
+    /// Says how many restarts there may be, where that changes.
+    pub(crate) max_restarts: Option<Arc<dyn Fn() -> u32 + Send + Sync>>,
     pub(crate) auto_shutdown: AutoShutdown,
     pub(crate) max_children: Option<NonZeroU32>,
     pub(crate) concurrent: bool,
@@ -47,6 +49,7 @@ impl<Args: Send + Sync + 'static> DynamicSupervisorBuilder<Args> {
             settings: Settings {
                 template: template.erase(),
                 intensity: RestartIntensity::default(),
+                max_restarts: None,
                 auto_shutdown: AutoShutdown::default(),
                 max_children: None,
                 concurrent: false,
@@ -58,6 +61,15 @@ impl<Args: Send + Sync + 'static> DynamicSupervisorBuilder<Args> {
     /// Sets the restart intensity, which all children share. Default: 1 restart within 5 s.
     pub fn intensity(mut self, intensity: RestartIntensity) -> Self {
         self.settings.intensity = intensity;
+        self
+    }
+
+    /// Asks at each restart how many there may be within the intensity's period, instead of its own number: for a number
+    /// of children that changes.
+    ///
+    /// It is asked in the supervisor's own task, and must not wait.
+    pub fn max_restarts_by(mut self, max: impl Fn() -> u32 + Send + Sync + 'static) -> Self {
+        self.settings.max_restarts = Some(Arc::new(max));
         self
     }
 

@@ -1,17 +1,18 @@
-//! The same for dynamic children: DYN-21 to DYN-23.
+//! The same for dynamic children: DYN-7, DYN-21 to DYN-23.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use perennial_lifecycle::{Backoff, Quarantine};
 use perennial_supervisor::{
     ChildTemplate, DynamicChild, DynamicSupervisor, RestartChildError, RestartIntensity,
     ResumeChildError, Supervisor,
 };
-use perennial_testkit::{Journal, Puppet};
+use perennial_testkit::{Journal, Order, Puppet};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::{Instant, sleep};
 
-use crate::support::{SECOND, back_after, crash, node};
+use crate::support::{SECOND, back_after, crash, node, order};
 
 #[tokio::test(start_paused = true)]
 async fn dyn_21_dynamic_children_have_backoff_budget_and_quarantine_each_of_its_own() {
@@ -108,6 +109,25 @@ async fn dyn_22_a_run_that_is_over_is_not_bounced_and_its_successor_stays() {
         assert_eq!((bounced.incarnation, node.restarts()), (3, 1));
         assert_eq!(second.incarnation().ended().await.class(), "shutdown");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dyn_7_how_many_restarts_there_may_be_is_asked_at_each() {
+    let max = Arc::new(AtomicU32::new(0));
+    let asked = Arc::clone(&max);
+    let template = ChildTemplate::worker("w", |(): &()| (Puppet, ()));
+    let dynamic = DynamicSupervisor::builder(template)
+        .intensity(RestartIntensity::new(100, SECOND))
+        .max_restarts_by(move || asked.load(SeqCst));
+    let dynamic = dynamic.build().unwrap().start("t").await.unwrap();
+    dynamic.start_child_named("a", ()).await.unwrap();
+    for allowed in 1..4 {
+        max.store(allowed, SeqCst);
+        crash(dynamic.supervisor(), "a").await;
+        assert_eq!(dynamic.count_children().await.unwrap().active, 1);
+    }
+    order(&node(dynamic.supervisor(), "a"), Order::Fail("broken"));
+    assert_eq!(dynamic.ended().await.class(), "shutdown");
 }
 
 /// Writes down when its state is gone.
