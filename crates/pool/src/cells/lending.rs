@@ -241,7 +241,8 @@ impl Cells {
                 (true, true) => Condition::Unfit,
                 (true, false) => Condition::Fit,
             },
-            |ticket| self.handovers.reach(ticket),
+            // Nobody is lent anything by a pool that lends nothing: who waits is about to leave.
+            |ticket| self.handovers.reach(ticket).filter(|_| self.is_open()),
             |held| {
                 held.since = self.now();
                 held.since

@@ -160,6 +160,42 @@ async fn pool_13_a_drain_ends_with_the_last_loan_whatever_becomes_of_the_pool() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn pool_13_a_drain_waits_for_what_is_out_and_not_for_those_who_wait() {
+    let mut it = Fixture::start(config(1, 0)).await;
+    let held = it.pool.checkout().await.unwrap();
+    // Their tasks have other things to do, and look at nothing meanwhile.
+    let mut waits: Vec<_> = (0..3).map(|_| Box::pin(it.pool.checkout())).collect();
+    assert!(waits.iter_mut().all(|it| poll(it.as_mut()).is_pending()));
+    let mut drained = Box::pin(it.pool.drain());
+    assert!(poll(drained.as_mut()).is_pending());
+    drop(held);
+    assert_eq!(it.pool.status().in_use, 0);
+    assert!(poll(drained.as_mut()).is_ready());
+    for wait in waits {
+        let refused = wait.await.unwrap_err();
+        assert!(
+            matches!(refused, CheckoutError::Drained { .. }),
+            "{refused:?}"
+        );
+    }
+    let stats = it.pool.stats();
+    assert_eq!((stats.checkouts, stats.refused, stats.waits), (1, 3, 0));
+    drop(drained);
+
+    // Who comes to look only when it is resumed has waited on.
+    it.pool.resume();
+    let held = it.pool.checkout().await.unwrap();
+    let mut wait = Box::pin(it.pool.checkout());
+    assert!(poll(wait.as_mut()).is_pending());
+    let mut drained = Box::pin(it.pool.drain());
+    assert!(poll(drained.as_mut()).is_pending());
+    drop(held);
+    it.pool.resume();
+    drop((wait.await.unwrap(), drained));
+    it.lends_all().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn pool_13_a_drained_pool_that_is_stopped_is_closed_and_drained_when_it_is_back() {
     let it = Fixture::start(config(1, 0)).await;
     it.pool.drain().await;
