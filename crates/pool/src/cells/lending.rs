@@ -296,9 +296,10 @@ impl Waiter<'_> {
             Setting::Set => {}
             Setting::Ring(bell) => bell.notify_one(),
             Setting::Begin(there, bell) => {
+                // First of all: whatever becomes of this, it takes the alarm away again.
+                let watch = Watch::new(self.cells);
                 // A runtime without timers is told so here, and not by a task that nobody looks at.
                 drop(tokio::time::sleep(Duration::ZERO));
-                let watch = Watch::new(self.cells);
                 there.spawn(watch.run(bell));
             }
             Setting::Elsewhere => {

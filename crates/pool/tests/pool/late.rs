@@ -1,5 +1,6 @@
 //! Who waits, and until when.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -103,4 +104,26 @@ async fn pool_22_who_goes_over_from_a_runtime_that_has_ended_gives_up_in_time() 
     assert!(it.pool.checkout_within(ms(300)).await.is_err());
     assert_eq!(began.elapsed(), ms(300));
     drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pool_22_a_runtime_without_timers_is_told_so_by_each_who_would_wait_there() {
+    let it = Fixture::start(config(1, 0)).await;
+    let held = it.pool.checkout().await.unwrap();
+    let timeless = Builder::new_current_thread().build().unwrap();
+    for _ in 0..3 {
+        let mut wait = Box::pin(it.pool.checkout_within(ms(200)));
+        let _entered = timeless.enter();
+        let polled = catch_unwind(AssertUnwindSafe(|| poll(wait.as_mut()).is_pending()));
+        assert!(polled.is_err(), "it would wait for ever");
+    }
+    let gone = std::thread::spawn(move || drop(timeless));
+    gone.join().unwrap();
+    // Nobody else is the worse for it.
+    assert_eq!(it.pool.status().waiting, 0);
+    let began = Instant::now();
+    assert!(it.pool.checkout_within(ms(300)).await.is_err());
+    assert_eq!(began.elapsed(), ms(300));
+    drop(held);
+    assert!(it.pool.checkout().await.is_ok());
 }
