@@ -220,6 +220,7 @@ impl<W: Worker> Pool<W> {
     fn begin(&self, offer: Offer, terms: &Terms) -> Result<Begin<W>, CheckoutError> {
         Ok(match offer {
             Offer::Worker(taken) | Offer::Unchecked(taken) => {
+                self.cells.note_check();
                 Begin::Unchecked(Box::new(self.hand_over(taken, terms.location)?))
             }
             Offer::Start(claim) => Begin::Claim(claim),
@@ -276,6 +277,7 @@ impl<W: Worker> Pool<W> {
                 }
             };
             self.cells.note_no_wait();
+            self.cells.note_check();
             let checkout = self.hand_over(taken, location)?;
             if let Some(checkout) = self.checked(checkout).await {
                 return Ok(checkout);
@@ -517,6 +519,7 @@ impl<W: Worker> Pool<W> {
             }
         };
         let Some(why) = why else {
+            self.cells.note_checked();
             return Some(checkout);
         };
         checkout.discard_as_unfit(&why);

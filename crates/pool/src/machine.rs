@@ -443,6 +443,15 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         self.stats.wait_total -= waited;
     }
 
+    /// A worker that was lent is asked first whether it is in order: only then it is known what comes of the checkout.
+    pub(crate) fn note_check(&mut self) {
+        self.stats.checkouts -= 1;
+    }
+
+    pub(crate) fn note_checked(&mut self) {
+        self.stats.checkouts += 1;
+    }
+
     pub(crate) fn note_timeout(&mut self) {
         self.stats.timeouts += 1;
     }

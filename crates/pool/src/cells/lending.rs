@@ -270,6 +270,14 @@ impl Cells {
         self.note_return();
     }
 
+    pub(crate) fn note_check(&self) {
+        lock(&self.machine.0).note_check();
+    }
+
+    pub(crate) fn note_checked(&self) {
+        lock(&self.machine.0).note_checked();
+    }
+
     pub(crate) fn note_wait(self: &Arc<Self>, waited: Duration) {
         self.books().note_wait(waited);
         event::checked_out(self.meters(), waited);

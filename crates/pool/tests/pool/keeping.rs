@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use perennial_lifecycle::{ActorPath, EventKind};
-use perennial_pool::{CheckoutError, Dismissal, Pool, PoolWorkerState, Timeout};
+use perennial_pool::{CheckoutError, Dismissal, Pool, PoolStats, PoolWorkerState, Timeout};
 use perennial_supervisor::Supervisor;
 use perennial_testkit::OnRegister;
 use tokio::sync::Notify;
@@ -353,6 +353,56 @@ async fn a_worker_that_is_not_in_order_is_replaced_and_the_borrower_gets_another
         matches!(refused, CheckoutError::Exhausted { .. }),
         "{refused:?}"
     );
+    it.lends_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pool_15_a_checkout_is_counted_once_whatever_its_check_comes_to() {
+    let mut it = Fixture::start(config(1, 0).check_after(MINUTE)).await;
+    let counts = |it: &Fixture| {
+        let PoolStats {
+            checkouts,
+            refused,
+            timeouts,
+            ..
+        } = it.pool.stats();
+        (checkouts, refused, timeouts)
+    };
+    // The borrower gets another worker.
+    sleep(MINUTE).await;
+    it.worker.unfit.store(true, SeqCst);
+    drop(it.pool.checkout().await.unwrap());
+    assert_eq!(counts(&it), (1, 0, 0));
+    // There is no other for one that does not want to wait.
+    sleep(MINUTE).await;
+    it.worker.unfit.store(true, SeqCst);
+    it.pool.try_checkout().await.unwrap_err();
+    assert_eq!(counts(&it), (1, 1, 0));
+    it.until(|it| it.pool.status().idle == 1).await;
+    // It goes away while the worker is asked; its time runs out meanwhile; the pool is drained meanwhile.
+    for (what, expected) in [
+        ("drop", (1, 1, 0)),
+        ("late", (1, 1, 1)),
+        ("drain", (1, 2, 1)),
+    ] {
+        sleep(MINUTE).await;
+        let (reply, _answer) = tokio::sync::oneshot::channel();
+        let busy = crate::support::Msg::Hold(Arc::default(), reply.into());
+        assert!(it.run("worker-1").post(busy).is_ok());
+        let mut wait = Box::pin(it.pool.checkout_within(Duration::from_millis(5)));
+        assert!(poll(wait.as_mut()).is_pending());
+        match what {
+            "drop" => drop(wait),
+            "late" => drop(wait.await.unwrap_err()),
+            _ => {
+                let (refused, ()) = tokio::join!(wait, it.pool.drain());
+                drop(refused.unwrap_err());
+                it.pool.resume();
+            }
+        }
+        assert_eq!(counts(&it), expected, "{what}");
+        it.until(|it| it.pool.status().idle == 1).await;
+    }
     it.lends_all().await;
 }
 
