@@ -87,7 +87,7 @@ impl<T> Books<T> {
     }
 
     /// Says whether anything is lent at all.
-    fn lends(&self) -> Result<(), Phase> {
+    pub(super) fn lends(&self) -> Result<(), Phase> {
         match self.phase {
             Phase::Open => Ok(()),
             phase => Err(phase),

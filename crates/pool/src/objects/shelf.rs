@@ -71,6 +71,16 @@ impl<T> Shelf<T> {
         books.lend(holder)
     }
 
+    /// Takes an idle object away, for somebody whose own shelf has none, unless the line has to be asked first.
+    pub(super) fn pick(&self) -> Option<T> {
+        let mut books = self.books();
+        // Under the lock, as in `lend`.
+        if self.line.is_busy() {
+            return None;
+        }
+        books.pick()
+    }
+
     /// Takes an object back.
     #[inline]
     pub(super) fn give_back(&self, lent: Lent<T>) {

@@ -119,10 +119,19 @@ impl<T> Shelves<T> {
         }
     }
 
+    /// Takes an object from another shelf, unless the line has to be asked first.
     fn take_elsewhere(&self) -> Option<T> {
         if self.line.is_busy() {
             return None;
         }
+        self.shelves.iter().find_map(|shelf| shelf.pick())
+    }
+
+    /// Takes an object from any shelf for one who has joined the line, unless nothing is lent since then.
+    fn take_in_line(&self) -> Option<T> {
+        // Held meanwhile: who drains the pool opens them after he has said so, and finds all that was lent before.
+        let line = self.line.books();
+        line.lends().ok()?;
         self.find()
     }
 
@@ -140,7 +149,7 @@ impl<T> Shelves<T> {
             Ok(None) => Err(self.line.exhausted(self.in_use())),
             // From here on whatever comes back goes to the line. What came back before may lie on a shelf, since the
             // first look.
-            Ok(Some(waiter)) => match self.find() {
+            Ok(Some(waiter)) => match self.take_in_line() {
                 Some(object) => Ok(Ok(self.adopt(object, location))),
                 None => Ok(Err(waiter)),
             },
@@ -260,5 +269,52 @@ impl<T> Shelves<T> {
             self.line.removed();
             drop(object);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread::yield_now;
+
+    use super::*;
+    use crate::ObjectPool;
+
+    fn drain(shelves: &Shelves<u32>) {
+        shelves.line.go_on(|_| Some(Phase::Drained));
+    }
+
+    #[test]
+    fn who_looks_elsewhere_just_as_the_pool_is_drained_is_given_nothing() {
+        let pool = ObjectPool::builder("db", [1]).build().unwrap();
+        let shelves = &*pool.0;
+        let both = Barrier::new(2);
+        std::thread::scope(|threads| {
+            let books = shelves.shelves[0].books();
+            let comes = threads.spawn(|| {
+                both.wait();
+                shelves.take_elsewhere()
+            });
+            both.wait();
+            // Time to come as far as the shelf, for one who asks the line before that.
+            (0..1_000).for_each(|_| yield_now());
+            drain(shelves);
+            drop(books);
+            assert_eq!(comes.join().unwrap(), None);
+        });
+        assert!(shelves.resume());
+        assert_eq!(shelves.take_elsewhere(), Some(1));
+    }
+
+    #[test]
+    fn who_joins_the_line_just_as_the_pool_is_drained_is_given_nothing() {
+        let pool = ObjectPool::builder("db", [1]).build().unwrap();
+        let shelves = &*pool.0;
+        let waiter = shelves.line.join(shelves.own()).unwrap().unwrap();
+        drain(shelves);
+        assert_eq!(shelves.take_in_line(), None);
+        drop(waiter);
+        assert!(shelves.resume());
+        assert_eq!(shelves.take_in_line(), Some(1));
     }
 }
