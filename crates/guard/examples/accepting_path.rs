@@ -76,8 +76,8 @@ fn make(case: &str, runtime: &Runtime, times: u64) -> bool {
                 drop(black_box(pool.checkout().await.expect("one is free")));
             });
         }
-        "guard.nothing" => run(runtime, times, Guard::builder("service")),
-        "guard.deadline" => run(runtime, times, deadline(Guard::builder("service"))),
+        "guard.nothing" => run_unlimited(runtime, times, Guard::builder("service")),
+        "guard.deadline" => run_unlimited(runtime, times, deadline(Guard::builder("service"))),
         "guard.gate_breaker" => run(runtime, times, deadline(gated().breaker(breaker))),
         "guard.plain_objects" => {
             let stages = gated().breaker(breaker).pool(objects());
@@ -105,6 +105,16 @@ fn run<P: ChoosePool>(runtime: &Runtime, times: u64, stages: GuardBuilder<P>) {
             Ok::<u64, Infallible>(key)
         };
         let result = guard.run_keyed(&key, work, |_| Outcome::Success).await;
+        black_box(result.is_ok());
+    });
+}
+
+/// As [`run`], of a guard without a quota.
+fn run_unlimited(runtime: &Runtime, times: u64, stages: GuardBuilder) {
+    let guard = stages.build().expect("all stages are given");
+    measure(runtime, times, async |key| {
+        let work = |()| async move { Ok::<u64, Infallible>(key) };
+        let result = guard.run_with(work, |_| Outcome::Success).await;
         black_box(result.is_ok());
     });
 }

@@ -73,10 +73,7 @@ impl Guard {
 
 impl GuardBuilder<NoPool, ()> {
     pub(crate) fn in_environment(service: &str, environment: Environment) -> Self {
-        let mut builder = Self::new(service.into(), None);
-        builder.gate = environment.parts().gate.clone();
-        builder.environment = Some(environment);
-        builder
+        Self::new(service.into(), Some(environment))
     }
 
     fn new(service: Arc<str>, environment: Option<Environment>) -> Self {
@@ -97,7 +94,8 @@ impl GuardBuilder<NoPool, ()> {
 }
 
 impl<P, K> GuardBuilder<P, K> {
-    /// Sets the gate at which the quota is spent.
+    /// Sets the gate at which the quota is spent (default: the tree's). One without a quota or a key is an error: it
+    /// would limit nobody.
     pub fn gate(mut self, gate: RateGate) -> Self {
         self.gate = Some(gate);
         self
@@ -210,10 +208,14 @@ impl<P: ChoosePool, K: Hash + Eq + Send + Sync + 'static> GuardBuilder<P, K> {
                 None => None,
             },
         };
+        let of_tree = || parts.and_then(|parts| parts.gate.clone());
         let gate = match (self.key.is_some() || self.quota.is_some(), self.gate) {
-            (false, _) => None,
-            (true, None) => return Err(GuardConfigError::NoGate { service }),
-            (true, gate) => gate,
+            (false, None) => None,
+            (false, Some(_)) => return Err(GuardConfigError::NoQuota { service }),
+            (true, gate) => match gate.or_else(of_tree) {
+                None => return Err(GuardConfigError::NoGate { service }),
+                gate => gate,
+            },
         };
         let pool = match self.pool.choose(parts.and_then(|it| it.pools.as_ref())) {
             Ok(pool) => pool,

@@ -17,6 +17,9 @@ use crate::environment::Service;
 
 /// Whose cell a call spends.
 pub(crate) trait Payer {
+    /// It was named for this call, so there must be a quota for it.
+    const IS_NAMED: bool;
+
     /// Spends a cell; `count` was read just now, if it was the processor's counter that was read.
     fn check(&self, limiter: &GateLimiter, count: Option<Count>) -> Decision;
     fn peek(&self, limiter: &GateLimiter) -> Decision;
@@ -29,6 +32,8 @@ pub(crate) struct OwnKey<'a, K>(pub(crate) &'a Option<K>);
 pub(crate) struct ThisKey<'a, K: ?Sized>(pub(crate) &'a K);
 
 impl<K: Hash + Eq + 'static> Payer for OwnKey<'_, K> {
+    const IS_NAMED: bool = false;
+
     fn check(&self, limiter: &GateLimiter, count: Option<Count>) -> Decision {
         match self.0 {
             Some(key) => ThisKey(key).check(limiter, count),
@@ -45,6 +50,8 @@ impl<K: Hash + Eq + 'static> Payer for OwnKey<'_, K> {
 }
 
 impl<K: Hash + Eq + ?Sized + 'static> Payer for ThisKey<'_, K> {
+    const IS_NAMED: bool = true;
+
     fn check(&self, limiter: &GateLimiter, count: Option<Count>) -> Decision {
         match count {
             Some(count) => limiter.check_at(self.0, count),
@@ -58,6 +65,8 @@ impl<K: Hash + Eq + ?Sized + 'static> Payer for ThisKey<'_, K> {
 }
 
 impl<T: Payer> Payer for &T {
+    const IS_NAMED: bool = T::IS_NAMED;
+
     fn check(&self, limiter: &GateLimiter, count: Option<Count>) -> Decision {
         T::check(self, limiter, count)
     }

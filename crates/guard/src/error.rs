@@ -248,6 +248,14 @@ pub enum GuardConfigError {
         /// The service.
         service: Arc<str>,
     },
+    /// A gate was given, or a key with a call, and the guard has no quota: nobody would be limited.
+    #[error(
+        "service `{service}`: quota: a gate, or a key that comes with a call, limits nobody without; set `quota` or `rate_key`"
+    )]
+    NoQuota {
+        /// The service.
+        service: Arc<str>,
+    },
     /// A deadline of zero refuses everything.
     #[error("service `{service}`: deadline: must be longer than zero")]
     ZeroDeadline {

@@ -15,7 +15,10 @@ use tracing::Instrument as _;
 use crate::call::{Call, OwnKey, Payer, ThisKey};
 use crate::environment::Service;
 use crate::stage::{Lend, NoPool};
-use crate::{Bulkhead, GuardError, GuardStatus, OperationOutcome, Retry, Retrying, Spend, event};
+use crate::{
+    Bulkhead, GuardConfigError, GuardError, GuardStatus, OperationOutcome, Retry, Retrying, Spend,
+    event,
+};
 
 /// A protected operation's stages, resolved once and used for any number of calls.
 pub struct Guard<P = NoPool, K = ()> {
@@ -83,7 +86,8 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run).
+    /// As [`run`](Self::run), and [`GuardConfigError::NoQuota`] if the guard was built without a quota: nobody is limited
+    /// by a key alone.
     ///
     /// # Cancel safety
     ///
@@ -148,6 +152,7 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
         F: FnOnce(P::Item) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
+        self.has_quota_for(&payer)?;
         let mut call = Call::new(&self.service, &self.slow_after);
         if self.critical.as_ref().is_some_and(|critical| critical()) {
             call.ends(OperationOutcome::MemoryPressure);
@@ -266,6 +271,15 @@ impl<F: Future> Future for Noted<'_, F> {
 }
 
 impl<P, K> Guard<P, K> {
+    /// Who names a key means to be limited: without a quota he would not be.
+    fn has_quota_for<T: Payer>(&self, _: &T) -> Result<(), GuardConfigError> {
+        if T::IS_NAMED && self.limiter.is_none() {
+            let service = Arc::clone(&self.service.name);
+            return Err(GuardConfigError::NoQuota { service });
+        }
+        Ok(())
+    }
+
     #[cold]
     fn memory_pressure<E>(&self) -> GuardError<E> {
         GuardError::MemoryPressure {

@@ -226,7 +226,8 @@ impl<P: Lend, K: Hash + Eq + 'static> Retrying<P, K> {
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run).
+    /// As [`run`](Self::run), and [`GuardConfigError::NoQuota`](crate::GuardConfigError::NoQuota) if the guard was built
+    /// without a quota.
     ///
     /// # Cancel safety
     ///

@@ -89,7 +89,8 @@ impl<P, K> GuardLayer<P, K> {
 }
 
 impl<P, K, By, Judge> GuardLayer<P, K, By, Judge> {
-    /// Spends the quota of a key that is read from each request.
+    /// Spends the quota of a key that is read from each request. The guard must have a quota:
+    /// without one each request ends with [`GuardConfigError::NoQuota`](crate::GuardConfigError::NoQuota).
     #[must_use]
     pub fn key_by<F>(self, key: F) -> GuardLayer<P, K, KeyBy<F>, Judge> {
         GuardLayer {

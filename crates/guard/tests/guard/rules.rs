@@ -356,6 +356,37 @@ async fn grd_15_a_pool_of_plain_objects_lends_within_the_deadline_and_lists_wher
 }
 
 #[tokio::test(start_paused = true)]
+async fn grd_6_a_key_without_a_quota_is_an_error_and_not_an_unlimited_call() {
+    let runs = AtomicU32::new(0);
+    let work = |()| {
+        runs.fetch_add(1, SeqCst);
+        ok()
+    };
+    let judge = |_: &_| Outcome::Success;
+    let told = "service `svc`: quota: a gate, or a key that comes with a call, limits nobody without; set `quota` or `rate_key`";
+    let refused = Guard::builder("svc").gate(RateGate::new()).build();
+    assert_eq!(refused.unwrap_err().to_string(), told);
+    // A tree has a gate in any case.
+    let environment = Environment::builder().gate(RateGate::new()).build();
+    let guard = environment.guard("svc").build().unwrap();
+    let refused = guard.run_keyed(&7, work, judge).await.unwrap_err();
+    assert_eq!(refused.to_string(), told);
+    assert!(refused.is_refusal() && !refused.is_retryable());
+    // It is the guard that is wrong: nothing was offered to the service.
+    assert_eq!((runs.load(SeqCst), guard.status().offered()), (0, 0));
+    assert!(guard.run(work).await.is_ok());
+
+    let retry = Retry::new(2, Backoff::constant(Duration::from_secs(1))).unwrap();
+    let guard = guard.retrying(retry);
+    let refused = guard.run_keyed(&7, work, judge, |_| true).await;
+    assert!(matches!(
+        refused,
+        Err(GuardError::Config(GuardConfigError::NoQuota { .. }))
+    ));
+    assert_eq!(runs.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn grd_15_a_pool_lists_where_the_guard_was_called() {
     let (_supervisor, pool) = pool(PoolConfig::new(1)).await;
     let seen = || {
@@ -366,7 +397,10 @@ async fn grd_15_a_pool_lists_where_the_guard_was_called() {
         place.line()
     };
     let look = async |_| Ok::<_, io::Error>(seen());
-    let builder = || Guard::builder("svc").pool(pool.clone());
+    let builder = || {
+        let guard = Guard::builder("svc").pool(pool.clone());
+        guard.gate(RateGate::new()).quota(Quota::per_hour(100))
+    };
     let judge = |_: &_| Outcome::Success;
 
     let (line, found) = (line!(), builder().run(look).await);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use perennial_breaker::Outcome;
 use perennial_guard::tower::GuardLayer;
-use perennial_guard::{Guard, GuardError, OperationOutcome};
+use perennial_guard::{Guard, GuardConfigError, GuardError, OperationOutcome};
 use perennial_pool::PoolConfig;
 use perennial_rate_limit::{Quota, RateGate};
 use tokio::time::Instant;
@@ -162,7 +162,9 @@ async fn a_request_that_is_dropped_gives_everything_back() {
 #[tokio::test(start_paused = true)]
 async fn grd_15_a_layer_is_listed_where_it_was_made() {
     let (_supervisor, pool) = pool(PoolConfig::new(1)).await;
-    let guard = Guard::builder("svc").pool(pool.clone()).build().unwrap();
+    let guard = Guard::builder("svc").gate(RateGate::new());
+    let guard = guard.quota(Quota::per_hour(1)).pool(pool.clone());
+    let guard = guard.build().unwrap();
     let (line, layer) = (line!(), GuardLayer::new(guard));
     let echo = layer
         .key_by(|&key: &u32| key)
@@ -172,6 +174,20 @@ async fn grd_15_a_layer_is_listed_where_it_was_made() {
         async move { Ok::<_, io::Error>((place.file(), place.line())) }
     }));
     assert_eq!(echo.oneshot(7).await.unwrap(), (file!(), line));
+}
+
+#[tokio::test(start_paused = true)]
+async fn grd_6_keys_of_requests_without_a_quota_are_an_error() {
+    let guard = Guard::builder("svc").build().unwrap();
+    let layer = GuardLayer::new(guard).key_by(|&key: &u32| key);
+    let echo = layer.layer(service_fn(
+        |key: u32| async move { Ok::<_, io::Error>(key) },
+    ));
+    let refused = echo.oneshot(7).await.unwrap_err();
+    assert!(matches!(
+        refused,
+        GuardError::Config(GuardConfigError::NoQuota { .. })
+    ));
 }
 
 #[tokio::test(start_paused = true)]
