@@ -157,7 +157,7 @@ pub enum AfterOpen {
     /// Closed: every caller is let in at once, as Erlang's fuse does.
     ///
     /// For services that a probe tells nothing about. The open time must be constant: without probes there are no
-    /// openings in a row for it to grow by.
+    /// openings in a row for it to grow by. Nor is there anything for numbers of probes to say.
     Closed,
 }
 
@@ -283,8 +283,16 @@ impl BreakerConfigBuilder {
             }
         }
         a_share("open_time_jitter", self.open_time_jitter)?;
-        at_least_one("half_open_permits", self.half_open_permits)?;
-        at_least_one("successes_to_close", self.successes_to_close)?;
+        for (field, given) in [
+            ("half_open_permits", self.half_open_permits),
+            ("successes_to_close", self.successes_to_close),
+        ] {
+            at_least_one(field, given)?;
+            if given > 1 && self.after_open == AfterOpen::Closed {
+                let expected = "1 where `after_open` is `closed`, which admits no probes";
+                return Err(refuse(field, expected, &given));
+            }
+        }
         a_share("injected_refusals", self.injected_refusals)?;
         Ok(BreakerConfig(self))
     }

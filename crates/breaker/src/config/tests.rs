@@ -109,6 +109,14 @@ fn every_setting_out_of_range_is_refused_by_its_name() {
             "open_time = { first = '2s', factor = 2.0, cap = '1s' }",
             "open_time.cap",
         ),
+        (
+            "after_open = 'closed'\nhalf_open_permits = 2",
+            "half_open_permits",
+        ),
+        (
+            "after_open = 'closed'\nsuccesses_to_close = 2",
+            "successes_to_close",
+        ),
         ("half_open_permits = 0", "half_open_permits"),
         ("successes_to_close = 0", "successes_to_close"),
     ] {

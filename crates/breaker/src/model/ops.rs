@@ -115,6 +115,8 @@ pub(crate) fn configs() -> impl Strategy<Value = BreakerConfig> {
     (trip, open_time, any::<bool>(), permits, injects).prop_map(
         |(trip, open_time, closes, (permits, successes), injects)| {
             let closes = closes && matches!(open_time, OpenTime::Constant(_));
+            // Where there are no probes, there is no number of them.
+            let probes = |number| if closes { 1 } else { number };
             BreakerConfig::builder()
                 .trip(trip)
                 .open_time(open_time)
@@ -123,8 +125,8 @@ pub(crate) fn configs() -> impl Strategy<Value = BreakerConfig> {
                 } else {
                     AfterOpen::HalfOpen
                 })
-                .half_open_permits(permits)
-                .successes_to_close(successes)
+                .half_open_permits(probes(permits))
+                .successes_to_close(probes(successes))
                 .injected_refusals(f64::from(u8::from(injects)))
                 .build()
                 .unwrap()
