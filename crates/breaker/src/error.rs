@@ -10,7 +10,7 @@ use crate::BreakerState;
 /// The breaker refused the call, which has not run.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
-#[error("circuit of `{breaker}` is {state}{}", if *.injected { ", and refuses some calls on purpose" } else { "" })]
+#[error("circuit of `{breaker}` is {state}{}{}", on_purpose(*.injected), after(*.retry_after))]
 pub struct CircuitOpen {
     /// The name of the breaker that refused.
     pub breaker: Arc<str>,
@@ -24,6 +24,17 @@ pub struct CircuitOpen {
     /// Whether the breaker would have admitted the call, had its settings not asked for
     /// [refusals on purpose](crate::BreakerConfigBuilder::injected_refusals).
     pub injected: bool,
+}
+
+fn on_purpose(injected: bool) -> &'static str {
+    match injected {
+        true => ", and refuses some calls on purpose",
+        false => "",
+    }
+}
+
+fn after(retry_after: Option<Duration>) -> String {
+    retry_after.map_or_else(String::new, |wait| format!(", retry after {wait:?}"))
 }
 
 impl CircuitOpen {

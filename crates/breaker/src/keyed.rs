@@ -54,7 +54,7 @@ const LOOKS_ASIDE: usize = 16;
 ///
 /// shards.try_acquire("eu-1")?.failure();
 /// let refusal = shards.try_acquire("eu-1").unwrap_err();
-/// assert_eq!(refusal.to_string(), "circuit of `shards[\"eu-1\"]` is open");
+/// assert!(refusal.to_string().starts_with("circuit of `shards[\"eu-1\"]` is open, retry after"));
 /// assert!(shards.try_acquire("eu-2").is_ok());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

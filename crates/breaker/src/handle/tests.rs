@@ -390,7 +390,10 @@ async fn a_refused_operation_is_not_run() {
         panic!("admitted")
     };
     assert!(error.is_retryable());
-    assert_eq!(error.to_string(), "circuit of `touchy` is open");
+    assert_eq!(
+        error.to_string(),
+        "circuit of `touchy` is open, retry after 30s"
+    );
 }
 
 #[tokio::test(start_paused = true)]
