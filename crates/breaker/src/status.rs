@@ -109,7 +109,8 @@ pub struct BreakerStatus {
     pub cancelled: u64,
     /// Those of the results above that came after the state they were admitted in, and so were not judged.
     pub late: u64,
-    /// Those of the results above that took longer than the trip condition's `slower_than`, where it has one.
+    /// Those of the results above that took longer than the trip condition's `slower_than`, where it has one and judged
+    /// them: not the late ones, nor those of a breaker that was forced closed.
     pub slow: u64,
     /// Those of the results above that were reported without a permit.
     pub reported: u64,

@@ -137,6 +137,9 @@ impl<P, K> GuardBuilder<P, K> {
     }
 
     /// Runs without a breaker.
+    ///
+    /// Nothing then says that the service is known. What an environment counts of each service it keeps, some 20 KB, and so
+    /// does a recorder of metrics: let names come from code or configuration, not from single calls.
     pub fn without_breaker(mut self) -> Self {
         self.breaker = BreakerChoice::Without;
         self
@@ -243,6 +246,9 @@ impl<P: ChoosePool, K: Hash + Eq + Send + Sync + 'static> GuardBuilder<P, K> {
     }
 
     /// Builds the guard and runs one operation; see [`Guard::run`].
+    ///
+    /// To look everything up takes longer than a call. Who calls often [builds](Self::build) the guard once, and gives keys
+    /// that differ with each call to [`Guard::run_keyed`].
     ///
     /// # Errors
     ///

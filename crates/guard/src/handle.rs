@@ -43,7 +43,8 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
     ///
     /// # Panics
     ///
-    /// A panic of the operation goes on unwinding, after it was counted as a failure.
+    /// A panic of the operation goes on unwinding, after it was counted as a failure. It panics as well if there is
+    /// something to wait for, and a deadline, outside of a tokio runtime with its time enabled.
     ///
     /// # Cancel safety
     ///

@@ -77,6 +77,10 @@ impl<W: Worker> Pool<W> {
     /// - [`CheckoutError::Drained`] when the pool was drained.
     /// - [`CheckoutError::Closed`] when the pool was closed or its tree is shutting down.
     ///
+    /// # Panics
+    ///
+    /// If it has to wait outside of a tokio runtime with its time enabled.
+    ///
     /// # Cancel safety
     ///
     /// Cancel safe. Dropping the future gives up the place in the queue; a worker already on its way is

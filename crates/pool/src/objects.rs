@@ -85,6 +85,10 @@ impl<T> ObjectPool<T> {
     /// - [`CheckoutError::Drained`] when the pool was drained.
     /// - [`CheckoutError::Closed`] when the pool was closed.
     ///
+    /// # Panics
+    ///
+    /// If it has to wait outside of a tokio runtime with its time enabled.
+    ///
     /// # Cancel safety
     ///
     /// Cancel safe. Dropping the future gives up the place in the queue; an object already on its way is

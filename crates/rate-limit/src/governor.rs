@@ -141,6 +141,10 @@ impl<K: Hash + Eq + Clone> GovernorLimiter<K> {
     /// - [`WaitError::TimedOut`] at once if the next cell comes back only after the deadline.
     /// - [`WaitError::Never`] if the quota's limit is 0.
     ///
+    /// # Panics
+    ///
+    /// If it has to wait outside of a tokio runtime with its time enabled.
+    ///
     /// # Cancel safety
     ///
     /// Cancel safe. A cell is spent in the poll that returns it, so a future that is dropped has spent nothing.
