@@ -202,49 +202,26 @@ fn note(place: Option<(&Scope, &Node)>, text: impl ToString) {
 mod tests {
     use std::sync::Mutex;
 
-    use metrics::{Key, KeyName, Metadata, Recorder, SharedString, Unit};
+    use metrics::Key;
+    use perennial_testkit::OnRegister;
 
     use super::*;
 
-    /// Remembers what was registered.
-    #[derive(Default)]
-    struct Registered(Mutex<Vec<String>>);
-
-    impl Registered {
-        fn note(&self, key: &Key) {
-            self.0.lock().unwrap().push(key.name().to_owned());
-        }
-    }
-
-    impl Recorder for Registered {
-        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-            self.note(key);
-            Counter::noop()
-        }
-        fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-            self.note(key);
-            Gauge::noop()
-        }
-        fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-            self.note(key);
-            Histogram::noop()
-        }
-    }
-
     #[tokio::test(start_paused = true)]
     async fn a_pool_of_objects_registers_no_figure_that_it_does_not_keep() {
-        let registered = Registered::default();
-        let _local = metrics::set_default_local_recorder(&registered);
+        let registered = Mutex::new(Vec::new());
+        let recorder = OnRegister(|key: &Key| {
+            registered.lock().unwrap().push(key.name().to_owned());
+            None
+        });
+        let _local = metrics::set_default_local_recorder(&recorder);
         let pool = crate::ObjectPool::builder("buffers", [1]).build().unwrap();
         let lent = pool.try_checkout().unwrap();
         pool.checkout_within(Duration::from_millis(1))
             .await
             .unwrap_err();
         drop(lent);
-        let mut names = registered.0.lock().unwrap().clone();
+        let mut names = registered.lock().unwrap().clone();
         names.sort();
         let expected = ["pending_requests", "timeouts", "wait_time"];
         assert_eq!(

@@ -1,10 +1,9 @@
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use metrics::{
-    Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString,
-    Unit,
-};
+use metrics::Key;
+use perennial_testkit::OnRegister;
 
 use crate::{Breaker, BreakerConfig, BreakerState, Trip};
 
@@ -18,81 +17,20 @@ fn touchy() -> Breaker {
     )
 }
 
-/// Keeps the last value of every metric, by name and last label.
-#[derive(Clone, Default)]
-struct Notes(Arc<Mutex<BTreeMap<String, f64>>>);
-
-struct Note(Notes, String);
-
-impl Note {
-    fn change(&self, change: impl FnOnce(&mut f64)) {
-        change(self.0.0.lock().unwrap().entry(self.1.clone()).or_default());
-    }
-}
-
-impl CounterFn for Note {
-    fn increment(&self, value: u64) {
-        self.change(|kept| *kept += value as f64);
-    }
-
-    fn absolute(&self, value: u64) {
-        self.change(|kept| *kept = kept.max(value as f64));
-    }
-}
-
-impl GaugeFn for Note {
-    fn increment(&self, value: f64) {
-        self.change(|kept| *kept += value);
-    }
-
-    fn decrement(&self, value: f64) {
-        self.change(|kept| *kept -= value);
-    }
-
-    fn set(&self, value: f64) {
-        self.change(|kept| *kept = value);
-    }
-}
-
-impl Notes {
-    fn note(&self, key: &Key) -> Arc<Note> {
-        let labels: Vec<_> = key.labels().collect();
-        assert_eq!(
-            (labels[0].key(), labels[0].value()),
-            ("breaker.name", "touchy")
-        );
-        let last = labels.last().unwrap().value();
-        Arc::new(Note(self.clone(), format!("{} {last}", key.name())))
-    }
-
-    fn read(&self, key: &str) -> f64 {
-        self.0.lock().unwrap()[key]
-    }
-}
-
-impl Recorder for Notes {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::from_arc(self.note(key))
-    }
-
-    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::from_arc(self.note(key))
-    }
-
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::noop()
-    }
-}
-
 #[test]
 fn the_state_gauge_writes_every_state_and_the_counters_are_the_totals() {
-    let notes = Notes::default();
+    // The values by the name and the last label of each metric.
+    let notes = Mutex::new(BTreeMap::<String, Arc<AtomicU64>>::new());
+    let recorder = OnRegister(|key: &Key| {
+        let labels: Vec<_> = key.labels().collect();
+        let first = (labels[0].key(), labels[0].value());
+        assert_eq!(first, ("breaker.name", "touchy"));
+        let name = format!("{} {}", key.name(), labels.last().unwrap().value());
+        Some(Arc::clone(notes.lock().unwrap().entry(name).or_default()))
+    });
+    let count = |name: &str| notes.lock().unwrap()[name].load(Relaxed);
     let breaker = touchy();
-    metrics::with_local_recorder(&notes, || {
+    metrics::with_local_recorder(&recorder, || {
         breaker.try_acquire().unwrap().success();
         breaker.try_acquire().unwrap().failure();
         assert!(breaker.try_acquire().is_err());
@@ -104,18 +42,16 @@ fn the_state_gauge_writes_every_state_and_the_counters_are_the_totals() {
         } else {
             0.0
         };
-        assert_eq!(
-            notes.read(&format!("perennial.breaker.state {}", state.as_str())),
-            expected
-        );
+        let gauge = count(&format!("perennial.breaker.state {}", state.as_str()));
+        assert_eq!(f64::from_bits(gauge), expected);
     }
-    for outcome in ["success", "failure", "refused"] {
-        assert_eq!(
-            notes.read(&format!("perennial.breaker.calls {outcome}")),
-            1.0,
-            "{outcome}"
-        );
+    for name in [
+        "calls success",
+        "calls failure",
+        "calls refused",
+        "transitions open",
+        "transitions closed",
+    ] {
+        assert_eq!(count(&format!("perennial.breaker.{name}")), 1, "{name}");
     }
-    assert_eq!(notes.read("perennial.breaker.transitions open"), 1.0);
-    assert_eq!(notes.read("perennial.breaker.transitions closed"), 1.0);
 }

@@ -1,81 +1,36 @@
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use metrics::{
-    Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString,
-    Unit,
-};
+use metrics::Key;
+use perennial_testkit::OnRegister;
 
 use super::*;
 use crate::{Quota, RateGate};
 
-/// Remembers the last value of every metric.
-#[derive(Clone, Debug, Default)]
-struct Notebook(Arc<Mutex<BTreeMap<String, f64>>>);
-
-#[derive(Debug)]
-struct Line(Notebook, String);
+/// Keeps the value of every metric, by name and labels.
+#[derive(Debug, Default)]
+struct Notebook(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
 
 impl Notebook {
-    fn line(&self, key: &Key) -> Arc<Line> {
+    fn line(&self, key: &Key) -> Arc<AtomicU64> {
         let labels = key.labels().map(|l| format!(" {}={}", l.key(), l.value()));
         let name = key.name().to_owned() + &labels.collect::<String>();
-        Arc::new(Line(self.clone(), name))
+        Arc::clone(self.0.lock().unwrap().entry(name).or_default())
     }
 
-    fn get(&self, name: &str) -> Option<f64> {
-        self.0.lock().unwrap().get(name).copied()
-    }
-}
-
-impl Line {
-    fn change(&self, change: impl FnOnce(&mut f64)) {
-        change(self.0.0.lock().unwrap().entry(self.1.clone()).or_default());
-    }
-}
-
-impl CounterFn for Line {
-    fn increment(&self, by: u64) {
-        self.change(|value| *value += by as f64);
+    fn count(&self, name: &str) -> Option<u64> {
+        let lines = self.0.lock().unwrap();
+        Some(lines.get(name)?.load(Ordering::Relaxed))
     }
 
-    fn absolute(&self, to: u64) {
-        self.change(|value| *value = to as f64);
-    }
-}
-
-impl GaugeFn for Line {
-    fn increment(&self, by: f64) {
-        self.change(|value| *value += by);
-    }
-
-    fn decrement(&self, by: f64) {
-        self.change(|value| *value -= by);
-    }
-
-    fn set(&self, to: f64) {
-        self.change(|value| *value = to);
-    }
-}
-
-impl Recorder for Notebook {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::from_arc(self.line(key))
-    }
-
-    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::from_arc(self.line(key))
-    }
-
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::noop()
+    fn gauge(&self, name: &str) -> Option<f64> {
+        self.count(name).map(f64::from_bits)
     }
 }
 
@@ -87,7 +42,8 @@ async fn pass(time: Duration) {
 #[tokio::test(start_paused = true)]
 async fn idle_keys_are_swept_and_the_figures_told() {
     let notebook = Notebook::default();
-    let _guard = metrics::set_default_local_recorder(&notebook);
+    let recorder = OnRegister(|key: &Key| Some(notebook.line(key)));
+    let _guard = metrics::set_default_local_recorder(&recorder);
     let gate = RateGate::new();
     let (actor, done) = Actor::spawn(None, RateGateActor, gate.clone())
         .await
@@ -98,27 +54,24 @@ async fn idle_keys_are_swept_and_the_figures_told() {
     assert_eq!(allowed, [true, true, true, false]);
     pass(Duration::from_millis(600)).await;
     assert_eq!(gate.len(), 3);
-    assert_eq!(notebook.get("perennial.rate_limit.key"), Some(3.0));
+    assert_eq!(notebook.gauge("perennial.rate_limit.key"), Some(3.0));
     let checks = |outcome| {
-        notebook.get(&format!(
+        notebook.count(&format!(
             "perennial.rate_limit.check rate_limit.scope=s outcome={outcome}"
         ))
     };
-    assert_eq!(
-        (checks("allowed"), checks("refused")),
-        (Some(3.0), Some(1.0))
-    );
+    assert_eq!((checks("allowed"), checks("refused")), (Some(3), Some(1)));
 
     pass(Duration::from_secs(1)).await;
     assert!(gate.is_empty());
-    assert_eq!(notebook.get("perennial.rate_limit.key"), Some(0.0));
-    assert_eq!(notebook.get("perennial.rate_limit.swept"), Some(3.0));
+    assert_eq!(notebook.gauge("perennial.rate_limit.key"), Some(0.0));
+    assert_eq!(notebook.count("perennial.rate_limit.swept"), Some(3));
 
     // What was counted since the last sweep is told on the way out.
     assert!(gate.check("s", &4_u8, &quota).is_allowed());
     actor.stop(None);
     done.await.unwrap();
-    assert_eq!(checks("allowed"), Some(4.0));
+    assert_eq!(checks("allowed"), Some(4));
 }
 
 #[tokio::test(start_paused = true)]
