@@ -1,24 +1,23 @@
 //! Messages that nobody handled, kept for a while.
 
+mod news;
+
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use ractor::Message;
 use serde::Serialize;
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
 
-use crate::{ActorPath, Incarnation, Missed, Node, Undelivered};
+pub use self::news::DeadLetterStream;
+use self::news::News;
+use crate::{ActorPath, Incarnation, Node, Undelivered};
 
 /// How many dead letters a tree keeps unless told otherwise.
 const CAPACITY: usize = 1_000;
-
-/// How many news a slow subscriber may be behind.
-const BEHIND: usize = 1_024;
 
 /// Why a message became a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -120,7 +119,8 @@ impl Obituary {
 /// A message is kept with its letter, and can be replayed, unless it was a call: nobody waits for its answer any more.
 pub struct DeadLetters {
     ring: Mutex<Ring>,
-    news: OnceLock<broadcast::Sender<DeadLetter>>,
+    /// Made by the first who follows them.
+    news: OnceLock<Arc<News>>,
     total: AtomicU64,
 }
 
@@ -293,8 +293,7 @@ impl DeadLetters {
 
     /// Follows the dead letters from now on.
     pub fn subscribe(&self) -> DeadLetterStream {
-        let news = self.news.get_or_init(|| broadcast::channel(BEHIND).0);
-        DeadLetterStream(news.subscribe())
+        DeadLetterStream::new(Arc::clone(self.news.get_or_init(News::new)))
     }
 
     pub(crate) fn add(&self, obituary: Obituary, content: Option<Box<dyn Replay>>) {
@@ -322,16 +321,20 @@ impl DeadLetters {
             at: SystemTime::now(),
         };
         ring.next += 1;
-        if let Some(news) = self.news.get() {
-            // Nobody listens at this moment.
-            drop(news.send(letter.clone()));
+        let news = self.news.get();
+        if let Some(news) = news {
+            // Here, so that they come in order.
+            news.note(&letter);
         }
         ring.letters.push_back(Entry { letter, content });
         let surplus = ring.letters.len() > ring.capacity;
         let forgotten = surplus.then(|| ring.letters.pop_front());
         drop(ring);
-        // Foreign code: a message has a destructor.
+        // Foreign code: a message has a destructor, and a waker may run anything.
         drop(forgotten);
+        if let Some(news) = news {
+            news.ring();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
@@ -348,31 +351,20 @@ impl fmt::Debug for DeadLetters {
     }
 }
 
-/// The dead letters of a tree as they come; see [`DeadLetters::subscribe`].
-#[derive(Debug)]
-pub struct DeadLetterStream(broadcast::Receiver<DeadLetter>);
-
-impl DeadLetterStream {
-    /// Waits for the next one; `None` once the tree is gone.
-    ///
-    /// # Errors
-    ///
-    /// [`Missed`] says how many a subscriber has missed that did not keep up; it goes on with the oldest that is there.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: nothing is lost.
-    pub async fn next(&mut self) -> Option<Result<DeadLetter, Missed>> {
-        match self.0.recv().await {
-            Ok(letter) => Some(Ok(letter)),
-            Err(RecvError::Lagged(count)) => Some(Err(Missed { count })),
-            Err(RecvError::Closed) => None,
+impl Drop for DeadLetters {
+    fn drop(&mut self) {
+        if let Some(news) = self.news.get() {
+            news.close();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{Context, Wake, Waker};
+
     use super::*;
 
     fn obituary(reason: DeadReason) -> Obituary {
@@ -406,6 +398,59 @@ mod tests {
         for id in 0..3 {
             assert_eq!(news.next().await.unwrap().unwrap().id, id);
         }
+    }
+
+    /// Makes a dead letter of its own when it is woken, as a subscriber may that runs where it is woken.
+    struct Busy(Arc<DeadLetters>, AtomicUsize);
+
+    impl Wake for Busy {
+        fn wake(self: Arc<Self>) {
+            // To wait for the lock here would be to wait for ever.
+            assert!(self.0.ring.try_lock().is_ok());
+            if self.1.fetch_add(1, Relaxed) == 0 {
+                self.0.add(obituary(DeadReason::Stopped), None);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_subscriber_may_make_dead_letters_where_it_is_woken_and_hears_of_all_in_order() {
+        let dead = Arc::new(DeadLetters::new());
+        let mut news = dead.subscribe();
+        let busy = Arc::new(Busy(Arc::clone(&dead), AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&busy));
+        {
+            let mut waits = pin!(news.next());
+            let mut context = Context::from_waker(&waker);
+            assert!(waits.as_mut().poll(&mut context).is_pending());
+            dead.add(obituary(DeadReason::Overflow), None);
+            assert_eq!(busy.1.load(Relaxed), 1);
+        }
+        let mut told = Vec::new();
+        drop((busy, waker, dead));
+        while let Some(letter) = news.next().await {
+            let letter = letter.unwrap();
+            told.push((letter.id, letter.reason));
+        }
+        assert_eq!(told, [(0, DeadReason::Overflow), (1, DeadReason::Stopped)]);
+    }
+
+    #[tokio::test]
+    async fn one_who_comes_after_all_others_have_gone_hears_of_nothing_before() {
+        let dead = DeadLetters::new();
+        let add = || dead.add(obituary(DeadReason::Overflow), None);
+        drop(dead.subscribe());
+        add();
+        let mut first = dead.subscribe();
+        add();
+        drop(first.next().await);
+        drop(first);
+        add();
+        let mut second = dead.subscribe();
+        add();
+        assert_eq!(second.next().await.unwrap().unwrap().id, 3);
+        drop(dead);
+        assert!(second.next().await.is_none());
     }
 
     #[test]
