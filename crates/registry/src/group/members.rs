@@ -124,17 +124,11 @@ impl<'a> Routed<'a> {
         if let Err(refusal) = members.check_type::<M>() {
             return Err(CastError { message, refusal });
         }
-        let mut tried = Vec::new();
         let name = members.name().clone();
         let mut refusal = Refusal::NoMember { name };
-        loop {
-            let Some(index) = route.choose(turn, &view.members, &tried) else {
-                if members.traffic().refuses_sender() {
-                    refusal = members.slot.shutting_down();
-                }
-                return Err(CastError { message, refusal });
-            };
-            let is_first = tried.is_empty();
+        let mut is_first = true;
+        for index in route.order(turn, &view.members) {
+            let is_first = std::mem::take(&mut is_first);
             if is_first && route == Route::RoundRobin && index != turn % view.members.len() {
                 // One that has ended would leave all its turns to the one behind it.
                 members.version.fetch_add(1, Release);
@@ -154,7 +148,6 @@ impl<'a> Routed<'a> {
                     if matches!(refusal, Refusal::NoMember { .. }) {
                         refusal = cycle;
                     }
-                    tried.push(index);
                     continue;
                 }
             };
@@ -172,8 +165,11 @@ impl<'a> Routed<'a> {
                     }
                 }
             }
-            tried.push(index);
         }
+        if members.traffic().refuses_sender() {
+            refusal = members.slot.shutting_down();
+        }
+        Err(CastError { message, refusal })
     }
 
     /// Returns the members that the message may go to now: of those that share the turns, first whose turn it is.
@@ -183,12 +179,8 @@ impl<'a> Routed<'a> {
         let turn = self.members.turn.load(Relaxed);
         let run = |index: usize| Arc::clone(&all[index].0.incarnation);
         if let Route::Key(_) = self.route {
-            return self
-                .route
-                .choose(turn, all, &[])
-                .map(run)
-                .into_iter()
-                .collect();
+            let own = self.route.order(turn, all).next();
+            return own.map(run).into_iter().collect();
         }
         let (before, from) = all.split_at(turn % all.len().max(1));
         let open = from.iter().chain(before).filter(|it| it.is_alive());

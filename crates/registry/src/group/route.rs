@@ -1,5 +1,6 @@
 //! Which member a message goes to. Decides only: what it looks at comes in.
 
+use std::cmp::Reverse;
 use std::hash::{BuildHasher, Hash};
 
 use foldhash::quality::FixedState;
@@ -30,22 +31,18 @@ impl Route {
         Self::Key(FixedState::default().hash_one(key))
     }
 
-    /// Returns the index of the member to be tried next; `None` when none is left.
+    /// Returns the indices of the members that take messages, in the order in which they are to be tried.
     ///
-    /// `turn` is a number that counts up from message to message.
-    pub(super) fn choose(
-        self,
-        turn: usize,
-        all: &[impl Candidate],
-        tried: &[usize],
-    ) -> Option<usize> {
-        let len = all.len();
-        if len == 0 {
-            return None;
-        }
-        let mut open = (0..len)
-            .map(|step| turn.wrapping_add(step) % len)
-            .filter(|index| all[*index].is_open() && !tried.contains(index));
+    /// `turn` is a number that counts up from message to message. Nearly all messages go to the first, so the others are
+    /// put in order only when they are asked for, once.
+    pub(super) fn order(self, turn: usize, all: &[impl Candidate]) -> impl Iterator<Item = usize> {
+        let first = self.first(turn, all).into_iter();
+        let others = move |first| self.others(turn, all, first);
+        first.clone().chain(first.flat_map(others))
+    }
+
+    fn first(self, turn: usize, all: &[impl Candidate]) -> Option<usize> {
+        let mut open = open(turn, all);
         match self {
             Self::RoundRobin => open.next(),
             Self::LeastQueued => open.min_by_key(|&index| all[index].load()),
@@ -53,6 +50,36 @@ impl Route {
             Self::Key(key) => open.max_by_key(|&index| (weight(key, all[index].seed()), index)),
         }
     }
+
+    fn others<'a>(
+        self,
+        turn: usize,
+        all: &'a [impl Candidate],
+        first: usize,
+    ) -> Box<dyn Iterator<Item = usize> + 'a> {
+        let others = open(turn, all).filter(move |index| *index != first);
+        let mut ranked = Vec::new();
+        match self {
+            Self::RoundRobin => return Box::new(others),
+            Self::LeastQueued => {
+                ranked.extend(others);
+                ranked.sort_by_cached_key(|&index| all[index].load());
+            }
+            Self::Key(key) => {
+                ranked.extend(others);
+                let weight = |index: usize| (weight(key, all[index].seed()), index);
+                ranked.sort_by_cached_key(|&index| Reverse(weight(index)));
+            }
+        }
+        Box::new(ranked.into_iter().filter(|index| all[*index].is_open()))
+    }
+}
+
+/// Returns the indices of those that take messages, from the one on whose turn it is.
+fn open(turn: usize, all: &[impl Candidate]) -> impl Iterator<Item = usize> {
+    let len = all.len();
+    let indices = (0..len).map(move |step| turn.wrapping_add(step) % len);
+    indices.filter(|index| all[*index].is_open())
 }
 
 /// What is known of a member.

@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use proptest::prelude::*;
 
@@ -56,19 +57,33 @@ proptest! {
         key: u64,
     ) {
         for route in [Route::RoundRobin, Route::LeastQueued, Route::Key(key)] {
-            let mut tried = Vec::new();
-            while let Some(index) = route.choose(turn, &all, &tried) {
-                prop_assert!(all[index].open && !tried.contains(&index));
-                tried.push(index);
-            }
+            let tried: Vec<_> = route.order(turn, &all).collect();
+            prop_assert!(tried.iter().all(|index| all[*index].open));
+            let distinct: BTreeSet<_> = tried.iter().collect();
+            prop_assert_eq!(distinct.len(), tried.len());
             prop_assert_eq!(tried.len(), all.iter().filter(|it| it.open).count());
+        }
+    }
+
+    #[test]
+    fn the_next_that_is_tried_is_the_one_that_would_be_first_without_those_before(
+        all in papers(),
+        turn: usize,
+        key: u64,
+    ) {
+        for route in [Route::RoundRobin, Route::LeastQueued, Route::Key(key)] {
+            let mut left = all.clone();
+            for index in route.order(turn, &all) {
+                prop_assert_eq!(route.order(turn, &left).next(), Some(index));
+                left[index].open = false;
+            }
         }
     }
 
     #[test]
     fn the_least_queued_has_the_least(all in papers(), turn: usize) {
         let least = all.iter().filter(|it| it.open).map(|it| it.load).min();
-        let chosen = Route::LeastQueued.choose(turn, &all, &[]);
+        let chosen = Route::LeastQueued.order(turn, &all).next();
         prop_assert_eq!(chosen.map(|index| all[index].load), least);
     }
 
@@ -86,14 +101,15 @@ proptest! {
         removed.remove(gone);
         for key in keys {
             let route = Route::key(&key);
-            let of = |all: &[Paper]| route.choose(0, all, &[]).map(|index| all[index].seed);
+            let of = |all: &[Paper]| route.order(0, all).next().map(|index| all[index].seed);
             let was = of(&before);
             prop_assert_eq!(of(&closed), of(&removed));
             if was != Some(before[gone].seed) {
                 prop_assert_eq!(of(&removed), was);
             }
             // Neither the turn nor the order of joining counts.
-            let turned = route.choose(usize::try_from(key % 97).unwrap(), &before, &[]).map(|index| before[index].seed);
+            let turn = usize::try_from(key % 97).unwrap();
+            let turned = route.order(turn, &before).next().map(|index| before[index].seed);
             prop_assert_eq!(turned, was);
             let mut reversed = before.clone();
             reversed.reverse();
@@ -114,7 +130,7 @@ fn reg_18_keys_spread_evenly_also_when_a_member_has_left() {
         let each = 2000;
         for number in 0..each * all.len() {
             let route = Route::key(&format!("user-{number}"));
-            found[route.choose(0, &all, &[]).unwrap()] += 1;
+            found[route.order(0, &all).next().unwrap()] += 1;
         }
         for count in found {
             assert!(count.abs_diff(each) < each / 5, "{count} of {each}");
@@ -127,13 +143,42 @@ fn each_has_its_turn() {
     let all = members(5);
     let turns = (usize::MAX - 2..=usize::MAX).chain(0..5);
     let chosen: Vec<_> = turns
-        .map(|turn| Route::RoundRobin.choose(turn, &all, &[]).unwrap())
+        .map(|turn| Route::RoundRobin.order(turn, &all).next().unwrap())
         .collect();
     let last: BTreeSet<_> = chosen[3..].iter().collect();
     assert_eq!(last.len(), 5, "{chosen:?}");
     // Among equals the least queued changes too.
     let equals: BTreeSet<_> = (0..5)
-        .filter_map(|turn| Route::LeastQueued.choose(turn, &all, &[]))
+        .filter_map(|turn| Route::LeastQueued.order(turn, &all).next())
         .collect();
     assert_eq!(equals.len(), 5);
+}
+
+/// Counts the looks at it.
+struct Seen(AtomicUsize);
+
+impl Candidate for Seen {
+    fn is_open(&self) -> bool {
+        self.0.fetch_add(1, Relaxed);
+        true
+    }
+
+    fn load(&self) -> u64 {
+        self.0.fetch_add(1, Relaxed);
+        0
+    }
+
+    fn seed(&self) -> u64 {
+        self.0.fetch_add(1, Relaxed);
+        0
+    }
+}
+
+#[test]
+fn to_try_all_takes_a_few_looks_at_each() {
+    for route in [Route::RoundRobin, Route::LeastQueued, Route::Key(7)] {
+        let all: Vec<_> = (0..1_000).map(|_| Seen(AtomicUsize::new(0))).collect();
+        assert_eq!(route.order(3, &all).count(), all.len());
+        assert!(all.iter().all(|it| it.0.load(Relaxed) <= 5));
+    }
 }
