@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
-use crate::{ActorPath, Incarnation};
+use crate::{ActorPath, Incarnation, Traffic};
 
 thread_local! {
     /// Nothing is dropped here with the thread, which has no handler in hand by then: so none of the looks at it, of which
@@ -49,6 +49,15 @@ pub(crate) fn run() -> Option<Arc<Incarnation>> {
 #[inline(never)]
 pub(crate) fn path() -> Option<ActorPath> {
     with(|run| run.map(|run| run.node().path().clone()))
+}
+
+/// Returns the same if it is one of this tree: another may have the same paths.
+#[inline(never)]
+pub(crate) fn path_in(tree: &Traffic) -> Option<ActorPath> {
+    with(|run| {
+        let run = run.filter(|run| std::ptr::eq(&**run.traffic(), tree))?;
+        Some(run.node().path().clone())
+    })
 }
 
 #[cfg(test)]

@@ -470,6 +470,17 @@ impl Incarnation {
         known.map_or(Moment::NEVER, |it| it.front.hand.deadline())
     }
 
+    /// Returns the same by the clock of a tree, which may be another.
+    #[must_use]
+    pub fn deadline_in_hand_by(&self, tree: &Traffic) -> Moment {
+        let deadline = self.deadline_in_hand();
+        if deadline == Moment::NEVER || std::ptr::eq(&*self.traffic, tree) {
+            return deadline;
+        }
+        let left = self.traffic.clock().until(deadline);
+        tree.clock().now().after(left)
+    }
+
     fn more(&self) -> &More {
         self.more.get_or_init(|| More::new(None))
     }

@@ -156,31 +156,33 @@ async fn try_call<M: Message, T: Send + 'static>(
     let message = make(reply.into());
     let traffic = target.traffic();
     let clock = traffic.clock();
-    // Made inside a handler: by whom, and how long its own message has left.
-    let caller = Incarnation::current();
-    let caller = caller
+    // Made inside a handler: by whom, and how long its own message has left, which may be in the hand of another tree.
+    let current = Incarnation::current();
+    let own = current
+        .as_ref()
+        .map_or(Moment::NEVER, |it| it.deadline_in_hand_by(traffic));
+    let caller = current
         .as_ref()
         .filter(|it| Arc::ptr_eq(it.traffic(), traffic));
-    let own = caller.map_or(Moment::NEVER, |it| it.deadline_in_hand());
     // The clock is read only for what needs it: most calls come from outside of all handlers, have no envelope and are
     // answered at once.
-    let began = caller.map(|_| clock.recent());
+    let began = current.as_ref().map(|_| clock.recent());
     let limit = || timeout.min(own.since(began.unwrap_or_default()));
     let until = once(|| after(timeout.min(clock.until(own))));
     // Never early, though the reading may be late.
     let deadline = |now: Moment| now.after(timeout).after(clock.grain()).min(own);
     let mut slip = None;
-    // From outside of all handlers nobody is made to wait in a cycle.
-    let sent = match caller {
-        None => target.deliver_quickly(message, |now| {
-            let (own, other) = Caller::pair();
+    // From outside of all handlers of the tree nobody is made to wait in a cycle.
+    let sent = match (caller, own) {
+        (None, Moment::NEVER) => target.deliver_quickly(message, |now| {
+            let (own, other) = Caller::pair(traffic);
             slip = Some(own);
             Terms {
                 deadline: deadline(now),
                 caller: Some(other),
             }
         }),
-        Some(_) => Err(message),
+        _ => Err(message),
     };
     let (callee, waiting, ticket) = match sent {
         Ok(callee) => (callee, None, Ticket(slip)),
@@ -199,7 +201,7 @@ async fn try_call<M: Message, T: Send + 'static>(
             let slip = OnceLock::new();
             let terms = || Terms {
                 deadline,
-                caller: Some(slip.get_or_init(Caller::new).clone()),
+                caller: Some(slip.get_or_init(|| Caller::new(traffic)).clone()),
             };
             let waker = match caller {
                 Some(_) => Some(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await),

@@ -10,7 +10,7 @@ use std::sync::atomic::{
 use tracing::Span;
 
 use crate::mailbox::homes::{Home, HomeCell};
-use crate::{ActorPath, Moment, current, span};
+use crate::{ActorPath, Moment, Traffic, current, span};
 
 /// Where a message comes from: of a call, the two ends as far as each needs to know of the other.
 #[derive(Clone, Debug)]
@@ -87,17 +87,18 @@ pub(super) struct Slip {
 }
 
 impl Caller {
-    /// Notes a call by the actor whose handler is being run on this thread, or by nobody of the tree.
+    /// Notes a call to an actor of this tree by the one whose handler is being run on this thread, or by nobody of the
+    /// tree.
     #[must_use]
-    pub fn new() -> Self {
-        Self::pair().0
+    pub fn new(tree: &Traffic) -> Self {
+        Self::pair(tree).0
     }
 
     /// Notes it as [`new`](Self::new) does, for who waits and for the envelope.
     #[must_use]
-    pub fn pair() -> (Self, Self) {
+    pub fn pair(tree: &Traffic) -> (Self, Self) {
         let own = if current::is_any() || span::is_on() {
-            Self::of(true, current::path(), 0)
+            Self::of(true, current::path_in(tree), 0)
         } else {
             match SPARE.with(|it| it.take()) {
                 (own, Some(other)) => return (own, other),
@@ -126,19 +127,19 @@ impl Caller {
 
     /// Notes who sends a message that nobody waits for; nothing for one from outside.
     #[inline(always)]
-    pub(crate) fn sender(is_traced: bool) -> Option<Self> {
+    pub(crate) fn sender(tree: &Traffic, is_traced: bool) -> Option<Self> {
         let is_known = current::is_any() || is_traced;
-        is_known.then(Self::of_sender)
+        is_known.then(|| Self::of_sender(tree))
     }
 
     #[inline(never)]
-    fn of_sender() -> Self {
-        Self::of(false, current::path(), 0)
+    fn of_sender(tree: &Traffic) -> Self {
+        Self::of(false, current::path_in(tree), 0)
     }
 
     /// Notes who sends a message that nobody waits for and that has a deadline.
-    pub(crate) fn until(deadline: Moment) -> Self {
-        Self::of(false, current::path(), 0).with_deadline(deadline)
+    pub(crate) fn until(tree: &Traffic, deadline: Moment) -> Self {
+        Self::of_sender(tree).with_deadline(deadline)
     }
 
     /// Sets when the message need not be handled any more.
@@ -212,12 +213,6 @@ impl Caller {
     }
 }
 
-impl Default for Caller {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
@@ -225,13 +220,14 @@ mod tests {
 
     #[test]
     fn a_call_gets_the_slip_of_one_that_is_over_and_nothing_of_what_it_said() {
-        let first = Caller::new().with_deadline(Moment::default());
+        let tree = Traffic::new();
+        let first = Caller::new(&tree).with_deadline(Moment::default());
         // As long as this is here, no other slip gets its memory.
         let slip = Arc::downgrade(&first.0);
         first.take();
         first.0.was_dropped.store(true, Release);
         first.leave();
-        let second = Caller::new();
+        let second = Caller::new(&tree);
         assert_eq!(Arc::as_ptr(&second.0), slip.as_ptr());
         assert!(!second.is_gone() && !second.is_taken() && !second.was_dropped());
         assert_eq!(second.deadline(), Moment::NEVER);
@@ -239,13 +235,14 @@ mod tests {
 
     #[test]
     fn a_call_gets_both_handles_of_a_slip_whose_message_was_taken_out_on_its_thread() {
+        let tree = Traffic::new();
         let counted = |it: &Caller| Arc::strong_count(&it.0);
-        let (first, envelope) = Caller::pair();
+        let (first, envelope) = Caller::pair(&tree);
         let slip = Arc::downgrade(&first.0);
         let has_slip = |it: &Caller| Arc::as_ptr(&it.0) == slip.as_ptr();
         envelope.give_back();
         first.leave();
-        let (second, envelope) = Caller::pair();
+        let (second, envelope) = Caller::pair(&tree);
         assert!(has_slip(&second) && has_slip(&envelope));
         assert_eq!(counted(&second), 2);
 
@@ -257,28 +254,29 @@ mod tests {
         assert!(thread.join().unwrap());
         assert_eq!(counted(&second), 1);
         second.leave();
-        let (third, envelope) = Caller::pair();
+        let (third, envelope) = Caller::pair(&tree);
         assert!(has_slip(&third) && has_slip(&envelope));
         assert_eq!(counted(&third), 2);
 
         // Given back for a call that is not over: not to the next one.
         envelope.give_back();
-        let (fourth, envelope) = Caller::pair();
+        let (fourth, envelope) = Caller::pair(&tree);
         assert!(envelope.is_same(&fourth) && !fourth.is_same(&third));
         // Of two that are over at once, the one that is kept last.
         third.leave();
         fourth.leave();
         assert!(envelope.is_gone());
-        assert!(has_slip(&Caller::new()));
+        assert!(has_slip(&Caller::new(&tree)));
     }
 
     #[test]
     fn a_slip_is_not_given_to_another_call_while_its_message_is_on_its_way() {
-        let first = Caller::new();
+        let tree = Traffic::new();
+        let first = Caller::new(&tree);
         let on_its_way = first.clone();
         first.leave();
         assert!(on_its_way.is_gone());
-        let second = Caller::new();
+        let second = Caller::new(&tree);
         assert!(!Arc::ptr_eq(&second.0, &on_its_way.0));
         drop(second);
         assert!(on_its_way.is_gone());

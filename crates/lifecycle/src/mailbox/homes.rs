@@ -186,7 +186,7 @@ mod tests {
         let place = Place::new();
         let letterbox = place.letterbox();
         let deadline = Moment::default().after(Duration::from_secs(3_600));
-        let mail = sent(&letterbox, Some(Caller::until(deadline)));
+        let mail = sent(&letterbox, Some(Caller::until(&place.traffic, deadline)));
         assert!(mail.time_left().unwrap() > Duration::from_secs(60));
         drop(letterbox);
         assert_eq!(mail.time_left(), Some(Duration::ZERO));

@@ -14,6 +14,7 @@ use crate::mailbox::front::Front;
 use crate::mailbox::intake::{Intake, Lobby, NoEntry};
 use crate::mailbox::ledger::Ledger;
 use crate::mailbox::letterbox::{Letterbox, unsent};
+use crate::traffic::Traffic;
 use crate::{DeadReason, Incarnation, Mail, Moment, current, span};
 
 /// A message that was not delivered.
@@ -49,10 +50,10 @@ impl Default for Terms {
 impl Terms {
     /// Returns what is to be written on the envelope that few have. `is_traced` while anybody traces messages.
     #[inline(always)]
-    pub(crate) fn origin(self, is_traced: bool) -> Option<Caller> {
+    pub(crate) fn origin(self, tree: &Traffic, is_traced: bool) -> Option<Caller> {
         match (self.caller, self.deadline) {
-            (None, Moment::NEVER) => Caller::sender(is_traced),
-            (None, deadline) => Some(Caller::until(deadline)),
+            (None, Moment::NEVER) => Caller::sender(tree, is_traced),
+            (None, deadline) => Some(Caller::until(tree, deadline)),
             (Some(caller), deadline) => Some(caller.with_deadline(deadline)),
         }
     }
@@ -151,7 +152,7 @@ impl Incarnation {
         let Some(before) = front.enter_quickly() else {
             return Err(message);
         };
-        let cover = Cover::new(front.home, now, terms(now).origin(false));
+        let cover = Cover::new(front.home, now, terms(now).origin(self.traffic(), false));
         // Put together where it is sent from, or it would be moved once more.
         let letter = Some(Letter { cover, message });
         if let Err(error) = self.cell().send_message(Mail { letter }) {
@@ -310,7 +311,7 @@ impl Incarnation {
             message,
             letterbox.front().home,
             now,
-            terms.origin(span::is_on()),
+            terms.origin(self.traffic(), span::is_on()),
         )
     }
 
@@ -327,7 +328,7 @@ impl Incarnation {
             target: self.node().path().clone(),
             message_type: std::any::type_name::<M>(),
             reason: DeadReason::Overflow,
-            sender: current::path(),
+            sender: current::path_in(self.traffic()),
             age: None,
             crashes: 0,
             messages: 1,

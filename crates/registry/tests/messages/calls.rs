@@ -97,6 +97,42 @@ async fn msg_16_a_handler_reads_what_is_written_on_the_envelope() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn msg_16_a_sender_in_another_tree_is_none_of_the_tree() {
+    for door in Door::BOTH {
+        let mailbox = Mailbox::bounded(2).drop_newest();
+        let (it, other) = (
+            Fixture::behind(door, mailbox).await,
+            Fixture::start(Mailbox::default()).await,
+        );
+        let registry = it.registry.clone();
+        let tell = task(move || {
+            let registry = registry.clone();
+            async move {
+                registry.cast(SCRIBE, Job::Write(1)).unwrap();
+                registry.call(SCRIBE, Job::Read, SECOND).await.unwrap();
+                registry.cast(SCRIBE, Job::Block).unwrap();
+                tokio::task::yield_now().await;
+                (2..5).for_each(|n| registry.cast(SCRIBE, Job::Write(n)).unwrap());
+                Ok(())
+            }
+        });
+        // Its scribe lives at the same path.
+        other.ask(tell).await.unwrap();
+        let senders = |it: &Envelope| it.sender.is_some();
+        assert!(!it.desk.envelopes.lock().unwrap().iter().any(senders));
+        let dead = it.dead_list();
+        assert!(
+            !dead.is_empty() && dead.iter().all(|it| it.sender.is_none()),
+            "{dead:?}"
+        );
+        it.go();
+        it.settled().await;
+        it.finish().await;
+        other.finish().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn msg_16_a_handler_learns_that_its_caller_has_gone() {
     let it = Fixture::start(Mailbox::default()).await;
     let desk = Arc::clone(&it.desk);
@@ -141,6 +177,45 @@ async fn msg_17_a_call_in_a_handler_has_at_most_what_is_left_for_its_message() {
         assert_eq!(*seen.lock().unwrap(), Some(left));
     }
     it.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_17_a_call_to_another_tree_has_at_most_what_is_left_as_well() {
+    let it = Fixture::start(Mailbox::default()).await;
+    // By a clock of its own.
+    sleep(7 * SECOND).await;
+    let other = Fixture::start(Mailbox::default()).await;
+    let (registry, seen) = (other.registry.clone(), Arc::new(Mutex::new(Vec::new())));
+    let inside = Arc::clone(&seen);
+    let pass_on = task(move || {
+        let (registry, seen) = (registry.clone(), Arc::clone(&inside));
+        async move {
+            let clerk = registry.resolve(&CLERK).unwrap();
+            let left = |look: Result<Envelope, CallError<Job>>| look.unwrap().time_left;
+            for given in [60 * SECOND, 2 * SECOND] {
+                let by_name = registry.call(CLERK, Job::Look, given).await;
+                let held = clerk.call(Job::Look, given).await;
+                seen.lock().unwrap().extend([left(by_name), left(held)]);
+            }
+            sleep(6 * SECOND).await;
+            let never = registry.call(CLERK, Job::Look, 60 * SECOND).await;
+            let refusal = never.unwrap_err().refusal().cloned();
+            assert!(
+                matches!(refusal, Some(Refusal::Expired { .. })),
+                "{refusal:?}"
+            );
+            seen.lock().unwrap().push(None);
+            Ok(())
+        }
+    });
+    let ask = |reply| Job::Ask(pass_on, reply);
+    let call = it.registry.call(SCRIBE, ask, 6 * SECOND).await;
+    assert!(matches!(call, Err(CallError::TimedOut { .. })), "{call:?}");
+    it.notes().await;
+    let (six, two) = (Some(6 * SECOND), Some(2 * SECOND));
+    assert_eq!(*seen.lock().unwrap(), [six, six, two, two, None]);
+    it.finish().await;
+    other.finish().await;
 }
 
 #[tokio::test(start_paused = true)]
