@@ -115,5 +115,5 @@ pub use start::{Child, ChildKey, ParentLink, StartContext, StartError, Started};
 pub use stopwatch::{Count, Reading, Stopwatch};
 pub use trace::{Trace, Traced, TracedOutcome};
 pub use traffic::Traffic;
-pub use waits::{Cycle, Wait, Waiting, Waits};
+pub use waits::{Cycle, Listening, Wait, Waiting, Waits, poll_answer};
 pub use watchdog::{StuckHandler, Watchdog};

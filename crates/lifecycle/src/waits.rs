@@ -1,5 +1,7 @@
 //! Who waits for whose answer.
 
+mod answer;
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,6 +12,7 @@ use std::task::{Wake, Waker};
 
 use tokio::time::Instant;
 
+pub use self::answer::{Listening, poll_answer};
 use crate::ActorPath;
 use crate::sync::{Mutex, lock};
 
@@ -47,7 +50,7 @@ const ROOM: usize = 1024;
 ///   it is refused all the same.
 /// - That an actor answers its calls itself. One that hands the reply port on to another may call its caller without
 ///   harm, and is refused all the same.
-/// - That an answer ends the wait at once, for which a call polls its answer with [`Waiting::waker`].
+/// - That an answer ends the wait at once, for which a call [listens](Waiting::listen) to it.
 #[derive(Default)]
 pub struct Waits(Mutex<Graph>);
 
@@ -85,6 +88,7 @@ pub struct Waiting<'a> {
 }
 
 /// Ends a wait, then wakes who waited.
+#[derive(Debug)]
 struct Answered {
     waits: Arc<Waits>,
     caller: ActorPath,
@@ -263,21 +267,14 @@ impl Waiter {
 }
 
 impl Waiting<'_> {
-    /// Returns a waker that ends the wait and then wakes `then`; the channel of the answer is to be polled with it.
-    ///
-    /// Who has answered may call the caller in the next moment, before the task of the caller has run and dropped
-    /// this; that call closes no cycle and must not be refused. So the answer itself ends the wait, in the task that
-    /// gives it. The channel must know the waker before the call is sent, or the answer may be there before it.
-    ///
-    /// Nothing but the answer, or that there will be none, may wake it.
-    #[must_use]
-    pub fn waker(&self, then: &Waker) -> Waker {
-        Waker::from(Arc::new(Answered {
+    /// Returns what ends the wait and then wakes `then`. Nothing but the answer, or that there will be none, may wake it.
+    fn answered(&self, then: &Waker) -> Arc<Answered> {
+        Arc::new(Answered {
             waits: Arc::clone(self.waits),
             caller: self.caller.clone(),
             number: self.number,
             then: then.clone(),
-        }))
+        })
     }
 }
 

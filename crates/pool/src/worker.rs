@@ -113,7 +113,7 @@ impl<M: Message> WorkerRef<M> {
         .await
         {
             Some(answer) => answer.ok(),
-            None => run.late_answer(&mut call.answer).await,
+            None => run.late_answer(&mut call.answer, None).await,
         };
         call.settle();
         match answer {

@@ -2,17 +2,16 @@
 
 use std::future::{pending, poll_fn};
 use std::ops::Deref;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ActorName, Caller, ExitReason, Incarnation, Moment, Room, Terms, Traffic, Waiting, after, early,
+    ActorName, Caller, ExitReason, Incarnation, Listening, Moment, Room, Terms, Traffic, Waiting,
+    after, early, poll_answer,
 };
 use ractor::{Message, RpcReplyPort};
 use tokio::sync::oneshot;
-use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tracing::Instrument as _;
 
@@ -184,7 +183,7 @@ async fn try_call<M: Message, T: Send + 'static>(
         }),
         _ => Err(message),
     };
-    let (callee, waiting, ticket) = match sent {
+    let (callee, mut listening, ticket) = match sent {
         Ok(callee) => (callee, None, Ticket(slip)),
         Err(message) => {
             let now = began.unwrap_or_else(|| clock.recent());
@@ -203,36 +202,36 @@ async fn try_call<M: Message, T: Send + 'static>(
                 deadline,
                 caller: Some(slip.get_or_init(|| Caller::new(traffic)).clone()),
             };
-            let waker = match caller {
+            let task = match caller {
                 Some(_) => Some(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await),
                 None => None,
             };
             let meet = |run: &Arc<Incarnation>| {
-                let waiting = match (caller, &waker) {
-                    (Some(caller), Some(waker)) => {
+                let listening = match (caller, &task) {
+                    (Some(caller), Some(task)) => {
                         let waiting = wait_for(traffic, caller, run, target)?;
-                        // Before the message goes, so that the answer itself ends the wait: see `Waiting::waker`.
-                        let waker = waiting.waker(waker);
-                        drop(poll_waiting(&mut answer, &waker));
-                        Some((waiting, waker))
+                        // Before the message goes.
+                        Some(waiting.listen(&mut answer, task))
                     }
                     _ => None,
                 };
-                Ok((Callee::Own(Arc::clone(run)), waiting))
+                Ok((Callee::Own(Arc::clone(run)), listening))
             };
-            let (callee, waiting) = deliver_by(target, message, &until, terms, meet).await?;
-            (callee, waiting, Ticket(slip.into_inner()))
+            let (callee, listening) = deliver_by(target, message, &until, terms, meet).await?;
+            (callee, listening, Ticket(slip.into_inner()))
         }
     };
-    let waker = waiting.as_ref().map(|(_, waker)| waker);
     let name = || target.name().clone();
-    let answered = match early(timeout, |context| poll_answer(&mut answer, waker, context)).await {
+    let answered = early(timeout, |cx| {
+        poll_answer(&mut answer, listening.as_mut(), cx)
+    });
+    let answered = match answered.await {
         Some(Ok(value)) => return Ok(value),
         Some(Err(_)) => Err(NoAnswer::Dropped),
         None => {
             tokio::select! {
                 biased;
-                answered = answer_of::<M, T>(&callee, &mut answer, waker, &ticket) => answered,
+                answered = answer_of::<M, T>(&callee, &mut answer, listening.as_mut(), &ticket) => answered,
                 () = sleep_until(until()) => Err(NoAnswer::Late),
             }
         }
@@ -308,36 +307,16 @@ enum NoAnswer {
     Late,
 }
 
-fn poll_answer<T>(
-    answer: &mut oneshot::Receiver<T>,
-    waker: Option<&Waker>,
-    cx: &mut Context<'_>,
-) -> Poll<Result<T, oneshot::error::RecvError>> {
-    match waker {
-        None => Pin::new(answer).poll(cx),
-        Some(waker) => poll_waiting(answer, waker),
-    }
-}
-
-/// Polls with a waker that ends the wait. Only the answer may wake it, and not tokio, that would have a task yield
-/// which has done much at a stretch.
-fn poll_waiting<T>(
-    answer: &mut oneshot::Receiver<T>,
-    waker: &Waker,
-) -> Poll<Result<T, oneshot::error::RecvError>> {
-    Pin::new(&mut unconstrained(answer)).poll(&mut Context::from_waker(waker))
-}
-
 /// Waits for the answer, or for the end of the run that has the message.
 async fn answer_of<M: Message, T>(
     callee: &Incarnation,
     answer: &mut oneshot::Receiver<T>,
-    waker: Option<&Waker>,
+    mut listening: Option<&mut Listening<'_>>,
     ticket: &Ticket,
 ) -> Result<T, NoAnswer> {
     let reason = tokio::select! {
         biased;
-        answered = poll_fn(|cx| poll_answer(answer, waker, cx)) => {
+        answered = poll_fn(|cx| poll_answer(answer, listening.as_deref_mut(), cx)) => {
             return answered.map_err(|_| NoAnswer::Dropped);
         }
         // A channel that closes while a message is on its way into it may keep the message, and with it the port.
@@ -350,7 +329,7 @@ async fn answer_of<M: Message, T>(
         // It waits for the next run.
         tokio::select! {
             biased;
-            answered = poll_fn(|cx| poll_answer(answer, waker, cx)) => {
+            answered = poll_fn(|cx| poll_answer(answer, listening.as_deref_mut(), cx)) => {
                 return answered.map_err(|_| NoAnswer::Dropped);
             }
             // There will be none, though the message may be kept, as in a port that closed with it on its way.
@@ -501,7 +480,7 @@ async fn wait_for_room<M: Message, R>(
     if !target.full().iter().any(|it| Arc::ptr_eq(it, run)) {
         return Waited::Again(full.message);
     }
-    // Once more before the other waits end: the answer is to end this one, see `Waiting::waker`.
+    // Once more before the other waits end: the answer is to end this one, see `Waiting::listen`.
     let met = match meet(run) {
         Ok(met) => met,
         Err(_) => return Waited::Again(full.message),

@@ -73,7 +73,7 @@ fn who_has_answered_may_call_the_caller_whether_that_has_run_or_not() {
         let waits = Arc::new(Waits::default());
         let [a, b] = ring::<2>();
         let waiting = waits.begin(&a, &b).unwrap();
-        let answer = waiting.waker(Waker::noop());
+        let answer = Waker::from(waiting.answered(Waker::noop()));
         let callee = {
             let (waits, a) = (Arc::clone(&waits), a.clone());
             thread::spawn(move || {

@@ -200,7 +200,7 @@ async fn an_answer_ends_the_wait_before_the_caller_has_run() {
     let waiting = waits.begin(&a, &b).unwrap();
     let (answer, answered) = oneshot::channel();
     let mut answered = pin!(answered);
-    let waker = waiting.waker(Waker::noop());
+    let waker = Waker::from(waiting.answered(Waker::noop()));
     let pending = answered.as_mut().poll(&mut Context::from_waker(&waker));
     assert_eq!(pending, Poll::Pending);
     assert!(waits.begin(&b, &a).is_err());
@@ -286,7 +286,7 @@ proptest! {
                 Step::End(at) if !open.is_empty() => drop(open.swap_remove(at % open.len())),
                 Step::Answer(at) if !open.is_empty() => {
                     let (_, _, waiting) = open.swap_remove(at % open.len());
-                    waiting.waker(Waker::noop()).wake();
+                    waiting.answered(Waker::noop()).wake();
                     answered.push(waiting);
                 }
                 _ => {}

@@ -62,6 +62,35 @@ async fn msg_15_a_call_whose_caller_has_gone_is_skipped_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn msg_19_a_call_is_woken_by_its_answer_whoever_has_polled_it_before() {
+    for door in Door::BOTH {
+        let it = Fixture::behind(door, Mailbox::default()).await;
+        let (registry, took) = (it.registry.clone(), Arc::new(Mutex::new(None)));
+        let inside = Arc::clone(&took);
+        let call = task(move || {
+            let (registry, took) = (registry.clone(), Arc::clone(&inside));
+            async move {
+                let began = Instant::now();
+                let slowly = task(|| async {
+                    sleep(SECOND).await;
+                    Ok(())
+                });
+                let ask = |reply| Job::Ask(slowly, reply);
+                let mut call = pin!(registry.call(CLERK, ask, 60 * SECOND));
+                // Nobody is woken by this look.
+                assert!(call.as_mut().now_or_never().is_none());
+                assert_eq!(call.await.unwrap(), 7);
+                *took.lock().unwrap() = Some(began.elapsed());
+                Ok(())
+            }
+        });
+        it.ask(call).await.unwrap();
+        assert_eq!(*took.lock().unwrap(), Some(SECOND));
+        it.finish().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn msg_16_a_handler_reads_what_is_written_on_the_envelope() {
     let it = Fixture::start(Mailbox::default()).await;
     it.block().await;
