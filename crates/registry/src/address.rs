@@ -3,7 +3,9 @@ use std::hash::Hash;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use perennial_lifecycle::{ActorName, ActorPath, Incarnation, Moment, Monitor, Terms, Traffic};
+use perennial_lifecycle::{
+    ActorName, ActorPath, Incarnation, Moment, Monitor, Node, Terms, Traffic,
+};
 use ractor::{Message, RpcReplyPort};
 
 use crate::dispatch::{self, Callee, Target};
@@ -205,6 +207,10 @@ impl<M: Message> Target<M> for Address<M> {
         meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
     ) -> Result<R, CastError<M>> {
         self.slot.deliver(Some(&self.first), message, terms, meet)
+    }
+
+    fn place(&self) -> Option<Arc<Node>> {
+        self.slot.place()
     }
 
     fn full(&self) -> Vec<Arc<Incarnation>> {

@@ -7,8 +7,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ActorName, Caller, ExitReason, Incarnation, Listening, Moment, Room, Terms, Traffic, Waiting,
-    after, early, poll_answer,
+    ActorName, Caller, ExitReason, Incarnation, Listening, Moment, Node, Room, Terms, Traffic,
+    Waiting, after, early, poll_answer,
 };
 use ractor::{Message, RpcReplyPort};
 use tokio::sync::oneshot;
@@ -52,6 +52,11 @@ pub(crate) trait Target<M: Message>: Sync {
         terms: impl Fn() -> Terms,
         meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
     ) -> Result<R, CastError<M>>;
+
+    /// Returns the place that whoever waits for its actor waits for; of a group there is none.
+    fn place(&self) -> Option<Arc<Node>> {
+        None
+    }
 
     /// Returns the runs that a message could be for which finds no room now: any of them will do.
     fn full(&self) -> Vec<Arc<Incarnation>>;
@@ -108,7 +113,8 @@ pub(crate) async fn send<M: Message>(
         Err(refusal) => Err(CastError { message, refusal }),
         Ok(()) => {
             let until = once(|| after(wait));
-            deliver_by(target, message, until, Terms::default, |_| Ok(())).await
+            let (meet, await_place) = (|_: &_| Ok(()), |_: &_| Ok(()));
+            deliver_by(target, message, until, Terms::default, meet, await_place).await
         }
     };
     result.inspect_err(|error| refused(target, &error.refusal))
@@ -209,7 +215,7 @@ async fn try_call<M: Message, T: Send + 'static>(
             let meet = |run: &Arc<Incarnation>| {
                 let listening = match (caller, &task) {
                     (Some(caller), Some(task)) => {
-                        let waiting = wait_for(traffic, caller, run, target)?;
+                        let waiting = wait_for(traffic, caller, run.node(), target)?;
                         // Before the message goes.
                         Some(waiting.listen(&mut answer, task))
                     }
@@ -217,7 +223,12 @@ async fn try_call<M: Message, T: Send + 'static>(
                 };
                 Ok((Callee::Own(Arc::clone(run)), listening))
             };
-            let (callee, listening) = deliver_by(target, message, &until, terms, meet).await?;
+            let await_place = |place: &Node| match caller {
+                Some(caller) => wait_for(traffic, caller, place, target).map(Some),
+                None => Ok(None),
+            };
+            let delivered = deliver_by(target, message, &until, terms, meet, await_place);
+            let (callee, listening) = delivered.await?;
             (callee, listening, Ticket(slip.into_inner()))
         }
     };
@@ -286,11 +297,11 @@ impl Drop for Ticket {
 fn wait_for<'a, M: Message>(
     traffic: &'a Arc<Traffic>,
     caller: &'a Incarnation,
-    callee: &Incarnation,
+    callee: &Node,
     target: &impl Target<M>,
 ) -> Result<Waiting<'a>, Refusal> {
     let waits = traffic.waits();
-    let waiting = waits.begin(caller.node().path(), callee.node().path());
+    let waiting = waits.begin(caller.node().path(), callee.path());
     waiting.map_err(|cycle| Refusal::WouldDeadlock {
         name: target.name().clone(),
         path: cycle.path,
@@ -370,12 +381,15 @@ async fn why_dropped<M>(
 
 /// Hands the message to the actor that is alive, or comes to life or gets room by the deadline. That is asked for more
 /// than once, and must stay the same.
-async fn deliver_by<M: Message, R>(
+///
+/// `await_place` is given the place that is waited for, may refuse that, and holds what it returns for as long.
+async fn deliver_by<M: Message, R, W>(
     target: &impl Target<M>,
     mut message: M,
     deadline: impl Fn() -> Instant,
     terms: impl Fn() -> Terms,
     mut meet: impl FnMut(&Arc<Incarnation>) -> Result<R, Refusal>,
+    await_place: impl Fn(&Node) -> Result<W, Refusal>,
 ) -> Result<R, CastError<M>> {
     let mut until = None;
     loop {
@@ -412,6 +426,14 @@ async fn deliver_by<M: Message, R>(
         let until = *until.get_or_insert_with(|| target.when_down().until(deadline()));
         let Some(until) = until else {
             return Err(error);
+        };
+        let place = target.place();
+        let _waits = match place.as_deref().map(&await_place).transpose() {
+            Ok(waits) => waits,
+            Err(refusal) => {
+                let message = error.message;
+                return Err(CastError { message, refusal });
+            }
         };
         let back = tokio::select! {
             biased;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use perennial_lifecycle::{ActorName, Incarnation, Moment, Terms, Traffic};
+use perennial_lifecycle::{ActorName, Incarnation, Moment, Node, Terms, Traffic};
 use ractor::Message;
 
 use crate::dispatch::{Callee, Target};
@@ -88,6 +88,10 @@ impl<M: Message> Target<M> for ByName<'_, M> {
             self.registry.remember(slot);
         }
         delivered
+    }
+
+    fn place(&self) -> Option<Arc<Node>> {
+        self.slot.get()?.place()
     }
 
     fn full(&self) -> Vec<Arc<Incarnation>> {

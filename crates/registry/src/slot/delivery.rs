@@ -134,6 +134,10 @@ impl Slot {
         Some(held.run)
     }
 
+    pub(crate) fn place(&self) -> Option<Arc<Node>> {
+        Some(Arc::clone(self.node.load().as_ref()?.node()))
+    }
+
     pub(crate) fn present(&self) -> Option<Arc<Incarnation>> {
         self.node.load().as_ref()?.node.current()
     }

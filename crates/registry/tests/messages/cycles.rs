@@ -1,11 +1,13 @@
 //! Actors that would wait for each other.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use perennial_lifecycle::Mailbox;
+use perennial_lifecycle::{ChildSpec, Mailbox};
 use perennial_registry::{CallError, Name, Refusal, Registry, Route};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::consume_budget;
 use tokio::time::{Instant, sleep};
 
@@ -126,6 +128,86 @@ async fn msg_18_a_cycle_is_seen_over_a_restart() {
     assert!(matches!(through.lock().unwrap()[..], [Ok(7)]));
     assert!(begin.elapsed() < SECOND);
     it.finish().await;
+}
+
+/// Fails with each message, and when it is started again calls the scribe before it is up.
+struct Returning {
+    registry: Arc<OnceLock<Registry>>,
+    /// How long it thinks about it.
+    after: Duration,
+    outcome: Outcome,
+}
+
+impl Actor for Returning {
+    type Msg = Job;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Job>, (): ()) -> Result<(), ActorProcessingErr> {
+        if let Some(registry) = self.registry.get() {
+            sleep(self.after).await;
+            let read = registry.call(SCRIBE, Job::Read, 60 * SECOND).await;
+            self.outcome.lock().unwrap().push(read.map(|_| 0));
+        }
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Job>,
+        job: Job,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        match job {
+            Job::Ask(_, reply) => Ok(reply.send(7)?),
+            _ => Err("as told".into()),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_18_who_waits_for_an_actor_to_come_up_waits_for_it() {
+    for (door, after) in Door::BOTH.into_iter().zip([Duration::ZERO, SECOND]) {
+        let (desk, cell) = (Arc::new(Desk::default()), Arc::new(OnceLock::new()));
+        let of_start = Outcome::default();
+        let (inside, registry) = (Arc::clone(&of_start), Arc::clone(&cell));
+        let returning = move || Returning {
+            registry: Arc::clone(&registry),
+            after,
+            outcome: Arc::clone(&inside),
+        };
+        let returning = ChildSpec::worker("clerk", move || (returning(), ()));
+        let returning = returning.name(CLERK.to_actor_name());
+        let it = Fixture::of(Arc::clone(&desk), [door.spec("scribe", &desk), returning]).await;
+        cell.set(it.registry.clone()).unwrap();
+
+        let (registry, of_call) = (it.registry.clone(), Outcome::default());
+        let inside = Arc::clone(&of_call);
+        let call = task(move || {
+            let (registry, outcome) = (registry.clone(), Arc::clone(&inside));
+            async move {
+                registry.cast(CLERK, Job::Write(1)).unwrap();
+                // By now it is being started again.
+                sleep(SECOND / 2).await;
+                let ask = |reply| Job::Ask(task(|| async { Ok(()) }), reply);
+                let answer = registry.call(CLERK, ask, 60 * SECOND).await;
+                outcome.lock().unwrap().push(answer);
+                Ok(())
+            }
+        });
+        let began = Instant::now();
+        it.ask(call).await.unwrap();
+        assert_eq!(began.elapsed(), after.max(SECOND / 2));
+        // Whoever comes second is refused, and the other is answered.
+        let (refused, way, answered) = match after {
+            Duration::ZERO => (&of_call, ["scribe", "clerk", "scribe"], &of_start),
+            _ => (&of_start, ["clerk", "scribe", "clerk"], &of_call),
+        };
+        assert_eq!(path_of(refused), way);
+        it.settled().await;
+        assert!(matches!(answered.lock().unwrap()[..], [Ok(_)]));
+        it.finish().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
