@@ -17,7 +17,8 @@ use crate::{
 /// It is made for a [dynamic supervisor](crate::DynamicSupervisor) as well: there it lists and counts, and
 /// calls that need a child of its own spec are refused.
 ///
-/// Calls are answered by the supervisor in turn, so they wait while it starts or stops a child.
+/// Calls are answered by the supervisor in turn, so they wait while it starts or stops a child: as in OTP, a child that
+/// calls its own supervisor in its `pre_start` waits for itself. In `post_start` it may, or in a task of its own.
 /// `count_children` and the others of a supervisor that ends meanwhile return [`SupervisorDown`].
 #[derive(Clone)]
 pub struct Supervisor {
@@ -270,13 +271,18 @@ impl Supervisor {
 
     /// Stops the supervisor, its children first, and waits for its end.
     ///
+    /// A handler of it, or of an actor below it, asks and does not wait: the supervisor waits for the handler. One that has to
+    /// know of the end waits in a task of its own.
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future gives up the wait, not the stop.
     pub async fn stop(&self, reason: ExitReason) {
         if let Some(current) = self.node.current() {
             current.stop(reason);
-            current.ended().await;
+            if OwnEnd::refuse(self.path(), &current).is_ok() {
+                current.ended().await;
+            }
         }
     }
 

@@ -134,6 +134,33 @@ async fn sup_31_a_handler_may_ask_for_the_end_of_one_at_its_path_in_another_tree
 }
 
 #[tokio::test(start_paused = true)]
+async fn sup_31_a_handler_that_asks_a_supervisor_above_it_to_stop_does_not_wait() {
+    let began = Instant::now();
+    for asker in ["first", "below/deep"] {
+        let top = supervisor().await;
+        let it = top.clone();
+        asked_by(
+            &top,
+            asker,
+            async move { it.stop(ExitReason::Shutdown).await },
+        )
+        .await;
+        assert!(matches!(top.ended().await, ExitReason::Shutdown));
+    }
+    // One that is not above is waited for.
+    let top = supervisor().await;
+    let below = Supervisor::at(&top.node().child("below").unwrap()).unwrap();
+    let run = below.incarnation().unwrap();
+    let ask = async move {
+        below.stop(ExitReason::Shutdown).await;
+        run.has_ended()
+    };
+    assert!(asked_by(&top, "first", ask).await);
+    top.stop(ExitReason::Shutdown).await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn sup_31_a_dynamic_child_is_told_so_too() {
     let template = ChildTemplate::worker("asker", |(): &()| (Asker, ()));
     let builder = DynamicSupervisor::builder(template);

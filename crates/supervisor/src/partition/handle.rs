@@ -311,6 +311,8 @@ impl<Args: Send + Sync + 'static> PartitionedSupervisor<Args> {
 
     /// Stops the supervisor, its partitions and their children first, and waits for its end.
     ///
+    /// In a handler of it, or of an actor below it, as [`Supervisor::stop`].
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future gives up the wait, not the stop.
