@@ -113,7 +113,7 @@ impl MemoryCell {
 
     /// An orderly stop: without a manager pressure is low, and nothing goes on in its name.
     ///
-    /// A killed actor does not come here: the level it saw holds until its successor has looked.
+    /// It may be to start it anew, as by an operator: a clean-up that was requested is left to the successor. A killed actor does not come here: the level it saw holds until its successor has looked.
     pub(crate) fn detach(&self, actor: &ActorRef<MemoryMsg>) {
         let mut attached = lock(&self.actor);
         if attached.as_ref().map(|attached| attached.get_id()) != Some(actor.get_id()) {
@@ -121,7 +121,6 @@ impl MemoryCell {
         }
         *attached = None;
         drop(attached);
-        self.requested.store(false, Ordering::Release);
         lock(&self.runs).abort_all();
         let from = self.set_level(Pressure::Low);
         emit(Event::PressureChanged {

@@ -54,8 +54,8 @@ impl MemoryManager {
 
     /// Asks for a clean-up of every strategy that is not running, and does not wait for it.
     ///
-    /// Returns whether there is a manager to do it. A request made while the manager is being restarted is kept;
-    /// requests that arrive together become one clean-up.
+    /// Returns whether there is a manager to do it. A request that the manager has not come to when it ends is kept for
+    /// its successor, as is one made while it is being restarted; requests that arrive together become one clean-up.
     pub fn request_cleanup(&self) -> bool {
         self.cell.request_cleanup()
     }

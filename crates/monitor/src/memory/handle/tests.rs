@@ -484,6 +484,22 @@ async fn an_orderly_stop_leaves_low_pressure_and_no_clean_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_requested_before_an_orderly_stop_is_done_by_the_successor() {
+    let (memory, _used) = tank(MemoryConfig::default());
+    let cache = Probe::register(&memory, "cache", frees(1));
+    let (actor, ended) = start(&memory).await;
+    // The stop comes before all messages.
+    assert!(memory.request_cleanup());
+    actor.stop(None);
+    ended.await.unwrap();
+    assert_eq!(runs(&cache), []);
+
+    let _running = start(&memory).await;
+    settle().await;
+    assert_eq!(runs(&cache), [Trigger::OnRequest]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn strategies_are_replaced_and_removed_by_name() {
     let (memory, _used) = tank(MemoryConfig::default());
     let old = Probe::register(&memory, "cache", frees(1));
