@@ -64,7 +64,8 @@ impl PerformanceMonitor {
     /// Records one operation, looking its service up by name.
     pub fn record(&self, service: &str, outcome: Outcome, latency: Duration) {
         let series = self.cell.find_or_create(service);
-        series.record(self.cell.now(), nanos(latency), outcome);
+        let now = self.cell.now();
+        series.record(now, nanos(latency), outcome, || now);
     }
 
     /// Tells what is known about the service of exactly this name; `None` if it was never seen.
@@ -153,10 +154,13 @@ impl Recorder {
         self.record_at(Instant::now(), outcome, latency);
     }
 
-    /// Records an operation that ended at `now`, for a caller that has read the clock.
+    /// Records an operation that ended at `now`, for a caller that has read the clock. One that is still to come is taken
+    /// for the present.
     pub fn record_at(&self, now: Instant, outcome: Outcome, latency: Duration) {
-        let at = nanos(now.saturating_duration_since(self.created));
-        self.series.record(at, nanos(latency), outcome);
+        let at = |moment: Instant| nanos(moment.saturating_duration_since(self.created));
+        let present = || at(Instant::now());
+        self.series
+            .record(at(now), nanos(latency), outcome, present);
     }
 }
 

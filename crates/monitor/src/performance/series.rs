@@ -56,13 +56,24 @@ impl Series {
         }
     }
 
-    pub(crate) fn record(&self, at: u64, latency: u64, outcome: Outcome) {
+    /// Records a sample of the moment `at`; `now` is asked for seldom.
+    pub(crate) fn record(
+        &self,
+        at: u64,
+        latency: u64,
+        outcome: Outcome,
+        now: impl FnOnce() -> u64,
+    ) {
         let number = at / STEP;
         let shard = SHARD.with(|shard| *shard) % self.shards.len();
         let mut step = lock(&self.shards[shard].0);
         if step.number() != number {
-            lock(&self.rings).absorb(&mut step);
-            step.begin(number);
+            // What is to come would take the place of what was in the rings.
+            let number = number.min(now() / STEP);
+            if step.number() != number {
+                lock(&self.rings).absorb(&mut step);
+                step.begin(number);
+            }
         }
         step.record(latency, outcome == Outcome::Failure);
     }

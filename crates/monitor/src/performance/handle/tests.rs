@@ -50,6 +50,30 @@ async fn rates_are_counts_divided_by_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_recorded_for_a_moment_to_come_counts_as_of_now() {
+    let monitor = PerformanceMonitor::default();
+    let recorder = monitor.recorder("database");
+    let record = |at| recorder.record_at(at, Outcome::Success, MS);
+    // At the first, the step of the recorder is the first of all.
+    sleep(HOUR).await;
+    let counts = || {
+        let report = monitor.report("database").unwrap();
+        Window::ALL.map(|window| report.window(window).count)
+    };
+    record(Instant::now());
+    // As far ahead as one whole turn of each of the rings.
+    for (before, ahead) in [60 * 1_000 * MS, HOUR, 24 * HOUR].into_iter().enumerate() {
+        let before = 1 + 2 * before as u64;
+        record(Instant::now() + ahead);
+        assert_eq!(counts(), [before + 1; 3]);
+        record(Instant::now());
+        assert_eq!(counts(), [before + 2; 3]);
+    }
+    sleep(2 * HOUR).await;
+    assert_eq!(counts(), [0, 0, 7]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn services_are_told_apart_by_their_whole_names() {
     let monitor = PerformanceMonitor::default();
     monitor.record("svc", Outcome::Success, MS);

@@ -56,7 +56,7 @@ proptest! {
         for (pause, latency, failed) in steps {
             now += pause;
             let outcome = if failed { Outcome::Failure } else { Outcome::Success };
-            series.record(now, latency, outcome);
+            series.record(now, latency, outcome, || u64::MAX);
             samples.push((now, latency, failed));
             for window in Window::ALL {
                 let begin = window.begin(now);
@@ -100,7 +100,7 @@ fn a_sample_leaves_each_window_when_it_is_as_old_as_the_window() {
     for window in Window::ALL {
         let series = series();
         let at = 7 * 24 * HOUR + window.width() / 2;
-        series.record(at, 1_000, Outcome::Success);
+        series.record(at, 1_000, Outcome::Success, || u64::MAX);
         let last = length(window) - window.width();
         assert_eq!(stats(&series, window, at + last).count, 1, "{window:?}");
         assert_eq!(stats(&series, window, at + length(window)).count, 0);
@@ -111,7 +111,7 @@ fn a_sample_leaves_each_window_when_it_is_as_old_as_the_window() {
 fn the_day_holds_a_day() {
     let series = series();
     for hour in 0..48 {
-        series.record(hour * HOUR, 1_000, Outcome::Success);
+        series.record(hour * HOUR, 1_000, Outcome::Success, || u64::MAX);
     }
     let now = 48 * HOUR - 1;
     assert_eq!(stats(&series, Window::Day, now).count, 24);
@@ -122,8 +122,8 @@ fn the_day_holds_a_day() {
 #[test]
 fn latencies_beyond_the_histogram_keep_their_exact_extremes() {
     let series = series();
-    series.record(0, u64::MAX, Outcome::Success);
-    series.record(0, 0, Outcome::Success);
+    series.record(0, u64::MAX, Outcome::Success, || u64::MAX);
+    series.record(0, 0, Outcome::Success, || u64::MAX);
     let latency = stats(&series, Window::Minute, 0).latency.unwrap();
     assert_eq!(latency.min_us, 0.0);
     assert_eq!(latency.max_us, u64::MAX as f64 / 1e3);
@@ -133,9 +133,11 @@ fn latencies_beyond_the_histogram_keep_their_exact_extremes() {
 #[test]
 fn a_late_sample_counts_where_it_belongs_or_not_at_all() {
     let series = series();
-    series.record(10 * HOUR, 1_000, Outcome::Success);
-    series.record(10 * HOUR - 30 * SECOND, 1_000, Outcome::Success);
-    series.record(8 * HOUR, 1_000, Outcome::Success);
+    series.record(10 * HOUR, 1_000, Outcome::Success, || u64::MAX);
+    series.record(10 * HOUR - 30 * SECOND, 1_000, Outcome::Success, || {
+        u64::MAX
+    });
+    series.record(8 * HOUR, 1_000, Outcome::Success, || u64::MAX);
     assert_eq!(stats(&series, Window::Minute, 10 * HOUR).count, 2);
     assert_eq!(stats(&series, Window::Hour, 10 * HOUR).count, 2);
     assert_eq!(stats(&series, Window::Day, 10 * HOUR).count, 3);
@@ -150,7 +152,9 @@ fn no_sample_is_lost_between_threads_and_readers() {
             std::thread::spawn(move || {
                 for i in 0..5_000u64 {
                     // The threads meet new steps at different times.
-                    series.record((thread + i) * SECOND / 500, i, Outcome::Success);
+                    series.record((thread + i) * SECOND / 500, i, Outcome::Success, || {
+                        u64::MAX
+                    });
                     if i % 1_000 == 0 {
                         stats(&series, Window::Minute, i * SECOND / 500);
                     }
