@@ -1,6 +1,8 @@
 use std::{
     fmt,
+    future::poll_fn,
     sync::{Arc, Mutex},
+    task::ready,
 };
 
 use perennial_lifecycle::catch_panic;
@@ -32,6 +34,8 @@ pub(crate) struct Latest {
 pub(crate) struct Service {
     name: String,
     check: Box<dyn HealthCheck>,
+    /// Of several checks at the same time one is at work at a time: so no more than one can block its thread.
+    turn: tokio::sync::Mutex<()>,
     overdue: Overdue,
 }
 
@@ -48,6 +52,7 @@ impl HealthCell {
         let service = Arc::new(Service {
             name,
             check,
+            turn: tokio::sync::Mutex::default(),
             overdue: Overdue::default(),
         });
         let mut services = lock(&self.services);
@@ -142,7 +147,20 @@ impl Service {
                 "an earlier check still blocks its thread",
             ));
         }
-        self.check.check().await
+        let mut check = {
+            let _turn = self.turn.lock().await;
+            self.check.check()
+        };
+        let mut turn = Box::pin(self.turn.lock());
+        poll_fn(|cx| {
+            let at_work = ready!(turn.as_mut().poll(cx));
+            let report = check.as_mut().poll(cx);
+            drop(at_work);
+            // For the next time.
+            turn.set(self.turn.lock());
+            report
+        })
+        .await
     }
 }
 

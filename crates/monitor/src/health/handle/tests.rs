@@ -90,45 +90,101 @@ async fn a_check_that_hangs_or_panics_is_a_result() {
     assert!(serde_json::to_string(&report).is_ok());
 }
 
+/// A service whose check blocks its thread until it is released.
+struct Stuck {
+    health: HealthAggregator,
+    release: std::sync::mpsc::Sender<()>,
+    started: Arc<AtomicUsize>,
+    begun: tokio::sync::mpsc::Receiver<()>,
+}
+
+impl Stuck {
+    fn new() -> Self {
+        let config = HealthConfig::builder()
+            .timeout(Duration::from_millis(20))
+            .build();
+        let health = HealthAggregator::new(config.unwrap());
+        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        let blocked = Arc::new(std::sync::Mutex::new(blocked));
+        let started = Arc::new(AtomicUsize::new(0));
+        let (announce, begun) = tokio::sync::mpsc::channel(8);
+        let starts = Arc::clone(&started);
+        health.register(
+            "stuck",
+            Box::new(move || {
+                let (blocked, starts) = (Arc::clone(&blocked), Arc::clone(&starts));
+                let announce = announce.clone();
+                async move {
+                    starts.fetch_add(1, Ordering::SeqCst);
+                    announce.try_send(()).unwrap();
+                    blocked.lock().unwrap().recv().unwrap();
+                    CheckReport::new().with(Check::alive(true))
+                }
+            }),
+        );
+        Self {
+            health,
+            release,
+            started,
+            begun,
+        }
+    }
+
+    /// Lets the threads go on, whoever has one by now.
+    fn release(self) {
+        (0..8).for_each(|_| self.release.send(()).unwrap());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_check_that_blocks_its_thread_is_not_started_twice() {
-    let config = HealthConfig::builder()
-        .timeout(Duration::from_millis(20))
-        .build();
-    let health = HealthAggregator::new(config.unwrap());
-    let (release, blocked) = std::sync::mpsc::channel::<()>();
-    let blocked = Arc::new(std::sync::Mutex::new(blocked));
-    let started = Arc::new(AtomicUsize::new(0));
-    let (announce, mut begun) = tokio::sync::mpsc::channel(8);
-    let starts = Arc::clone(&started);
-    health.register(
-        "stuck",
-        Box::new(move || {
-            let (blocked, starts) = (Arc::clone(&blocked), Arc::clone(&starts));
-            let announce = announce.clone();
-            async move {
-                starts.fetch_add(1, Ordering::SeqCst);
-                announce.try_send(()).unwrap();
-                blocked.lock().unwrap().recv().unwrap();
-                CheckReport::new().with(Check::alive(true))
-            }
-        }),
-    );
+    let mut it = Stuck::new();
     // On a busy machine a check may be cut off before it has begun.
-    while begun.try_recv().is_err() {
-        assert_eq!(health.check().await.status, Status::Unhealthy);
+    while it.begun.try_recv().is_err() {
+        assert_eq!(it.health.check().await.status, Status::Unhealthy);
     }
     for _ in 0..3 {
-        let report = health.check().await;
+        let report = it.health.check().await;
         assert_eq!(
             report.services[0].causes,
             ["answers: an earlier check still blocks its thread"]
         );
     }
-    assert_eq!(started.load(Ordering::SeqCst), 1);
-    // Two: whoever is on the thread when it is free again must not wait.
-    release.send(()).unwrap();
-    release.send(()).unwrap();
+    assert_eq!(it.started.load(Ordering::SeqCst), 1);
+    it.release();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_checks_at_the_same_time_one_at_most_blocks_its_thread() {
+    let mut it = Stuck::new();
+    while it.begun.try_recv().is_err() {
+        let check = || it.health.check();
+        let reports = tokio::join!(check(), check(), check());
+        for report in <[_; 3]>::from(reports) {
+            assert_eq!(report.status, Status::Unhealthy);
+        }
+    }
+    assert_eq!(it.started.load(Ordering::SeqCst), 1);
+    it.release();
+}
+
+#[tokio::test(start_paused = true)]
+async fn checks_at_the_same_time_wait_side_by_side() {
+    let health = HealthAggregator::default();
+    health.register(
+        "slow",
+        Box::new(|| async {
+            tokio::time::sleep(Duration::from_millis(900)).await;
+            CheckReport::new().with(Check::alive(true))
+        }),
+    );
+    let began = tokio::time::Instant::now();
+    let (first, second) = tokio::join!(health.check(), health.check());
+    assert_eq!(
+        (first.status, second.status),
+        (Status::Healthy, Status::Healthy)
+    );
+    assert_eq!(began.elapsed(), Duration::from_millis(900));
 }
 
 #[tokio::test(start_paused = true)]
