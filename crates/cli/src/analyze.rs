@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use perennial::{
-    ANALYZER, AnalyzerWorker, BreakerConfig, DATABASE, DatabaseWorker, OpenTime, PoolConfig, Quota,
-    Settings, SettingsErrors, StartTreeError, Tree,
+    ANALYZER, AnalyzerWorker, BreakerConfig, DATABASE, DatabaseWorker, ExitReason, OpenTime,
+    PoolConfig, Quota, Settings, SettingsErrors, StartTreeError, Tree,
 };
 use tokio::time::Instant;
 
@@ -63,6 +63,9 @@ pub enum AnalyzeError {
     /// The tree did not start.
     #[error("the tree did not start: {}", chain(.0))]
     Tree(#[from] StartTreeError),
+    /// The tree ended before all was analyzed.
+    #[error("the tree gave up: {0}")]
+    GaveUp(ExitReason),
     /// The database failed while it was used.
     #[error("{}: {source}", file.display())]
     Store {
@@ -166,7 +169,15 @@ pub async fn run_with(args: AnalyzeArgs, analyzer: AnalyzerWorker) -> Result<Rep
         in_flight: actor::in_flight(workers),
     };
     let bar = progress_bar(found.files.len() as u64, args.quiet);
-    let worked = work(&tree, &found, options, &stop, &bar).await;
+    let failed = |source| AnalyzeError::Store {
+        file: args.db.clone(),
+        source,
+    };
+    let worked = async {
+        let worked = work(&tree, &found, options, &stop, &bar).await;
+        worked.map_err(failed)
+    };
+    let worked = until_it_gives_up(&tree, worked).await;
     bar.finish_and_clear();
     if let Some(chaos) = chaos {
         chaos.abort();
@@ -175,24 +186,32 @@ pub async fn run_with(args: AnalyzeArgs, analyzer: AnalyzerWorker) -> Result<Rep
     }
     let outcome = match worked {
         Ok((counts, removed)) => {
-            summarize(&tree, &found, counts, removed, stop.load(Relaxed)).await
+            let summary = summarize(&tree, &found, counts, removed, stop.load(Relaxed)).await;
+            summary.map_err(failed)
         }
         Err(error) => Err(error),
     };
-    let report = outcome
-        .map(|report| Report {
-            elapsed: began.elapsed(),
-            kills: kills.load(Relaxed),
-            ..report
-        })
-        .map_err(|source| AnalyzeError::Store {
-            file: args.db.clone(),
-            source,
-        });
+    let report = outcome.map(|report| Report {
+        elapsed: began.elapsed(),
+        kills: kills.load(Relaxed),
+        ..report
+    });
     tree.shutdown().await;
     // Until here a second Ctrl-C ends the process, whatever it is at: no other does any more.
     interrupt.abort();
     report
+}
+
+/// Does some work in a tree, unless that gives up before: then every file would be tried until its patience is over.
+async fn until_it_gives_up<T>(
+    tree: &Tree,
+    work: impl Future<Output = Result<T, AnalyzeError>>,
+) -> Result<T, AnalyzeError> {
+    tokio::select! {
+        biased;
+        Some(reason) = tree.ended() => Err(AnalyzeError::GaveUp(reason)),
+        worked = work => worked,
+    }
 }
 
 async fn start_tree(
@@ -373,4 +392,52 @@ fn shorten<'a>(path: &'a str, directory: &Path) -> &'a str {
         .and_then(Path::to_str)
         .filter(|it| !it.is_empty())
         .unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, mpsc};
+
+    use clap::Parser as _;
+    use perennial::workers::analysis::Analyzer;
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_under_way_ends_with_a_tree_that_gives_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.rs");
+        std::fs::write(&file, "fn main() {}").unwrap();
+        let mut args = AnalyzeArgs::parse_from([PathBuf::from("analyze"), file]);
+        args.db = dir.path().join("a.db");
+        // Its only file stays with the analyzer.
+        let (go_on, held) = mpsc::channel::<()>();
+        let (held, begun) = (Mutex::new(held), Arc::new(Notify::new()));
+        let begin = Arc::clone(&begun);
+        let analyzer = AnalyzerWorker::with(move |language, source| {
+            begin.notify_one();
+            held.lock().unwrap().recv().unwrap_err();
+            Analyzer::new().analyze(language, source)
+        });
+        let mut settings = Settings::default();
+        settings.supervision.max_restarts = 0;
+        let tree = start_tree(&args, settings, analyzer, 1).await.unwrap();
+
+        let found = Arc::new(source::find(&args.paths).unwrap());
+        let options = Options {
+            max_bytes: args.max_bytes,
+            in_flight: 1,
+        };
+        let (stop, bar) = (Arc::default(), ProgressBar::hidden());
+        let work = async { Ok(work(&tree, &found, options, &stop, &bar).await?) };
+        let end = async {
+            begun.notified().await;
+            tree.host().kill();
+        };
+        let (worked, ()) = tokio::join!(until_it_gives_up(&tree, work), end);
+        assert!(matches!(worked, Err(AnalyzeError::GaveUp(_))), "{worked:?}");
+        drop(go_on);
+        tree.shutdown().await;
+    }
 }
