@@ -102,7 +102,7 @@ pub async fn main(args: RunArgs) -> u8 {
         return STOPPED;
     }
     complain(format_args!("perennial: {report}"));
-    // Before the signal came.
+    // Before the signal came, or while it was drained.
     if report.gave_up.is_some() {
         return COULD_NOT_RUN;
     }

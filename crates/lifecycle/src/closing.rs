@@ -80,12 +80,30 @@ impl Closing {
         self.stirred.notify_one();
     }
 
-    /// Notes what is lost with a run; `is_stopped` says whether it was stopped in order.
-    pub(crate) fn note_loss(&self, is_stopped: bool, loss: impl FnOnce() -> Option<Loss>) {
+    /// Notes what is lost with a run; `is_stopped` says whether it was stopped in order. `loss` is told whether the tree
+    /// stops.
+    pub(crate) fn note_loss(&self, is_stopped: bool, loss: impl FnOnce(bool) -> Option<Loss>) {
         let phase = self.phase.load(SeqCst);
         // Before the tree stops, only what a supervisor has stopped does not come back.
         if phase == STOPPING || phase == SHUT && is_stopped {
-            lock(&self.losses).extend(loss());
+            lock(&self.losses).extend(loss(phase == STOPPING));
+        }
+    }
+
+    /// Notes a letter that nobody will handle, since its place was given up before the tree stops. When it does, its letters
+    /// are lost with the run.
+    pub(crate) fn note_given_up(&self, path: &ActorPath) {
+        if self.phase.load(SeqCst) != SHUT {
+            return;
+        }
+        let mut losses = lock(&self.losses);
+        match losses.last_mut().filter(|last| last.path == *path) {
+            Some(last) => last.waiting += 1,
+            None => losses.push(Loss {
+                path: path.clone(),
+                waiting: 1,
+                in_hand: None,
+            }),
         }
     }
 }
@@ -152,7 +170,8 @@ impl Scope {
 
     /// Returns what was cut off by the ends of actors since the tree began to stop.
     ///
-    /// With what was lost before that, since the tree was [shut](Self::shut), by the ends of actors that were stopped.
+    /// With what was lost before that, since the tree was [shut](Self::shut), by the ends of actors that were stopped, and
+    /// what waited where nobody will be started again.
     #[must_use]
     pub fn losses(&self) -> Vec<Loss> {
         lock(&self.traffic().closing().losses).clone()

@@ -32,6 +32,14 @@ pub(crate) enum TreeEnd {
     GaveUp(ExitReason),
 }
 
+/// How the drain of a tree came to its end.
+enum Drained {
+    AtRest,
+    OutOfTime,
+    /// The root gave up meanwhile.
+    GaveUp(ExitReason),
+}
+
 /// Stands above the root, whose supervisor nobody else is: brings it back when it was killed.
 ///
 /// A root that gave up is not brought back, as in OTP, where the node then goes down. Nor is one whose starts fail again
@@ -116,36 +124,52 @@ impl Keeper {
 
     async fn shut_down(&self, stop: &mut watch::Receiver<Option<Instant>>) -> ShutdownReport {
         let began = Instant::now();
-        let ran_out_of_time = !self.drain(stop).await;
+        let drained = self.drain(stop).await;
         let drained_for = began.elapsed();
+        // Before the looks: whoever ends after this tells of its letters, and whoever has ended before is found.
+        self.scope.begin_to_stop();
         let runs = running(self.scope.root());
         let unmanned = waiting_for_nobody(self.scope.root());
-        self.scope.begin_to_stop();
         let late = self.end_all().await;
         let mut killed = BTreeSet::from_iter(self.scope.overdue());
         killed.extend(late);
         ShutdownReport {
             took: began.elapsed(),
             drained_for,
-            ran_out_of_time,
+            ran_out_of_time: matches!(drained, Drained::OutOfTime),
             cut_off: self.cut_off(&killed, &runs, unmanned),
             killed: killed.into_iter().collect(),
-            gave_up: None,
+            gave_up: match drained {
+                Drained::GaveUp(reason) => Some(reason),
+                Drained::AtRest | Drained::OutOfTime => None,
+            },
         }
     }
 
-    /// Waits until what was sent is handled; `false` when the time for it ran out.
-    async fn drain(&self, stop: &mut watch::Receiver<Option<Instant>>) -> bool {
+    /// Waits until what was sent is handled.
+    async fn drain(&self, stop: &mut watch::Receiver<Option<Instant>>) -> Drained {
         self.scope.shut();
         // Where the last handle was dropped, nobody has said how long.
         let asked = *stop.borrow();
         let (_known, mut known) = watch::channel(Some(after(self.drain_deadline)));
         let deadline = if asked.is_some() { stop } else { &mut known };
+        // Once it has ended, it will not be brought back any more.
+        let Some(root) = self.root.incarnation() else {
+            return Drained::AtRest;
+        };
         tokio::select! {
             biased;
-            is_drained = drain(&self.scope, deadline) => is_drained,
-            // It will not be brought back any more.
-            _ = self.root.ended() => true,
+            reason = root.ended() => match reason.is_clean() {
+                true => {
+                    tracing::error!(exit.reason = %reason, "the tree gave up while it was drained");
+                    Drained::GaveUp(reason)
+                }
+                false => Drained::AtRest,
+            },
+            is_drained = drain(&self.scope, deadline) => match is_drained {
+                true => Drained::AtRest,
+                false => Drained::OutOfTime,
+            },
         }
     }
 

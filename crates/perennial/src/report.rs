@@ -20,8 +20,8 @@ pub struct ShutdownReport {
     pub killed: Vec<ActorPath>,
     /// All that was cut off, in order of path: empty after a clean shutdown.
     pub cut_off: Vec<CutOff>,
-    /// Why the tree had given up before it was told to stop. What was cut off by that nobody has looked at: all else here
-    /// is empty then.
+    /// Why the tree had given up before it was told to stop, or gave up while it was drained. What was cut off by that is
+    /// not known in full; where it gave up before, all else here is empty.
     pub gave_up: Option<ExitReason>,
 }
 
@@ -53,17 +53,19 @@ impl ShutdownReport {
 
 impl fmt::Display for ShutdownReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(reason) = &self.gave_up {
-            return write!(f, "the tree gave up: {reason}");
-        }
         if self.is_clean() {
             return write!(f, "stopped in order in {:?}", self.took);
         }
-        write!(f, "cut off by the shutdown, in {:?}", self.took)?;
+        match &self.gave_up {
+            Some(reason) => write!(f, "the tree gave up: {reason}")?,
+            None => write!(f, "cut off by the shutdown, in {:?}", self.took)?,
+        }
         if self.ran_out_of_time {
             write!(f, ", of which the drain had {:?}", self.drained_for)?;
         }
-        write!(f, ":")?;
+        if !self.cut_off.is_empty() {
+            write!(f, ":")?;
+        }
         for cut_off in &self.cut_off {
             write!(f, "\n  {cut_off}")?;
         }

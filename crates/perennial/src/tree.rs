@@ -355,7 +355,8 @@ impl Tree {
     pub async fn ended(&self) -> Option<ExitReason> {
         match self.wait_for_end().await {
             Some(TreeEnd::GaveUp(reason)) => Some(reason),
-            _ => None,
+            Some(TreeEnd::Stopped(report)) => report.gave_up.clone(),
+            None => None,
         }
     }
 

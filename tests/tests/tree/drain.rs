@@ -3,5 +3,6 @@
 mod deadlines;
 mod groups;
 mod left_out;
+mod restarts;
 mod support;
 mod waiting;

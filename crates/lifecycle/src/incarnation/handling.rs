@@ -192,7 +192,7 @@ impl Incarnation {
             }
         }
         let lost = self.close_intake();
-        self.note_loss(letters + lost, in_hand);
+        self.note_loss(letters, lost, in_hand);
     }
 
     /// It was left behind: what waits in its port has nobody who would take it. The message in hand is settled by its own

@@ -82,9 +82,10 @@ impl Incarnation {
         self.known_letterbox().map_or(0, |it| it.intake().depth())
     }
 
-    /// Notes what is lost with its end, where the tree is shutting down.
-    pub(super) fn note_loss(&self, waiting: u64, in_hand: bool) {
-        if waiting == 0 && !in_hand {
+    /// Notes what is lost with its end, where the tree is shutting down: what waited in its port, and if the tree stops the
+    /// letters, too, which are kept for the next run before that.
+    pub(super) fn note_loss(&self, letters: u64, lost: u64, in_hand: bool) {
+        if letters + lost == 0 && !in_hand {
             return;
         }
         // What waits behind the stop of a supervisor, as of a pool, is the framework's own.
@@ -93,9 +94,11 @@ impl Incarnation {
             return;
         }
         let is_stopped = matches!(self.asked(), Some(ExitReason::Shutdown));
-        self.traffic.closing().note_loss(is_stopped, || {
+        self.traffic.closing().note_loss(is_stopped, |is_last| {
+            let waiting = lost + if is_last { letters } else { 0 };
+            let is_any = waiting > 0 || in_hand;
             // One that was left behind is known to whoever did so.
-            (!self.is_detached()).then(|| Loss {
+            (is_any && !self.is_detached()).then(|| Loss {
                 path: self.node.path().clone(),
                 waiting,
                 in_hand: in_hand.then(|| self.message_type().name),

@@ -338,8 +338,10 @@ impl<M: Message> Letterbox<M> {
             _ => &self.ledger.dead,
         };
         Ledger::count_shared(counter);
-        if reason == DeadReason::Overflow {
-            letter.cover.note_dropped();
+        match reason {
+            DeadReason::Overflow => letter.cover.note_dropped(),
+            DeadReason::Stopped => self.traffic.closing().note_given_up(&self.path),
+            _ => {}
         }
         let (is_call, sender) = (
             letter.cover.caller().is_some(),
