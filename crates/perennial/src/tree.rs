@@ -305,8 +305,10 @@ impl Tree {
     /// ([`ChildSpec::drain_within`](crate::ChildSpec::drain_within)). Then the actors stop in reverse start order, each
     /// within its own deadline, and what is left when the tree's deadline has passed is killed.
     ///
-    /// Calling it again waits for the same end. A tree that gave up before has nothing left to stop, and its report
-    /// [says so](ShutdownReport::gave_up).
+    /// Calling it again waits for the same end. A tree that gave up before, or whose runtime is gone, has nothing left to
+    /// stop, and its report [says so](ShutdownReport::gave_up).
+    ///
+    /// A handler of the tree that waits here waits for itself, until it is cut off: it leaves the wait to a task of its own.
     ///
     /// # Cancel safety
     ///
@@ -331,13 +333,15 @@ impl Tree {
             }
             is_earlier
         });
+        let gave_up = |reason| ShutdownReport {
+            gave_up: Some(reason),
+            ..ShutdownReport::default()
+        };
         let report = match self.wait_for_end().await {
             Some(TreeEnd::Stopped(report)) => (*report).clone(),
-            Some(TreeEnd::GaveUp(reason)) => ShutdownReport {
-                gave_up: Some(reason),
-                ..ShutdownReport::default()
-            },
-            None => ShutdownReport::default(),
+            Some(TreeEnd::GaveUp(reason)) => gave_up(reason),
+            // Its actors were dropped with it, whatever they had in hand.
+            None => gave_up(ExitReason::failed("its runtime was shut down")),
         };
         // Only now: actors may need their pools while they stop.
         self.0.pools.close();
