@@ -120,6 +120,9 @@ impl Home {
 mod tests {
     use std::time::Duration;
 
+    use ractor::{Actor, ActorProcessingErr, ActorRef};
+    use tokio::sync::mpsc;
+
     use super::*;
     use crate::mail::{Cover, Letter};
     use crate::traffic::Traffic;
@@ -165,6 +168,53 @@ mod tests {
         assert!(second.waits_since().is_some());
         drop(sent(&first, None));
         assert!(first.waits_since().is_some());
+    }
+
+    /// Tells its number for each envelope that it gets.
+    struct Taker(u32, mpsc::Sender<u32>);
+
+    impl Actor for Taker {
+        type Msg = Mail<u32>;
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(
+            &self,
+            _: ActorRef<Mail<u32>>,
+            (): (),
+        ) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+
+        async fn handle(
+            &self,
+            _: ActorRef<Mail<u32>>,
+            _: Mail<u32>,
+            (): &mut (),
+        ) -> Result<(), ActorProcessingErr> {
+            Ok(self.1.try_send(self.0)?)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_letter_that_waits_while_a_run_follows_on_another_has_a_claim_at_both() {
+        let (tell, mut told) = mpsc::channel(4);
+        let taker = |number| Actor::spawn(None, Taker(number, tell.clone()), ());
+        let (first, _task) = taker(1).await.unwrap();
+        let (second, _task) = taker(2).await.unwrap();
+        let place = Place::new();
+        let ledger = Arc::clone(place.node.ledger(&place.traffic));
+        let settings = Mailbox::default().drop_oldest::<u32>();
+        let present = Some(second.get_cell());
+        let traffic = Arc::clone(&place.traffic);
+        let letterbox = Letterbox::<u32>::new(&place.node, ledger, traffic, settings, present);
+        let now = letterbox.clock().now();
+        let letter = Letter::new(7, letterbox.front().home, now, None);
+        // Whoever sends it has seen the first, which ends at this moment.
+        assert!(letterbox.offer(&first.get_cell(), letter).is_ok());
+        let mut claimed = [told.recv().await, told.recv().await];
+        claimed.sort_unstable();
+        assert_eq!(claimed, [Some(1), Some(2)]);
     }
 
     #[test]

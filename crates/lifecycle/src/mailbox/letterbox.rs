@@ -233,6 +233,13 @@ impl<M: Message> Letterbox<M> {
         }
         store.letters.push_back(letter);
         if cell.send_message(Mail::<M>::claim()).is_ok() {
+            // Its port may keep the claim for good if it closes at this moment, and the next run be here by now, which has
+            // claims for all that waited before.
+            if let Some(present) = store.present.as_ref()
+                && present.get_id() != cell.get_id()
+            {
+                drop(present.send_message(Mail::<M>::claim()));
+            }
             return Ok(());
         }
         let letter = store.letters.pop_back();
