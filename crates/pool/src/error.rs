@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use perennial_lifecycle::{ExitReason, StartError};
+use perennial_lifecycle::{ActorPath, ExitReason, StartError};
 
 /// A worker, or a plain object, that could not be borrowed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -130,4 +130,15 @@ pub enum WorkerError {
     /// The worker was checked in: the reference is no longer good.
     #[error("the worker was checked in")]
     CheckedIn,
+    /// The call was made in a handler, and the worker waits for its actor, directly or not: neither would ever go on.
+    #[error("a call to the worker would never be answered: {}", cycle(path))]
+    WouldDeadlock {
+        /// The caller, the worker, whom the worker waits for, and so on back to the caller.
+        path: Vec<ActorPath>,
+    },
+}
+
+fn cycle(path: &[ActorPath]) -> String {
+    let path: Vec<_> = path.iter().map(ActorPath::as_str).collect();
+    path.join(" -> ")
 }

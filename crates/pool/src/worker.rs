@@ -1,16 +1,16 @@
 use std::error::Error;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
-use std::pin::Pin;
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
-use perennial_lifecycle::{ActorPath, Incarnation, Node, early};
+use perennial_lifecycle::{ActorPath, Incarnation, Node, early, poll_answer};
 use ractor::{Actor, Message, RpcReplyPort};
 use tokio::sync::oneshot;
 
@@ -80,6 +80,7 @@ impl<M: Message> WorkerRef<M> {
     ///
     /// # Errors
     ///
+    /// - [`WorkerError::WouldDeadlock`] when a handler calls, and the worker waits for its actor.
     /// - [`WorkerError::Died`] says why the worker ended.
     /// - [`WorkerError::NoReply`] when the worker dropped the reply and has not ended shortly after.
     /// - [`WorkerError::CheckedIn`] when the worker was given back.
@@ -93,6 +94,21 @@ impl<M: Message> WorkerRef<M> {
         message: impl FnOnce(RpcReplyPort<T>) -> M,
     ) -> Result<T, WorkerError> {
         self.desk.check(self.loan)?;
+        let run = &self.desk.incarnation;
+        // Made in a handler of the same tree: then that is noted, for whoever would wait for it in turn.
+        let caller = Incarnation::current().filter(|it| Arc::ptr_eq(it.traffic(), run.traffic()));
+        let waiting = match &caller {
+            None => None,
+            Some(caller) => {
+                let waits = run.traffic().waits();
+                let waiting = waits.begin(caller.node().path(), self.path());
+                let task = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+                Some((
+                    waiting.map_err(|cycle| WorkerError::WouldDeadlock { path: cycle.path })?,
+                    task,
+                ))
+            }
+        };
         let (reply, answer) = oneshot::channel();
         let mut call = Call {
             desk: &self.desk,
@@ -100,21 +116,22 @@ impl<M: Message> WorkerRef<M> {
             answer,
             settled: false,
         };
+        let mut listening = waiting.map(|(waiting, task)| waiting.listen(&mut call.answer, &task));
         if !self.send(message(reply.into())) {
             call.settle();
             return Err(self.desk.end_or_silence().await);
         }
         // As `Incarnation::answer`, which would be one more future within this one. A port that was handed on may outlive
         // the worker; nobody waits for that.
-        let run = &self.desk.incarnation;
         let answer = match early(Duration::MAX, |context| {
-            Pin::new(&mut call.answer).poll(context)
+            poll_answer(&mut call.answer, listening.as_mut(), context)
         })
         .await
         {
             Some(answer) => answer.ok(),
-            None => run.late_answer(&mut call.answer, None).await,
+            None => run.late_answer(&mut call.answer, listening.as_mut()).await,
         };
+        drop(listening);
         call.settle();
         match answer {
             Some(answer) => Ok(answer),

@@ -1,6 +1,7 @@
 //! Whole trees, through the facade.
 #![allow(clippy::unwrap_used, reason = "this is a test, its helpers included")]
 
+mod cycles;
 mod drain;
 mod health;
 mod isolation;
