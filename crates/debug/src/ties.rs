@@ -8,7 +8,8 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct MonitorSnapshot {
-    /// The actor in one of whose functions it was made; `None` for one that was made elsewhere.
+    /// The actor in one of whose functions it was made, which may be one of another tree; `None` for one that was made
+    /// elsewhere.
     pub actor: Option<ActorPath>,
     /// Where in the code it was made, such as `src/main.rs:12:34`.
     pub location: String,

@@ -11,7 +11,8 @@ use crate::{ActorPath, Incarnation, current};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Watcher {
-    /// The actor in one of whose functions it was made; `None` for one that was made elsewhere.
+    /// The actor in one of whose functions it was made, which may be one of another tree; `None` for one that was made
+    /// elsewhere.
     pub actor: Option<ActorPath>,
     /// Where in the code it was made.
     pub location: &'static Location<'static>,
