@@ -83,6 +83,16 @@ impl Actor for BreakerActor {
         }
         Ok(())
     }
+
+    /// Publishes what was counted since the last time: in a tree that stops nobody else will.
+    async fn post_stop(
+        &self,
+        _: ActorRef<Self::Msg>,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.cell.publish();
+        Ok(())
+    }
 }
 
 #[cfg(test)]

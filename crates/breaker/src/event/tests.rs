@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use metrics::Key;
 use perennial_testkit::OnRegister;
+use ractor::Actor;
 
+use crate::actor::BreakerActor;
 use crate::{Breaker, BreakerConfig, BreakerState, Trip};
 
 fn touchy() -> Breaker {
@@ -54,4 +56,24 @@ fn the_state_gauge_writes_every_state_and_the_counters_are_the_totals() {
     ] {
         assert_eq!(count(&format!("perennial.breaker.{name}")), 1, "{name}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn brk_24_what_was_counted_when_the_actor_stops_is_published() {
+    let successes = Arc::new(AtomicU64::new(0));
+    let recorder = OnRegister(|key: &Key| {
+        let is_success = key.labels().any(|it| it.value() == "success");
+        (is_success && key.name() == "perennial.breaker.calls").then(|| Arc::clone(&successes))
+    });
+    let _local = metrics::set_default_local_recorder(&recorder);
+    let breaker = touchy();
+    let cell = breaker.weak().upgrade().unwrap();
+    let (actor, ended) = Actor::spawn(None, BreakerActor, cell).await.unwrap();
+    for _ in 0..3 {
+        breaker.try_acquire().unwrap().success();
+    }
+    assert_eq!(successes.load(Relaxed), 0);
+    actor.stop(None);
+    ended.await.unwrap();
+    assert_eq!(successes.load(Relaxed), 3);
 }
