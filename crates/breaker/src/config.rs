@@ -129,6 +129,12 @@ pub enum OpenTime {
     },
 }
 
+impl From<Duration> for OpenTime {
+    fn from(time: Duration) -> Self {
+        Self::Constant(time)
+    }
+}
+
 impl OpenTime {
     /// The time after the `nth` opening in a row, counted from 1.
     pub(crate) fn after_opening(self, nth: u32) -> Duration {
@@ -210,9 +216,9 @@ impl BreakerConfigBuilder {
         self
     }
 
-    /// Sets how long the breaker stays open.
-    pub fn open_time(mut self, open_time: OpenTime) -> Self {
-        self.open_time = open_time;
+    /// Sets how long the breaker stays open: an [`OpenTime`], or a `Duration` that is the same each time.
+    pub fn open_time(mut self, open_time: impl Into<OpenTime>) -> Self {
+        self.open_time = open_time.into();
         self
     }
 

@@ -21,6 +21,13 @@ fn an_empty_table_is_the_default() {
 }
 
 #[test]
+fn a_duration_is_a_constant_open_time() {
+    let config = BreakerConfig::builder().open_time(Duration::from_secs(7));
+    let open_time = config.build().unwrap().open_time();
+    assert_eq!(open_time, OpenTime::Constant(Duration::from_secs(7)));
+}
+
+#[test]
 fn some_keys_leave_the_others_at_their_defaults_in_any_order() {
     let config = read("half_open_permits = 2\ntrip = { consecutive = 7 }").unwrap();
     assert_eq!(*config.trip(), Trip::Consecutive(7));
