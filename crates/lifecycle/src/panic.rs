@@ -1,5 +1,6 @@
 use std::any::Any;
 use std::cell::RefCell;
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::Arc;
 use std::sync::Once;
@@ -17,6 +18,8 @@ thread_local! {
 /// not pay for the default hook, which captures and prints a backtrace. The hook replaces the process's
 /// panic hook for all panics, so this is the host's decision; calling it again does nothing.
 ///
+/// Until the process has a subscriber, a panic is one line on stderr.
+///
 /// A subscriber that panics when it cannot write aborts the process within a panic hook. That of `tracing_subscriber::fmt`
 /// does on a closed stderr, unless it is told `log_internal_errors(false)`.
 pub fn install_panic_hook() {
@@ -27,10 +30,12 @@ pub fn install_panic_hook() {
 fn report(info: &PanicHookInfo<'_>) {
     let location = info.location().map(|place| Arc::from(place.to_string()));
     let message = info.payload_as_str().unwrap_or("no message");
-    tracing::error!(
-        panic.location = location.as_deref().unwrap_or("unknown"),
-        "panic: {message}"
-    );
+    let place = location.as_deref().unwrap_or("unknown");
+    tracing::error!(panic.location = place, "panic: {message}");
+    if !tracing::dispatcher::has_been_set() {
+        // A closed stderr is no reason for another panic, which would abort the process.
+        drop(writeln!(std::io::stderr(), "panic at {place}: {message}"));
+    }
     let last = location.map(|location| (location, Arc::from(message)));
     LAST.with_borrow_mut(|it| *it = last);
 }
