@@ -334,7 +334,11 @@ impl StartError {
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "start failed: {}", self.reason)
+        match &self.reason {
+            // A supervisor stops in order when a child of it does not start; what counts is the child.
+            ExitReason::ShutdownWith(cause) => write!(f, "start failed: {cause}"),
+            reason => write!(f, "start failed: {reason}"),
+        }
     }
 }
 

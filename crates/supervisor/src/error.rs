@@ -74,6 +74,8 @@ impl OwnEnd {
 }
 
 /// Why a supervisor could not start: the child that failed.
+///
+/// Where that is a supervisor that could not start either, the text leads down to the child that is to blame.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FailedToStartChild {
@@ -83,9 +85,22 @@ pub struct FailedToStartChild {
     pub reason: ExitReason,
 }
 
+impl FailedToStartChild {
+    /// The child's own child that failed, where the child is a supervisor that could not start for it.
+    fn below(&self) -> Option<&Self> {
+        self.reason.cause()?.get().downcast_ref()
+    }
+}
+
 impl fmt::Display for FailedToStartChild {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "child `{}` failed to start: {}", self.id, self.reason)
+        write!(f, "child `{}", self.id)?;
+        let mut last = self;
+        while let Some(below) = last.below() {
+            write!(f, "/{}", below.id)?;
+            last = below;
+        }
+        write!(f, "` failed to start: {}", last.reason)
     }
 }
 

@@ -115,9 +115,25 @@ async fn sup_2_a_start_that_fails_is_rolled_back_and_names_the_child() {
     let error = spec.start("t").await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "start failed: shutdown: child `b` failed to start: failed: no database"
+        "start failed: child `b` failed to start: failed: no database"
     );
     assert_eq!(journal.entries(), ["+a", "-a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sup_2_a_start_that_fails_far_below_says_where_and_why_once() {
+    let failing = ChildSpec::from_fn("bank", ChildKind::Worker, |_| async {
+        Err(StartError::failed("no database"))
+    });
+    let inner = Supervisor::builder().child(failing).build().unwrap();
+    let middle = Supervisor::builder().child(inner.into_child("books"));
+    let middle = middle.build().unwrap();
+    let outer = Supervisor::builder().child(middle.into_child("host"));
+    let error = outer.build().unwrap().start("t").await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "start failed: child `host/books/bank` failed to start: failed: no database"
+    );
 }
 
 #[tokio::test(start_paused = true)]
