@@ -92,6 +92,10 @@ async fn perform(shared: &Shared, command: &Command, path: &str) -> Outcome {
         }
         Command::Stop => {
             let parent = supervisor_of(root, &node, command)?;
+            if shared.is_at_or_above_home(&node) {
+                let path = node.path().clone();
+                return Err(CommandError::CannotStop { path });
+            }
             let stopped = parent.terminate_child(node.path().id()).await;
             stopped.map_err(SupervisorError::from)?;
             Ok(Done::AsTold)

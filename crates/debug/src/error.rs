@@ -59,6 +59,12 @@ pub enum CommandError {
         /// The path.
         path: ActorPath,
     },
+    /// The debug actor itself, or a supervisor above it: stopped, nothing could be told to start it again.
+    #[error("cannot stop `{path}`: the debug actor takes the command that would start it again")]
+    CannotStop {
+        /// The path.
+        path: ActorPath,
+    },
     /// No debug message of this name was declared for the actor.
     #[error("no debug message `{message}` is declared for `{path}`{}", did_you_mean(nearest.as_deref()))]
     NotDeclared {
@@ -152,12 +158,14 @@ pub enum CommandError {
     /// The outcome was not known in time.
     ///
     /// A command that the debug actor had taken is still carried out; one that it had not is withdrawn.
-    #[error("{command} `{path}`: no outcome within {after:?}")]
+    #[error("{command} `{path}`: no outcome within {after:?}{}", whereabouts(*taken))]
     TimedOut {
         /// The path as given.
         path: String,
         /// The command.
         command: &'static str,
+        /// Whether the debug actor had taken it.
+        taken: bool,
         /// The deadline.
         after: Duration,
     },
@@ -180,6 +188,7 @@ impl CommandError {
             | Self::Root { .. }
             | Self::Unsupervised { .. }
             | Self::CannotPause { .. }
+            | Self::CannotStop { .. }
             | Self::NotDeclared { .. }
             | Self::NotMade { .. }
             | Self::ShuttingDown { .. }
@@ -203,6 +212,13 @@ impl CommandError {
 
 fn did_you_mean(nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |it| format!("; did you mean `{it}`?"))
+}
+
+fn whereabouts(taken: bool) -> &'static str {
+    match taken {
+        true => ", it is still carried out",
+        false => ": the debug actor has not taken it, and does not run or is busy",
+    }
 }
 
 /// What a supervisor answered instead of doing as told.

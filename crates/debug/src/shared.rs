@@ -26,6 +26,13 @@ impl Shared {
         let home = self.home.borrow();
         home.as_ref().is_some_and(|it| Arc::ptr_eq(it, node))
     }
+
+    /// Says whether the debug actor lives here, or below.
+    pub(crate) fn is_at_or_above_home(&self, node: &Node) -> bool {
+        let home = self.home.borrow();
+        home.as_ref()
+            .is_some_and(|it| it.path().starts_with(node.path()))
+    }
 }
 
 /// All of a kind, and the place that they are children of.

@@ -62,7 +62,8 @@ impl Debugger {
     ///
     /// # Errors
     ///
-    /// As [`restart`](Self::restart).
+    /// As [`restart`](Self::restart); [`CommandError::CannotStop`] for the debug actor and what is above it, which nobody
+    /// could be told to start again.
     ///
     /// # Cancel safety
     ///
@@ -192,6 +193,7 @@ impl Debugger {
 
     pub(super) async fn command(&self, command: Command, path: &str) -> Outcome {
         let name = command.name();
+        let mut taken = false;
         let outcome = async {
             loop {
                 let run = tokio::select! {
@@ -206,6 +208,7 @@ impl Debugger {
                     }
                 };
                 if let Some(work) = submit(&run, command.clone(), path).await {
+                    taken = true;
                     return work.await.unwrap_or_else(|_| {
                         Err(CommandError::CutOff {
                             path: path.to_owned(),
@@ -221,6 +224,7 @@ impl Debugger {
             Err(CommandError::TimedOut {
                 path: path.to_owned(),
                 command: name,
+                taken,
                 after: self.deadline,
             })
         })

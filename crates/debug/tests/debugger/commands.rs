@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use perennial_debug::{CommandError, Debugger, Snapshot};
-use perennial_lifecycle::{ChildState, EventKind, ExitReason};
+use perennial_lifecycle::{ChildState, EventKind, ExitReason, Scope};
 use perennial_supervisor::Supervisor;
 use tokio::time::Instant;
 
@@ -220,14 +220,15 @@ async fn a_command_survives_the_end_of_the_debug_actor_and_is_carried_out_once()
 async fn without_a_debug_actor_commands_time_out_and_snapshots_work() {
     let shop = Shop::open().await;
     let ledger = shop.run("shop/bank/ledger");
-    shop.debugger.stop("shop/debug").await.unwrap();
+    let root = Supervisor::at(shop.scope.root()).unwrap();
+    root.terminate_child("debug").await.unwrap();
     let start = Instant::now();
     let hasty = shop.debugger.clone().deadline(Duration::from_secs(2));
     let refused = hasty.kill("shop/bank/ledger").await.unwrap_err();
     assert_eq!(start.elapsed(), Duration::from_secs(2));
     assert_eq!(
         refused.to_string(),
-        "kill `shop/bank/ledger`: no outcome within 2s"
+        "kill `shop/bank/ledger`: no outcome within 2s: the debug actor has not taken it, and does not run or is busy"
     );
     assert!(refused.is_retryable());
     let snapshot = shop.snapshot().await;
@@ -237,7 +238,6 @@ async fn without_a_debug_actor_commands_time_out_and_snapshots_work() {
     );
 
     // One that waits finds it as soon as it is back.
-    let root = Supervisor::at(shop.scope.root()).unwrap();
     let (killed, _) = tokio::join!(
         shop.debugger.kill("shop/bank/ledger"),
         root.restart_child("debug"),
@@ -247,10 +247,41 @@ async fn without_a_debug_actor_commands_time_out_and_snapshots_work() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn dbg_20_the_debug_actor_is_not_stopped_by_command() {
+    let shop = Shop::open().await;
+    let refused = shop.debugger.stop("shop/debug").await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "cannot stop `shop/debug`: the debug actor takes the command that would start it again"
+    );
+    assert!(!refused.is_retryable());
+    // Whatever else is done to it, it takes the next command.
+    shop.debugger.restart("shop/debug").await.unwrap();
+    shop.debugger.kill("shop/debug").await.unwrap();
+    shop.debugger.stop("shop/bank/ledger").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn dbg_20_what_is_above_the_debug_actor_is_not_stopped_by_command() {
+    let scope = Scope::new("shop");
+    let debugger = Debugger::new(&scope);
+    let operators = Supervisor::builder().child(debugger.child_spec());
+    let operators = operators.build().unwrap().into_child("operators");
+    let root = Supervisor::builder().child(operators).build().unwrap();
+    root.start_in(&scope).await.unwrap();
+    let refused = debugger.stop("shop/operators").await.unwrap_err();
+    assert!(
+        matches!(refused, CommandError::CannotStop { .. }),
+        "{refused}"
+    );
+    debugger.restart("shop/operators").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_command_to_a_tree_that_has_ended_is_refused_at_once() {
     let shop = Shop::open().await;
     let root = Supervisor::at(shop.scope.root()).unwrap();
-    shop.debugger.stop("shop/debug").await.unwrap();
+    root.terminate_child("debug").await.unwrap();
     let start = Instant::now();
     let (waiting, ()) = tokio::join!(
         shop.debugger.kill("shop/bank/ledger"),
