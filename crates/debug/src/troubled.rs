@@ -136,6 +136,12 @@ impl fmt::Display for Severity {
     }
 }
 
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.severity, self.path, self.reason)
+    }
+}
+
 impl Troubled {
     pub(crate) fn of(snapshot: &Snapshot) -> Self {
         let mut found = Found(Vec::new());

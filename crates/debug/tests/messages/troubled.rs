@@ -122,6 +122,9 @@ async fn troubled_begins_with_who_is_down() {
         (TroubleKind::Down, "shop")
     );
     assert!(troubled.render().starts_with("critical  shop"));
+    let worst = &troubled.troubles[0];
+    let text = format!("critical: shop: {}", worst.reason);
+    assert_eq!(worst.to_string(), text);
 }
 
 #[tokio::test(start_paused = true)]

@@ -119,6 +119,28 @@ impl SystemHealth {
     }
 }
 
+impl fmt::Display for ServiceHealth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.status)?;
+        if !self.causes.is_empty() {
+            write!(f, ": {}", self.causes.join("; "))?;
+        }
+        Ok(())
+    }
+}
+
+/// One line for the whole, and one for each service that is not healthy.
+impl fmt::Display for SystemHealth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, score {:.2}", self.status, self.score)?;
+        let ailing = |it: &&ServiceHealth| it.status != Status::Healthy;
+        for service in self.services.iter().filter(ailing) {
+            write!(f, "\n  {service}")?;
+        }
+        Ok(())
+    }
+}
+
 /// Who is there, and who is not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
