@@ -9,7 +9,7 @@ use perennial_debug::Debugger;
 use perennial_guard::Environment;
 use perennial_lifecycle::{ActorName, ChildKind, ChildSpec, Node, Restart, Scope, Shutdown};
 use perennial_monitor::{
-    CleanupStrategy, HealthAggregator, MemoryManager, PerformanceMonitor, Pressure,
+    CleanupStrategy, HealthAggregator, HealthCheck, MemoryManager, PerformanceMonitor, Pressure,
 };
 use perennial_pool::{Pool, PoolConfig, PoolName, Pools, Worker};
 use perennial_rate_limit::{Quota, RateGate};
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use crate::keeper::Keeper;
 use crate::tree::Parts;
-use crate::wiring::{self, NameGate};
+use crate::wiring::{self, NameGate, OwnChecks};
 use crate::{DATABASE, Settings, SettingsErrors, StartTreeError, Tree};
 
 /// The size of the database pool when nobody says otherwise.
@@ -43,6 +43,7 @@ pub struct TreeBuilder {
     quotas: Vec<(ActorName, Quota)>,
     children: Vec<Box<ChildPlan>>,
     depends: BTreeMap<String, BTreeSet<String>>,
+    checks: OwnChecks,
     schema: Schema,
     cleanups: Vec<(String, Box<CleanupPlan>)>,
     drain_deadline: Duration,
@@ -96,6 +97,7 @@ impl TreeBuilder {
             quotas: Vec::new(),
             children: Vec::new(),
             depends: BTreeMap::new(),
+            checks: OwnChecks::new(),
             schema: Schema::builder().build().expect("nothing to check"),
             cleanups: Vec::new(),
             drain_deadline: DRAIN_DEADLINE,
@@ -167,6 +169,34 @@ impl TreeBuilder {
     pub fn depends_on(mut self, service: &str, dependency: &str) -> Self {
         let dependencies = self.depends.entry(service.to_owned()).or_default();
         dependencies.insert(dependency.to_owned());
+        self
+    }
+
+    /// Adds what the host checks of a service itself to what the tree checks of it: of a pool, a breaker, or one of the
+    /// host's own actors. By any other name it is a service of its own. A later check of the same service stands.
+    ///
+    /// A check that keeps a [`Tree`] keeps it running until [`Tree::shutdown`]. What comes and goes while the tree runs
+    /// belongs to [`HealthAggregator::register`].
+    ///
+    /// ```
+    /// use perennial::{Check, CheckReport, Tree};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tree = Tree::builder("shop")
+    ///     .health_check("licence", || async {
+    ///         CheckReport::new().with(Check::degraded("valid", "for 3 more days"))
+    ///     })
+    ///     .start()
+    ///     .await?;
+    /// let health = tree.health().check().await;
+    /// assert!(health.to_string().ends_with("licence: degraded: valid: for 3 more days"));
+    /// # tree.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn health_check(mut self, service: impl Into<String>, check: impl HealthCheck) -> Self {
+        self.checks.insert(service.into(), Box::new(check));
         self
     }
 
@@ -291,7 +321,8 @@ impl TreeBuilder {
             .into_iter()
             .map(|make| make(&tree).name_if_none(|id| ActorName::host(id.to_owned())))
             .collect();
-        wiring::register_health(&tree, &hosted, &self.depends)?;
+        let checks = std::mem::take(&mut self.checks);
+        wiring::register_health(&tree, &hosted, &self.depends, checks)?;
 
         let spec = group()
             .child(registry.child_spec())

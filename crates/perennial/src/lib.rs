@@ -95,7 +95,8 @@ pub use perennial_lifecycle::{
     Started, Watchdog, Watching, install_panic_hook,
 };
 pub use perennial_monitor::{
-    CleanupStrategy, HealthAggregator, MemoryManager, Overall, PerformanceMonitor, Pressure,
+    Check, CheckReport, CleanupStrategy, HealthAggregator, HealthCheck, MemoryManager, Overall,
+    PerformanceMonitor, Pressure,
 };
 pub use perennial_pool::{
     Checkout, CheckoutError, ObjectPool, Pool, PoolConfig, PoolName, PoolStatus, Worker,

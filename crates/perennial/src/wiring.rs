@@ -7,5 +7,5 @@ mod performance;
 
 pub(crate) use events::bridge_events;
 pub(crate) use gate::NameGate;
-pub(crate) use health::register_health;
+pub(crate) use health::{OwnChecks, register_health};
 pub(crate) use performance::recorders;

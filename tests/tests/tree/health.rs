@@ -1,13 +1,14 @@
 //! Health shows what is wrong, and why.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use perennial::breaker::Trip;
 use perennial::monitor::{ServiceHealth, Status};
 use perennial::{
-    Backoff, BreakerConfig, ChildSpec, ChildState, DATABASE, DatabaseWorker, GuardError, Name,
-    Overall, PoolConfig, Pressure, Quarantine, Quota, RestartIntensity, Tree,
+    Backoff, BreakerConfig, Check, CheckReport, ChildSpec, ChildState, DATABASE, DatabaseWorker,
+    GuardError, Name, Overall, PoolConfig, Pressure, Quarantine, Quota, RestartIntensity, Tree,
 };
 use perennial_testkit::{Journal, Order};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -167,6 +168,79 @@ async fn a_dependency_that_is_down_or_unknown_shows() {
     assert_eq!(orders.status, Status::Unhealthy, "{orders:?}");
     assert_eq!(orders.causes, ["depends on billing: it is not running"]);
     assert_eq!(tree.health().quick().down, ["billing"]);
+    shut_down(&tree).await;
+}
+
+#[tokio::test]
+async fn health_8_the_hosts_own_checks_are_added_to_those_of_the_tree() {
+    let is_sold_out = Arc::new(AtomicBool::new(false));
+    let shelf = {
+        let is_sold_out = Arc::clone(&is_sold_out);
+        move || {
+            let is_sold_out = is_sold_out.load(Ordering::SeqCst);
+            async move {
+                CheckReport::new().with(match is_sold_out {
+                    true => Check::degraded("shelf", "sold out"),
+                    false => Check::healthy("shelf"),
+                })
+            }
+        }
+    };
+    let tree = Tree::builder("t")
+        .child(puppet("billing"))
+        .child(puppet("orders"))
+        .health_check("billing", shelf.clone())
+        .health_check("supplier", shelf)
+        .depends_on("orders", "billing")
+        .depends_on("supplier", "database")
+        .depends_on("database", "supplier")
+        .start()
+        .await
+        .unwrap();
+    let health = within("health", tree.health().check()).await;
+    assert_eq!(health.status, Status::Healthy, "{health}");
+    let names: Vec<_> = health.services.iter().map(|it| &*it.name).collect();
+    let all = ["billing", "config_server", "database", "orders", "supplier"];
+    assert_eq!(names, all);
+    let billing = health.service("billing").unwrap();
+    let aspects: Vec<_> = billing.checks.iter().map(|it| &*it.name).collect();
+    assert_eq!(aspects, ["alive", "mailbox", "answers in time", "shelf"]);
+
+    is_sold_out.store(true, Ordering::SeqCst);
+    let health = within("health", tree.health().check()).await;
+    assert_eq!(
+        health.to_string(),
+        "degraded, score 0.60\n  \
+         billing: degraded: shelf: sold out\n  \
+         database: degraded: depends on supplier: shelf: sold out\n  \
+         orders: degraded: depends on billing: shelf: sold out\n  \
+         supplier: degraded: shelf: sold out"
+    );
+    shut_down(&tree).await;
+}
+
+#[tokio::test]
+async fn health_8_a_check_of_the_host_that_panics_or_says_nothing_is_an_answer() {
+    let silent = || async { CheckReport::new() };
+    let tree = Tree::builder("t")
+        .child(puppet("billing"))
+        .health_check("billing", || async { panic!("no shelf") })
+        .health_check("supplier", silent)
+        .depends_on("config_server", "supplier")
+        .start()
+        .await
+        .unwrap();
+    let causes = async |service| ask(&tree, service).await.causes;
+    assert_eq!(
+        causes("billing").await,
+        ["check: the check panicked: no shelf"]
+    );
+    let nothing = "the check looked at nothing";
+    assert_eq!(causes("supplier").await, [format!("check: {nothing}")]);
+    assert_eq!(
+        causes("config_server").await,
+        [format!("depends on supplier: {nothing}")]
+    );
     shut_down(&tree).await;
 }
 

@@ -57,6 +57,16 @@ where
     }
 }
 
+impl HealthCheck for Box<dyn HealthCheck> {
+    fn check(&self) -> HealthFuture<'_> {
+        (**self).check()
+    }
+
+    fn is_alive(&self) -> bool {
+        (**self).is_alive()
+    }
+}
+
 /// Makes a check of two closures: one that tells at once whether the service is there, one that looks closely.
 pub fn with_liveness<F, Fut>(
     is_alive: impl Fn() -> bool + Send + Sync + 'static,

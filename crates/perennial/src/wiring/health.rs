@@ -5,7 +5,7 @@ use std::time::Duration;
 use perennial_breaker::{Breaker, Breakers};
 use perennial_config::ConfigServer;
 use perennial_lifecycle::{ChildSpec, ChildState, Node, Restart};
-use perennial_monitor::{Check, CheckReport, with_liveness};
+use perennial_monitor::{Check, CheckReport, HealthCheck, Status, with_liveness};
 use perennial_pool::{PoolStatus, Pools};
 use tokio::time::Instant;
 
@@ -16,33 +16,37 @@ const SLOW: Duration = Duration::from_secs(1);
 /// A handler that takes longer than this is taken for stuck.
 const STUCK: Duration = Duration::from_secs(10);
 
-/// Registers a check for each of the host's actors, each breaker's service and each pool.
+/// The host's own checks, by service.
+pub(crate) type OwnChecks = BTreeMap<String, Box<dyn HealthCheck>>;
+
+/// Registers a check for each of the host's actors, each breaker's service, each pool, and what the host checks itself.
 ///
-/// All checks read shared cells, so a stuck actor cannot hold them up. Fails where `depends` speaks of a service that there
-/// is not.
+/// All checks but the host's read shared cells, so a stuck actor cannot hold them up. Fails where `depends` speaks of a
+/// service that there is not.
 pub(crate) fn register_health(
     tree: &Tree,
     hosted: &[ChildSpec],
     depends: &BTreeMap<String, BTreeSet<String>>,
+    own: OwnChecks,
 ) -> Result<(), StartTreeError> {
-    let mut services: BTreeMap<String, Arc<Node>> = BTreeMap::new();
+    // What the host alone checks has no place in the tree.
+    let mut services: BTreeMap<String, Option<Arc<Node>>> =
+        own.keys().map(|name| (name.clone(), None)).collect();
     let root = tree.scope().root();
     let config = root.child_or_insert(ConfigServer::ID);
-    services.insert(ConfigServer::ID.to_owned(), config);
+    services.insert(ConfigServer::ID.to_owned(), Some(config));
     let pools = root.child_or_insert("pools");
     for (pool, _) in tree.pools() {
-        services.insert(pool.to_string(), pools.child_or_insert(&pool));
+        services.insert(pool.to_string(), Some(pools.child_or_insert(&pool)));
     }
     let breakers = root.child_or_insert("breakers");
     for breaker in tree.breakers().iter() {
-        let node = || breakers.child_or_insert(breaker.name());
-        services
-            .entry(breaker.name().to_owned())
-            .or_insert_with(node);
+        let place = services.entry(breaker.name().to_owned()).or_default();
+        place.get_or_insert_with(|| breakers.child_or_insert(breaker.name()));
     }
     let host = tree.host().node();
     for spec in hosted {
-        services.insert(spec.id().to_string(), host.child_or_insert(spec.id()));
+        services.insert(spec.id().to_string(), Some(host.child_or_insert(spec.id())));
     }
     for (service, dependencies) in depends {
         if let (None, Some(dependency)) = (services.get(service), dependencies.first()) {
@@ -53,10 +57,11 @@ pub(crate) fn register_health(
             });
         }
     }
-    let services = Arc::new(services);
+    let (services, own) = (Arc::new(services), Arc::new(own));
     for (name, node) in &*services {
         let service = Service {
-            node: Arc::clone(node),
+            node: node.clone(),
+            own: Arc::clone(&own),
             breaker: tree.breaker(name),
             pools: tree.0.pools.clone(),
             breakers: tree.breakers().clone(),
@@ -72,7 +77,7 @@ pub(crate) fn register_health(
                 move || alive.is_alive(),
                 move || {
                     let service = Arc::clone(&service);
-                    async move { service.report() }
+                    async move { service.report().await }
                 },
             ),
         );
@@ -82,22 +87,27 @@ pub(crate) fn register_health(
 
 struct Service {
     name: String,
-    node: Arc<Node>,
+    node: Option<Arc<Node>>,
+    own: Arc<OwnChecks>,
     breaker: Option<Breaker>,
     pools: Pools,
     breakers: Breakers,
     depends: BTreeSet<String>,
-    services: Arc<BTreeMap<String, Arc<Node>>>,
+    services: Arc<BTreeMap<String, Option<Arc<Node>>>>,
 }
 
 impl Service {
     fn is_alive(&self) -> bool {
-        is_alive(&self.node)
+        let own = self.own.get(&self.name);
+        self.node.as_deref().is_none_or(is_alive) && own.is_none_or(|it| it.is_alive())
     }
 
-    fn report(&self) -> CheckReport {
-        let mut report = CheckReport::new().with(alive("alive", &self.node));
-        if let Some(current) = self.node.current() {
+    async fn report(&self) -> CheckReport {
+        let mut report = CheckReport::new();
+        if let Some(node) = &self.node {
+            report = report.with(alive("alive", node));
+        }
+        if let Some(current) = self.node.as_ref().and_then(|it| it.current()) {
             let waiting = usize::try_from(current.mailbox_depth()).unwrap_or(usize::MAX);
             report = report
                 .with(Check::mailbox(waiting))
@@ -110,19 +120,24 @@ impl Service {
             report = report.with(workers("pool", &status));
         }
         for dependency in &self.depends {
-            report = report.with(self.dependency(dependency));
+            report = report.with(self.dependency(dependency).await);
+        }
+        if let Some(own) = self.own.get(&self.name) {
+            report.checks.extend(own.check().await.checks);
         }
         report
     }
 
-    fn dependency(&self, name: &str) -> Check {
+    async fn dependency(&self, name: &str) -> Check {
         let label = format!("depends on {name}");
         let Some(node) = self.services.get(name) else {
             return Check::unhealthy(label, "the tree has no such service");
         };
-        let lives = alive(&label, node);
-        if lives.cause.is_some() {
-            return lives;
+        if let Some(node) = node {
+            let lives = alive(&label, node);
+            if lives.cause.is_some() {
+                return lives;
+            }
         }
         if let Some(breaker) = self.breakers.get(name) {
             let check = circuit(&label, &breaker);
@@ -130,8 +145,14 @@ impl Service {
                 return check;
             }
         }
-        match self.pool(name) {
-            Some((_, status)) => workers(&label, &status),
+        if let Some((_, status)) = self.pool(name) {
+            let check = workers(&label, &status);
+            if check.cause.is_some() {
+                return check;
+            }
+        }
+        match self.own.get(name) {
+            Some(own) => worst(label, own.check().await),
             None => Check::healthy(label),
         }
     }
@@ -141,6 +162,23 @@ impl Service {
             .status()
             .into_iter()
             .find(|(it, _)| **it == *name)
+    }
+}
+
+/// Makes one aspect of all that a check found.
+fn worst(label: String, report: CheckReport) -> Check {
+    let worst = report.checks.into_iter().max_by_key(|it| it.status);
+    let Some(worst) = worst else {
+        return Check::unhealthy(label, "the check looked at nothing");
+    };
+    let cause = match worst.cause {
+        Some(cause) => format!("{}: {cause}", worst.name),
+        None => worst.name,
+    };
+    match worst.status {
+        Status::Healthy => Check::healthy(label),
+        Status::Degraded => Check::degraded(label, cause),
+        Status::Unhealthy => Check::unhealthy(label, cause),
     }
 }
 
