@@ -246,8 +246,8 @@ impl ChildSpec {
     }
 
     /// Enters the child under this name in the tree's directory.
-    pub fn name(mut self, name: ActorName) -> Self {
-        self.edit().more.get_or_insert_default().name = Some(Arc::new(name));
+    pub fn name(mut self, name: impl Into<ActorName>) -> Self {
+        self.edit().more.get_or_insert_default().name = Some(Arc::new(name.into()));
         self
     }
 
@@ -261,10 +261,10 @@ impl ChildSpec {
     }
 
     /// Makes each run of the child a member of this group in the tree's directory, beside those named before.
-    pub fn group(mut self, group: ActorName) -> Self {
+    pub fn group(mut self, group: impl Into<ActorName>) -> Self {
         let groups = &mut self.edit().more.get_or_insert_default().groups;
         let known = groups.iter().flat_map(|all| all.iter().cloned());
-        *groups = Some(known.chain([group]).collect());
+        *groups = Some(known.chain([group.into()]).collect());
         self
     }
 

@@ -54,7 +54,7 @@ use crate::{CallError, CastError, Name, Refusal, SenderKey, WhenDown, event};
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let scope = Scope::new("shop");
 /// # let registry = Registry::new(&scope);
-/// let clerk = |id| ChildSpec::worker(id, || (Clerk, ())).group(CLERKS.to_actor_name());
+/// let clerk = |id| ChildSpec::worker(id, || (Clerk, ())).group(CLERKS);
 /// # Supervisor::builder().child(clerk("ada")).child(clerk("bob")).build()?.start_in(&scope).await?;
 ///
 /// let clerks = registry.group(&CLERKS)?;

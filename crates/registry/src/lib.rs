@@ -31,7 +31,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let scope = Scope::new("shop");
 //! # let registry = Registry::new(&scope);
-//! # let spec = ChildSpec::worker("counter", || (Counter, ())).name(COUNTER.to_actor_name());
+//! # let spec = ChildSpec::worker("counter", || (Counter, ())).name(COUNTER);
 //! # Supervisor::builder().child(spec).build()?.start_in(&scope).await?;
 //! registry.cast(COUNTER, CounterMsg::Add(2))?;
 //! let total = registry.call(COUNTER, CounterMsg::Total, Duration::from_secs(1)).await?;

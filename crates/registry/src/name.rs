@@ -122,16 +122,28 @@ impl<M> Name<M> {
         self.namespace.as_deref()
     }
 
-    /// Returns the name without its type.
+    /// Borrows the name without its type.
     #[must_use]
     pub fn as_actor_name(&self) -> &ActorName {
         &self.name
     }
 
-    /// Returns the name without its type, for a child spec.
+    /// Returns the name without its type.
     #[must_use]
     pub fn to_actor_name(&self) -> ActorName {
         self.name.clone()
+    }
+}
+
+impl<M> From<Name<M>> for ActorName {
+    fn from(name: Name<M>) -> Self {
+        name.name
+    }
+}
+
+impl<M> From<&Name<M>> for ActorName {
+    fn from(name: &Name<M>) -> Self {
+        name.to_actor_name()
     }
 }
 

@@ -70,11 +70,11 @@ pub(crate) fn clerk(id: &str) -> ChildSpec {
 }
 
 pub(crate) fn named(id: &str) -> ChildSpec {
-    clerk(id).name(CLERK.to_actor_name())
+    clerk(id).name(CLERK)
 }
 
 pub(crate) fn member(id: &str) -> ChildSpec {
-    clerk(id).group(CLERKS.to_actor_name())
+    clerk(id).group(CLERKS)
 }
 
 pub(crate) fn generous() -> SupervisorBuilder {

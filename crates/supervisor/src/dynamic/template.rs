@@ -129,7 +129,7 @@ impl<Args: Send + Sync + 'static> ChildTemplate<Args> {
     }
 
     /// Makes each child a member of this group, see [`ChildSpec::group`], beside those named before.
-    pub fn group(mut self, group: ActorName) -> Self {
+    pub fn group(mut self, group: impl Into<ActorName>) -> Self {
         self.erased.spec = self.erased.spec.group(group);
         self
     }
