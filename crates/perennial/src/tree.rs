@@ -65,6 +65,27 @@ impl Tree {
         self.0.registry.cast(name, message)
     }
 
+    /// Sends a message to a named actor, and waits until it can be handed over, `wait` at the longest.
+    ///
+    /// It waits for an actor that is being restarted, unless [`WhenDown`](crate::WhenDown) says otherwise, and for room in
+    /// its mailbox, unless the [mailbox](crate::Mailbox) says otherwise. It does not wait until the message is handled.
+    ///
+    /// # Errors
+    ///
+    /// [`CastError`] hands the message back: the name's gate refused, or there was no room or no actor in time.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: when dropped before it is ready, the message was not sent.
+    pub async fn send<M: Message>(
+        &self,
+        name: Name<M>,
+        message: M,
+        wait: Duration,
+    ) -> Result<(), CastError<M>> {
+        self.0.registry.send(name, message, wait).await
+    }
+
     /// Calls a named actor and waits for its reply, `timeout` at the longest.
     ///
     /// While the actor is being restarted the message waits, within the timeout, unless

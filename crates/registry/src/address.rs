@@ -125,12 +125,13 @@ impl<M: Message> Address<M> {
         }
     }
 
-    /// Sends a message; when the actor is down, waits for it to come back, `wait` at the longest, unless
-    /// [`WhenDown`] says otherwise.
+    /// Sends a message, and waits until it can be handed over, `wait` at the longest: for an actor that is down to come
+    /// back, unless [`WhenDown`] says otherwise, and for room in its mailbox, unless
+    /// [that](perennial_lifecycle::Mailbox) says otherwise.
     ///
     /// # Errors
     ///
-    /// [`CastError`] hands the message back when the gate refuses, or the actor is still down.
+    /// [`CastError`] hands the message back when the gate refuses, or the actor is still down, or its mailbox still full.
     ///
     /// # Cancel safety
     ///

@@ -157,6 +157,25 @@ impl Registry {
         drop((seen, old));
     }
 
+    /// Sends a message to the named actor, and waits until it can be handed over, `wait` at the longest; see
+    /// [`Address::send`].
+    ///
+    /// # Errors
+    ///
+    /// [`CastError`] hands the message back.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Address::send`].
+    pub async fn send<M: Message>(
+        &self,
+        name: Name<M>,
+        message: M,
+        wait: Duration,
+    ) -> Result<(), CastError<M>> {
+        dispatch::send(&ByName::new(self, &name, true), message, wait).await
+    }
+
     /// Calls the named actor and waits for its reply, `timeout` at the longest; see [`Address::call`].
     ///
     /// # Errors

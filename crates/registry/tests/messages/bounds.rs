@@ -67,15 +67,22 @@ async fn msg_5_a_send_waits_for_room_to_its_deadline() {
         let begin = Instant::now();
         let late = scribe.send(Job::Write(99), SECOND).await.unwrap_err();
         assert_eq!((number(&late), begin.elapsed()), (99, SECOND));
+        let by_name = it.registry.send(SCRIBE, Job::Write(98), SECOND);
+        assert_eq!(number(&by_name.await.unwrap_err()), 98);
+        assert_eq!(begin.elapsed(), 2 * SECOND);
         it.assert_balanced();
         // To be served.
         let sends = (3..8).map(|n| scribe.send(Job::Write(n), SECOND));
         let mut sends = pin!(futures_util::future::join_all(sends));
         assert!(sends.as_mut().now_or_never().is_none());
+        let registry = it.registry.clone();
+        let mut by_name = pin!(registry.send(SCRIBE, Job::Write(8), SECOND));
+        assert!(by_name.as_mut().now_or_never().is_none());
         it.go();
         assert!(sends.await.iter().all(Result::is_ok));
-        assert_eq!(it.notes().await, (0..8).collect::<Vec<_>>());
-        assert_eq!(it.figures().refused, 1);
+        by_name.await.unwrap();
+        assert_eq!(it.notes().await, (0..9).collect::<Vec<_>>());
+        assert_eq!(it.figures().refused, 2);
         it.finish().await;
     }
 }
