@@ -354,15 +354,12 @@ impl Tree {
             }
             is_earlier
         });
-        let gave_up = |reason| ShutdownReport {
-            gave_up: Some(reason),
-            ..ShutdownReport::default()
-        };
         let report = match self.wait_for_end().await {
-            Some(TreeEnd::Stopped(report)) => (*report).clone(),
-            Some(TreeEnd::GaveUp(reason)) => gave_up(reason),
-            // Its actors were dropped with it, whatever they had in hand.
-            None => gave_up(ExitReason::failed("its runtime was shut down")),
+            TreeEnd::Stopped(report) => (*report).clone(),
+            TreeEnd::GaveUp(reason) => ShutdownReport {
+                gave_up: Some(reason),
+                ..ShutdownReport::default()
+            },
         };
         // Only now: actors may need their pools while they stop.
         self.0.pools.close();
@@ -372,23 +369,24 @@ impl Tree {
     /// Waits until the tree has ended, and says why if it gave up.
     ///
     /// It gives up when restarts were too many, and when its root was killed and does not start again: ten starts, with
-    /// growing waits between them that take half a minute together.
+    /// growing waits between them that take half a minute together. It also does where its runtime was shut down.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: waiting changes nothing.
     pub async fn ended(&self) -> Option<ExitReason> {
         match self.wait_for_end().await {
-            Some(TreeEnd::GaveUp(reason)) => Some(reason),
-            Some(TreeEnd::Stopped(report)) => report.gave_up.clone(),
-            None => None,
+            TreeEnd::GaveUp(reason) => Some(reason),
+            TreeEnd::Stopped(report) => report.gave_up.clone(),
         }
     }
 
-    async fn wait_for_end(&self) -> Option<TreeEnd> {
+    async fn wait_for_end(&self) -> TreeEnd {
         let mut end = self.0.end.clone();
         let seen = end.wait_for(Option::is_some).await;
-        seen.ok().and_then(|end| end.clone())
+        let end = seen.ok().and_then(|end| end.clone());
+        // Whoever would have told was dropped with the runtime, as all actors were, whatever they had in hand.
+        end.unwrap_or_else(|| TreeEnd::GaveUp(ExitReason::failed("its runtime was shut down")))
     }
 }
 

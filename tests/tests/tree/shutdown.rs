@@ -300,7 +300,6 @@ fn tree_9_a_tree_that_lost_its_runtime_refuses_and_does_not_wait() {
         drop(runtime);
         perennial_tests::runtime(0).block_on(async {
             refuses_at_once(&tree).await;
-            // What its actors had in hand nobody knows.
             let report = tree.shutdown().await;
             assert!(!report.is_clean(), "{report}");
             assert_eq!(
@@ -324,7 +323,9 @@ async fn refuses_at_once(tree: &Tree) {
     let pool = tree.pool(DATABASE).unwrap();
     let refused = pool.checkout().await.unwrap_err();
     assert!(!refused.is_retryable(), "{refused}");
-    assert!(tree.ended().await.is_none());
+    // Nobody has looked at what the runtime cut off.
+    let reason = tree.ended().await.expect("it was not told to stop");
+    assert_eq!(reason.to_string(), "failed: its runtime was shut down");
 }
 
 /// Writes its last words to the database.
