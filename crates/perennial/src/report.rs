@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use perennial_lifecycle::{ActorPath, ExitReason, Loss};
@@ -48,6 +49,17 @@ impl ShutdownReport {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.gave_up.is_none() && self.killed.is_empty() && self.cut_off.is_empty()
+    }
+
+    /// Returns what the process of a service ends with, as `perennial run` does: 0 when nothing was cut off, 1 when the tree
+    /// had given up, 3 when something was cut off.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self.gave_up {
+            Some(_) => 1,
+            None if self.is_clean() => 0,
+            None => 3,
+        })
     }
 }
 

@@ -366,6 +366,40 @@ impl Tree {
         report
     }
 
+    /// Waits for `stop`, such as a signal, or until the tree has given up; then [shuts it down](Self::shutdown).
+    ///
+    /// ```
+    /// use perennial::Tree;
+    /// use std::process::ExitCode;
+    ///
+    /// # async fn signal() {}
+    /// #[tokio::main]
+    /// async fn main() -> ExitCode {
+    ///     let tree = match Tree::builder("shop").start().await {
+    ///         Ok(tree) => tree,
+    ///         Err(error) => {
+    ///             eprintln!("shop: {error}");
+    ///             return ExitCode::FAILURE;
+    ///         }
+    ///     };
+    ///     // Such as `tokio::signal::ctrl_c()`.
+    ///     let report = tree.run_until(signal()).await;
+    ///     eprintln!("shop: {report}");
+    ///     report.exit_code()
+    /// }
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Before `stop` is done, dropping the future changes nothing; then as [`shutdown`](Self::shutdown).
+    pub async fn run_until(&self, stop: impl Future) -> ShutdownReport {
+        tokio::select! {
+            _ = stop => {}
+            _ = self.ended() => {}
+        }
+        self.shutdown().await
+    }
+
     /// Waits until the tree has ended, and says why if it gave up.
     ///
     /// It gives up when restarts were too many, and when its root was killed and does not start again: ten starts, with

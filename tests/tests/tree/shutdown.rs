@@ -1,6 +1,7 @@
 //! How trees stop.
 
 use std::future::poll_fn;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::Poll;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use perennial::debug::CommandError;
 use perennial::{
     CallError, ChildKind, ChildSpec, ChildTemplate, DATABASE, DynamicSupervisor, EventKind,
-    ExitReason, Name, PoolConfig, Refusal, Schema, Shutdown, Started, Tree,
+    ExitReason, Name, PoolConfig, Refusal, Schema, Shutdown, ShutdownReport, Started, Tree,
 };
 use perennial_testkit::{Journal, Order};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -326,6 +327,40 @@ async fn refuses_at_once(tree: &Tree) {
     // Nobody has looked at what the runtime cut off.
     let reason = tree.ended().await.expect("it was not told to stop");
     assert_eq!(reason.to_string(), "failed: its runtime was shut down");
+}
+
+/// What the process would end with.
+fn exit_code(report: &ShutdownReport) -> String {
+    format!("{:?}", report.exit_code())
+}
+
+#[tokio::test]
+async fn tree_11_a_host_waits_for_its_signal_or_for_the_end_of_the_tree() {
+    let tree = Tree::builder("t").child(puppet("a")).start().await.unwrap();
+    let signal = Notify::new();
+    let (report, ()) = tokio::join!(tree.run_until(signal.notified()), async {
+        echoes(&tree, &A).await;
+        signal.notify_one();
+    });
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(exit_code(&report), format!("{:?}", ExitCode::SUCCESS));
+
+    let mut settings = patient();
+    settings.supervision.max_restarts = 0;
+    let tree = Tree::builder("t").settings(settings).child(puppet("a"));
+    let tree = tree.start().await.unwrap();
+    tree.cast(A, Order::Fail("broken")).unwrap();
+    let report = within("the end", tree.run_until(std::future::pending::<()>())).await;
+    assert!(report.gave_up.is_some(), "{report}");
+    assert_eq!(exit_code(&report), format!("{:?}", ExitCode::from(1)));
+
+    let tree = Tree::builder("t").child(puppet("a")).start().await.unwrap();
+    tree.cast(A, Order::Hang).unwrap();
+    tree.cast(A, Order::Store(1)).unwrap();
+    let told = tree.run_until(std::future::ready(()));
+    let (report, _) = tokio::join!(told, tree.shutdown_within(Duration::ZERO));
+    assert!(!report.is_clean());
+    assert_eq!(exit_code(&report), format!("{:?}", ExitCode::from(3)));
 }
 
 /// Writes its last words to the database.
