@@ -99,6 +99,7 @@ pub async fn main(args: RunArgs) -> u8 {
         () = stops.asked() => tree.shutdown_within(Duration::ZERO).await,
     };
     if report.is_clean() {
+        tracing::info!("{report}");
         return STOPPED;
     }
     complain(format_args!("perennial: {report}"));

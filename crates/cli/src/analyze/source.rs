@@ -70,7 +70,12 @@ pub fn find(paths: &[PathBuf]) -> Result<Found, BadPath> {
                 }
                 Err(error) => {
                     let place = place_of(&error).unwrap_or(&root).to_owned();
-                    found.failed.insert(place, error.to_string());
+                    // The text of the whole error names the place twice.
+                    let reason = match error.io_error() {
+                        Some(error) => format!("cannot be walked: {error}"),
+                        None => error.to_string(),
+                    };
+                    found.failed.insert(place, reason);
                 }
             }
         }

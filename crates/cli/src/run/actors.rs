@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use perennial::{ChildSpec, Tree};
+use perennial::{ActorPath, ChildSpec, Tree};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde::Deserialize;
 use tokio::task::JoinHandle;
@@ -114,8 +114,12 @@ impl TryFrom<Section> for ActorSettings {
 impl ActorSettings {
     /// Describes the actor.
     pub fn child_spec(self, name: &str, tree: &Tree) -> ChildSpec {
-        let tree = tree.clone();
-        ChildSpec::worker(name, move || (Periodic, (self.clone(), tree.clone())))
+        let job = Job {
+            place: tree.host().path().child(name),
+            settings: self,
+            tree: tree.clone(),
+        };
+        ChildSpec::worker(name, move || (Periodic, job.clone()))
     }
 
     fn every(&self) -> Duration {
@@ -130,9 +134,16 @@ struct Periodic;
 
 struct Tick;
 
-struct State {
+/// What an actor does, over and over.
+#[derive(Clone)]
+struct Job {
+    place: ActorPath,
     settings: ActorSettings,
     tree: Tree,
+}
+
+struct State {
+    job: Job,
     work: Option<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
     ticks: JoinHandle<()>,
@@ -141,19 +152,18 @@ struct State {
 impl Actor for Periodic {
     type Msg = Tick;
     type State = State;
-    type Arguments = (ActorSettings, Tree);
+    type Arguments = Job;
 
     async fn pre_start(
         &self,
         myself: ActorRef<Tick>,
-        (settings, tree): Self::Arguments,
+        job: Job,
     ) -> Result<State, ActorProcessingErr> {
         myself.send_message(Tick)?;
-        let ticks = myself.send_interval(settings.every(), || Tick);
+        let ticks = myself.send_interval(job.settings.every(), || Tick);
         Ok(State {
             ticks,
-            settings,
-            tree,
+            job,
             work: None,
             stop: Arc::default(),
         })
@@ -166,11 +176,7 @@ impl Actor for Periodic {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         if state.work.as_ref().is_none_or(JoinHandle::is_finished) {
-            let work = work(
-                state.settings.clone(),
-                state.tree.clone(),
-                Arc::clone(&state.stop),
-            );
+            let work = work(state.job.clone(), Arc::clone(&state.stop));
             state.work = Some(tokio::spawn(work));
         }
         Ok(())
@@ -198,22 +204,30 @@ impl Drop for State {
     }
 }
 
-async fn work(settings: ActorSettings, tree: Tree, stop: Arc<AtomicBool>) {
+async fn work(job: Job, stop: Arc<AtomicBool>) {
+    let Job {
+        place,
+        settings,
+        tree,
+    } = job;
     match settings {
         ActorSettings::Report { .. } => match tree.debug().snapshot().await {
-            Ok(snapshot) => tracing::info!("{}", snapshot.summary()),
-            Err(error) => tracing::warn!("no snapshot: {error}"),
+            Ok(snapshot) => {
+                tracing::info!(actor.name = %place, "{}", snapshot.summary());
+            }
+            Err(error) => tracing::warn!(actor.name = %place, "no snapshot: {error}"),
         },
         ActorSettings::Analyze {
             paths, max_bytes, ..
         } => match analyze::refresh(&tree, paths, max_bytes, stop).await {
             Ok(counts) => tracing::info!(
+                actor.name = %place,
                 analyzed = counts.analyzed,
                 unchanged = counts.unchanged,
                 failed = counts.failed,
                 "analysis is up to date"
             ),
-            Err(error) => tracing::warn!("analysis failed: {error}"),
+            Err(error) => tracing::warn!(actor.name = %place, "analysis failed: {error}"),
         },
     }
 }
