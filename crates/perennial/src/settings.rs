@@ -25,7 +25,8 @@ const LARGEST: u64 = 1 << 20;
 
 /// The settings of a tree. `H` is the host's own section, `[host]`.
 ///
-/// Everything has a default, so an empty file is a good one. A key that is not known is an error.
+/// Everything has a default, so an empty file is a good one. A key that is not known is an error. Where there is no section
+/// `[host]`, it is `H::default()`.
 ///
 /// ```
 /// use perennial::Settings;
