@@ -158,20 +158,37 @@ impl Quota {
         Duration::from_nanos(self.period)
     }
 
-    /// Returns how many cells may be spent at once.
+    /// Returns how many cells may be spent at once, as they are metered: a [burst](Quota::burst) that was cut, or a rate that is
+    /// held, is told as it is.
     ///
     /// In a window, fixed or sliding, this is the limit, whatever [`Quota::burst`] was set to.
     #[must_use]
     pub const fn max_at_once(&self) -> u32 {
-        match self.algorithm {
-            Algorithm::FixedWindow | Algorithm::SlidingWindow => self.limit,
-            Algorithm::Gcra | Algorithm::TokenBucket | Algorithm::LeakyBucket
-                if self.limit == 0 =>
-            {
-                0
+        let (limit, period) = (self.limit as u128, self.period as u128);
+        let longest = LONGEST as u128;
+        let (asked, most) = match self.algorithm {
+            Algorithm::SlidingWindow => return self.limit,
+            // Less than one cell per nanosecond.
+            Algorithm::FixedWindow => (self.limit, period - 1),
+            _ if limit == 0 => return 0,
+            Algorithm::Gcra | Algorithm::LeakyBucket => {
+                (self.burst, longest / period.div_ceil(limit))
             }
-            Algorithm::Gcra | Algorithm::TokenBucket | Algorithm::LeakyBucket => self.burst,
+            Algorithm::TokenBucket => {
+                let rate = if limit < period { limit } else { period };
+                (self.burst, longest * rate / period)
+            }
+        };
+        if asked as u128 <= most {
+            return asked;
         }
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "less than what was asked for"
+        )]
+        let most = most as u32;
+        // One comes back at some time, however long that takes.
+        if most == 0 { 1 } else { most }
     }
 
     /// Returns how the quota is metered.

@@ -350,6 +350,31 @@ fn rates_above_one_per_nanosecond_are_held_there() {
 }
 
 #[test]
+fn a_quota_tells_how_many_it_admits_at_once() {
+    let longest = crate::quota::LONGEST;
+    for period in [
+        1_000,
+        1_001,
+        4_321,
+        SECOND,
+        3_600 * SECOND,
+        longest - 1,
+        longest,
+    ] {
+        for limit in [0, 1, 2, 7, 999, 1_000, 1_001, u32::MAX - 1, u32::MAX] {
+            for burst in [0, 1, 5, 1_000_000, u32::MAX] {
+                let quota = Quota::new(limit, Duration::from_nanos(period)).unwrap();
+                for algorithm in ALGORITHMS {
+                    let quota = quota.burst(burst).algorithm(algorithm);
+                    let engine = Engine::new(&quota);
+                    assert_eq!(quota.max_at_once(), engine.most(), "{quota:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn extremes_neither_panic_nor_admit_too_much() {
     let longest = Duration::from_nanos(crate::quota::LONGEST);
     for quota in [
