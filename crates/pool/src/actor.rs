@@ -10,6 +10,7 @@ use std::time::Duration;
 use perennial_lifecycle::{ChildKind, ChildSpec, StartContext, StartError, Started, catch_panic};
 use perennial_supervisor::{ChildTemplate, DynamicSpec, DynamicSupervisor, RestartIntensity};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
 use crate::Worker;
@@ -17,6 +18,9 @@ use crate::cells::Cells;
 
 /// Restarts per worker and second that are still taken for business as usual: a retired worker costs one.
 const RESTARTS_PER_WORKER: u32 = 100;
+
+/// How often the gauges are set when nothing changes.
+const REPORT_PERIOD: Duration = Duration::from_secs(5);
 
 /// A child of the pool's supervisor.
 pub(crate) enum Child {
@@ -179,14 +183,20 @@ struct Keeper(Arc<Cells>);
 /// What the keeper tells itself.
 enum KeeperMsg {
     Tick,
+    /// The gauges are due: of two threads that change the books at once, the later may have been the first to set them.
+    Report,
 }
 
-/// The keeper's state; looks at its end, whichever it is, whether the pool was told to stop.
-struct Watch(Arc<Cells>);
+/// The keeper's state; at its end, whichever it is, its ticks end as well, and it looks whether the pool was told to stop.
+struct Watch {
+    cells: Arc<Cells>,
+    ticks: Vec<AbortHandle>,
+}
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.0.keeper_ended();
+        self.ticks.iter().for_each(AbortHandle::abort);
+        self.cells.keeper_ended();
     }
 }
 
@@ -200,20 +210,26 @@ impl Actor for Keeper {
         myself: ActorRef<KeeperMsg>,
         (): (),
     ) -> Result<Watch, ActorProcessingErr> {
+        let mut ticks = vec![myself.send_interval(REPORT_PERIOD, || KeeperMsg::Report)];
         if let Some(period) = self.0.config.tick() {
-            // Ends with the actor.
-            drop(myself.send_interval(period, || KeeperMsg::Tick));
+            ticks.push(myself.send_interval(period, || KeeperMsg::Tick));
         }
-        Ok(Watch(Arc::clone(&self.0)))
+        Ok(Watch {
+            cells: Arc::clone(&self.0),
+            ticks: ticks.iter().map(JoinHandle::abort_handle).collect(),
+        })
     }
 
     async fn handle(
         &self,
         _: ActorRef<KeeperMsg>,
-        KeeperMsg::Tick: KeeperMsg,
+        message: KeeperMsg,
         _: &mut Watch,
     ) -> Result<(), ActorProcessingErr> {
-        self.0.tick();
+        match message {
+            KeeperMsg::Tick => self.0.tick(),
+            KeeperMsg::Report => self.0.report(),
+        }
         Ok(())
     }
 }

@@ -73,6 +73,15 @@ impl Cells {
         changed
     }
 
+    /// Shows how the books stand.
+    pub(crate) fn report(self: &Arc<Self>) {
+        let books = self.books();
+        let (idle, used, waiting) = (books.idle(), books.in_use(), books.waiting());
+        drop(books);
+        event::counted(self.meters(), idle, used);
+        event::pending(self.meters(), waiting);
+    }
+
     /// Returns how long the next worker may live.
     fn lifetime(&self) -> Option<Duration> {
         let longest = self.config.max_lifetime?;

@@ -335,6 +335,27 @@ async fn killing_the_keeper_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_keeper_that_was_killed_leaves_nothing_that_ticks_on() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let mut it = Fixture::start(config(1, 0).idle_timeout(DAY)).await;
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let_others_run().await;
+    let before = tasks();
+    for restarts in 1..4 {
+        it.run("keeper").kill();
+        it.until(|it| it.node("keeper").restarts() == restarts)
+            .await;
+        let_others_run().await;
+        assert_eq!(tasks(), before);
+    }
+    it.lends_all().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_does_not_come_back_does_not_take_the_tree_with_it() {
     let mut it = Fixture::start(config(1, 0)).await;
     it.worker.failing.store(true, SeqCst);
