@@ -224,7 +224,8 @@ impl<W: Worker> Pool<W> {
         async move { Ok(work(checkout.await?).await) }
     }
 
-    /// As [`transaction`](Self::transaction), waiting at most this long for the worker.
+    /// As [`transaction`](Self::transaction), waiting at most this long for the worker: a
+    /// [`Duration`](std::time::Duration), or [`Timeout::Never`].
     ///
     /// # Errors
     ///
@@ -234,16 +235,17 @@ impl<W: Worker> Pool<W> {
     ///
     /// As [`transaction`](Self::transaction).
     #[track_caller]
-    pub fn transaction_within<'a, T, F, Fut>(
+    pub fn transaction_within<'a, L, T, F, Fut>(
         &'a self,
-        limit: Timeout,
+        limit: L,
         work: F,
-    ) -> impl Future<Output = Result<T, CheckoutError>> + use<'a, W, T, F, Fut>
+    ) -> impl Future<Output = Result<T, CheckoutError>> + use<'a, W, L, T, F, Fut>
     where
+        L: Into<Timeout>,
         F: FnOnce(Checkout<W>) -> Fut,
         Fut: Future<Output = T>,
     {
-        let checkout = self.borrow(limit, Location::caller(), None);
+        let checkout = self.borrow(limit.into(), Location::caller(), None);
         async move { Ok(work(checkout.await?).await) }
     }
 

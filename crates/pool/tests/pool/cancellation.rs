@@ -313,7 +313,7 @@ async fn every_other_way_to_wait() {
     fn transact(pool: Pool<ProbeWorker>) -> Job {
         Box::pin(async move {
             let work = async |held: Checkout<ProbeWorker>| held.echo(3).await.unwrap();
-            let limit = Timeout::After(Duration::from_secs(1));
+            let limit = Duration::from_secs(1);
             assert_eq!(pool.transaction_within(limit, work).await.unwrap(), 3);
             assert_eq!(pool.transaction(work).await.unwrap(), 3);
         })
