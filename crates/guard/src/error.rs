@@ -235,7 +235,9 @@ pub enum GuardConfigError {
         service: Arc<str>,
     },
     /// No pool has this name and type.
-    #[error("service `{service}`: no pool `{pool}` of this worker type")]
+    #[error(
+        "service `{service}`: no pool `{pool}` of this worker type; add it to the tree, or give the guard a handle"
+    )]
     UnknownPool {
         /// The service.
         service: Arc<str>,
@@ -243,7 +245,7 @@ pub enum GuardConfigError {
         pool: String,
     },
     /// A rate key or quota was given, and no gate to check it.
-    #[error("service `{service}`: quota: needs a rate gate")]
+    #[error("service `{service}`: quota: needs a rate gate; give the guard one with `gate`")]
     NoGate {
         /// The service.
         service: Arc<str>,

@@ -10,7 +10,7 @@ use perennial_guard::{Bulkhead, Guard, GuardConfigError, GuardError, Stage};
 use perennial_pool::{CheckoutError, PoolConfig};
 use perennial_rate_limit::{Quota, RateGate};
 
-use crate::support::{breaker, fail, ok, pool};
+use crate::support::{ECHO, breaker, fail, ok, pool};
 
 #[tokio::test(start_paused = true)]
 async fn a_quota_of_zero_and_a_forced_breaker_and_a_closed_pool_are_final() {
@@ -120,6 +120,16 @@ fn settings_that_cannot_be_meant_are_refused_by_name() {
     assert_eq!(
         never.to_string(),
         "service `svc`: slow_after: must not be longer than the deadline"
+    );
+    let ungated = Guard::builder("svc").quota(Quota::per_hour(1)).build();
+    assert_eq!(
+        ungated.unwrap_err().to_string(),
+        "service `svc`: quota: needs a rate gate; give the guard one with `gate`"
+    );
+    let unknown = Guard::builder("svc").pool(ECHO).build();
+    assert_eq!(
+        unknown.unwrap_err().to_string(),
+        "service `svc`: no pool `echo` of this worker type; add it to the tree, or give the guard a handle"
     );
     let most = Bulkhead::new(u32::MAX.try_into().unwrap());
     assert_eq!(most.in_use(), 0);
