@@ -85,6 +85,10 @@ impl<M: Message> WorkerRef<M> {
     /// - [`WorkerError::NoReply`] when the worker dropped the reply and has not ended shortly after.
     /// - [`WorkerError::CheckedIn`] when the worker was given back.
     ///
+    /// # Panics
+    ///
+    /// If it has to wait in a runtime with several threads whose time is not enabled.
+    ///
     /// # Cancel safety
     ///
     /// Safe for the pool, not for the message: it is on its way and may be handled. A worker that is

@@ -28,7 +28,8 @@ mod tests;
 /// Gives each key the same quota, metered and kept by governor.
 ///
 /// It answers as a [`KeyedLimiter`](crate::KeyedLimiter) with [`Algorithm::Gcra`] does, and does less: keys are not
-/// capped, and a quota cannot change. It is for hosts that have to run on governor. Clones share their keys.
+/// capped, a quota cannot change, and no key can be looked at or reset. It is for hosts that have to run on governor. Clones
+/// share their keys.
 ///
 /// # Examples
 ///

@@ -23,7 +23,8 @@
 //!   actor ([`RateGate::child_spec`]) that sweeps idle keys.
 //! - [`Algorithm`] says how a quota is metered. [`meter`] is for algorithms that are not among them: it
 //!   runs whatever implements the trait of `ratelimit_meter`, which ours do as well.
-//! - Both answer at once with `check`, or wait for a turn with `until_ready` and a [`Patience`].
+//! - A limiter, and a [`GateLimiter`] for one scope and quota of a gate, answers at once with `check`, or waits for a turn with
+//!   `until_ready` and a [`Patience`].
 //!
 //! The feature `governor` adds `GovernorLimiter`, which meters by governor.
 //!
