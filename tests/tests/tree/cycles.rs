@@ -59,7 +59,11 @@ impl Worker for DoerWorker {
 fn answering<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> impl FnOnce(RpcReplyPort<T>) -> Work {
-    move |reply| Work(Box::new(move || work.map(|answer| drop(reply.send(answer))).boxed()))
+    move |reply| {
+        Work(Box::new(move || {
+            work.map(|answer| drop(reply.send(answer))).boxed()
+        }))
+    }
 }
 
 async fn tree() -> Tree {

@@ -4,7 +4,7 @@ use std::sync::atomic::{Ordering::Acquire, Ordering::Release, Ordering::SeqCst};
 
 use super::Incarnation;
 use crate::closing::Loss;
-use crate::{ChildKind, ExitReason};
+use crate::{AtRestart, ChildKind, ExitReason};
 
 /// It was left behind: the end on record is not the end of the task.
 const DETACHED: u8 = 1;
@@ -82,8 +82,8 @@ impl Incarnation {
         self.known_letterbox().map_or(0, |it| it.intake().depth())
     }
 
-    /// Notes what is lost with its end, where the tree is shutting down: what waited in its port, and if the tree stops the
-    /// letters, too, which are kept for the next run before that.
+    /// Notes what is lost with its end, where the tree is shutting down: what waited in its port, and the letters, too,
+    /// unless they are kept for the next run, as they may be before the tree stops.
     pub(super) fn note_loss(&self, letters: u64, lost: u64, in_hand: bool) {
         if letters + lost == 0 && !in_hand {
             return;
@@ -95,7 +95,12 @@ impl Incarnation {
         }
         let is_stopped = matches!(self.asked(), Some(ExitReason::Shutdown));
         self.traffic.closing().note_loss(is_stopped, |is_last| {
-            let waiting = lost + if is_last { letters } else { 0 };
+            let settings = self.known_letterbox().map(|it| it.settings());
+            let are_kept = settings.is_some_and(|it| it.at_restart == AtRestart::Keep);
+            let waiting = match is_last || !are_kept {
+                true => lost + letters,
+                false => lost,
+            };
             let is_any = waiting > 0 || in_hand;
             // One that was left behind is known to whoever did so.
             (is_any && !self.is_detached()).then(|| Loss {
