@@ -50,7 +50,8 @@ pub struct RetryConfigError {
 impl Retry {
     /// Makes at most `max_attempts` attempts, the first included, with pauses between them.
     ///
-    /// Of the backoff, `reset_after` has no meaning here.
+    /// Of the backoff, `reset_after` has no meaning here. With a seed the pauses of all calls are alike: callers that failed
+    /// together come back together, so it is for tests.
     ///
     /// # Errors
     ///
