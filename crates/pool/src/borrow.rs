@@ -31,7 +31,7 @@ enum Begin<W: Worker> {
     Asked {
         has_waited: bool,
     },
-    Claim(Claim),
+    Claim(Box<Claim>),
     /// It is to be asked first whether it is in order.
     Unchecked(Box<Checkout<W>>),
 }
@@ -55,6 +55,14 @@ impl Terms {
             location,
             began,
             deadline,
+        }
+    }
+
+    fn of(wait: Wait, location: &'static Location<'static>) -> Self {
+        Self {
+            location,
+            began: wait.since,
+            deadline: wait.deadline,
         }
     }
 
@@ -87,7 +95,7 @@ pub(crate) struct Borrow<'a, W: Worker> {
 #[repr(u64)]
 enum Stage<'a, W: Worker> {
     Asked(Timeout, Option<Count>),
-    Waiting(Terms, Waiter<'a>),
+    Waiting(Waiter<'a>),
     /// Boxed, so that who need not wait, or just for its turn, carries no room for it.
     Slow(Pin<Box<dyn Future<Output = Result<Checkout<W>, CheckoutError>> + Send + 'a>>),
     Over,
@@ -126,8 +134,8 @@ impl<W: Worker> Future for Borrow<'_, W> {
                     Turn::Shut => return Poll::Ready(Err(cells.not_open())),
                 }
             }
-            Stage::Waiting(terms, waiter) => {
-                let terms = *terms;
+            Stage::Waiting(waiter) => {
+                let terms = Terms::of(waiter.wait, this.location);
                 match ready!(pool.poll_turn(&terms, waiter, context)) {
                     Ok(offer) => (terms, offer),
                     Err(over) => return Poll::Ready(Err(this.give_up(over, terms))),
@@ -145,7 +153,7 @@ impl<W: Worker> Future for Borrow<'_, W> {
 
 impl<'a, W: Worker> Borrow<'a, W> {
     /// Waits for its turn from now on.
-    #[inline(never)]
+    #[inline(always)]
     fn wait(
         &mut self,
         terms: Terms,
@@ -154,20 +162,31 @@ impl<'a, W: Worker> Borrow<'a, W> {
     ) -> Poll<Result<Checkout<W>, CheckoutError>> {
         let pool = self.pool;
         if !pool.span().is_disabled() {
-            let begin = async move {
-                match pool.served(&terms, terms.began, waiter).await? {
-                    Offer::Worker(taken) => pool.hand_over(taken, terms.location),
-                    offer => pool.wait(terms, pool.begin(offer, &terms)?).await,
-                }
-            };
-            return self.slowly(Box::pin(begin), context);
+            return self.wait_in_span(terms, waiter, context);
         }
         let turn = match waiter.poll_timer(context) {
             Poll::Ready(_) => Poll::Ready(Over::Late),
             Poll::Pending => pool.poll_over(&terms),
         };
-        self.stage = Stage::Waiting(terms, waiter);
+        self.stage = Stage::Waiting(waiter);
         turn.map(|over| Err(self.give_up(over, terms)))
+    }
+
+    #[cold]
+    fn wait_in_span(
+        &mut self,
+        terms: Terms,
+        waiter: Waiter<'a>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Checkout<W>, CheckoutError>> {
+        let pool = self.pool;
+        let begin = async move {
+            match pool.served(&terms, terms.began, waiter).await? {
+                Offer::Worker(taken) => pool.hand_over(taken, terms.location),
+                offer => pool.wait(terms, pool.begin(offer, &terms)?).await,
+            }
+        };
+        self.slowly(Box::pin(begin), context)
     }
 
     #[cold]
@@ -457,7 +476,7 @@ impl<W: Worker> Pool<W> {
         }
     }
 
-    async fn start(&self, mut claim: Claim, location: &'static Location<'static>) -> Started {
+    async fn start(&self, mut claim: Box<Claim>, location: &'static Location<'static>) -> Started {
         let life = Life::new(&self.cells, claim.place, claim.life);
         claim.asked = true;
         match self.cells.start(life).await {

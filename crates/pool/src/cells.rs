@@ -366,6 +366,7 @@ impl Cells {
     }
 
     /// Does what follows from a change in the books.
+    #[inline(never)]
     fn carry_on(self: &Arc<Self>, mut ledger: MutexGuard<'_, Ledger>) {
         let first = ledger.next_call();
         let rest = ledger.effects();
@@ -441,7 +442,7 @@ impl DerefMut for OpenBooks<'_> {
 }
 
 impl Drop for OpenBooks<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if let Some(ledger) = self.machine.take()
             && ledger.has_effects()

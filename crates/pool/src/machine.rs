@@ -126,16 +126,16 @@ pub(crate) enum How {
     Retire,
 }
 
-/// What a borrower is given.
+/// What a borrower is given, who is to be the holder.
 #[repr(u64)]
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Take<D> {
+pub(crate) enum Take<D, H> {
     /// This worker.
     Worker(Lent<D>),
     /// The right to start a worker at this place.
     Start { place: usize, life: u64 },
-    /// Nothing yet.
-    Wait,
+    /// Nothing yet: it may still come to be one.
+    Wait(H),
 }
 
 /// A worker that was just lent.
@@ -211,14 +211,14 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     pub(crate) fn take(
         &mut self,
         lane: usize,
-        holder: impl FnOnce() -> H,
+        holder: H,
         alive: impl Fn(&D) -> bool,
         startable: impl FnOnce() -> bool,
-    ) -> Take<D> {
+    ) -> Take<D, H> {
         while let Some(place) = self.next_idle(Some(lane)) {
             if let Some(desk) = self.places[place].desk.as_ref().filter(|desk| alive(desk)) {
                 let desk = desk.clone();
-                return Take::Worker(self.lend_out(place, desk, holder()));
+                return Take::Worker(self.lend_out(place, desk, holder));
             }
             self.go_down(place);
         }
@@ -231,7 +231,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
             let life = self.begin_life(place, State::Starting);
             return Take::Start { place, life };
         }
-        Take::Wait
+        Take::Wait(holder)
     }
 
     /// Takes the idle worker whose turn it is out of their list, for who comes on a thread of this lane.

@@ -69,7 +69,8 @@ pub(crate) enum Offer {
     Worker(Taken),
     /// A worker that was idle for so long that it is to be asked whether it is in order.
     Unchecked(Taken),
-    Start(Claim),
+    /// Boxed, for it is rare, and all that is handed on is as large as the largest.
+    Start(Box<Claim>),
 }
 
 /// What somebody is given who joins the queue if there is nothing.
@@ -92,12 +93,7 @@ impl Cells {
         if !self.is_open() {
             return None;
         }
-        let take = books.take(
-            lane,
-            || held,
-            |desk| desk.is_alive(),
-            || self.is_startable(),
-        );
+        let take = books.take(lane, held, |desk| desk.is_alive(), || self.is_startable());
         let counts = (books.idle(), books.in_use());
         drop(books);
         self.offer(take, now, counts)
@@ -112,27 +108,24 @@ impl Cells {
         wait: Wait,
         waker: &Waker,
     ) -> Turn<'_> {
-        let mut held = Some(borrower.held(now));
-        let mut holder = || held.take().expect("it is lent something, or waits");
+        let held = borrower.held(now);
         let lane = Lane::current().index();
         let mut books = self.books();
         // Under the lock: who drains the pool opens the books after he has said so, and finds all that was lent before.
         if !self.is_open() {
             return Turn::Shut;
         }
-        let take = books.take(
-            lane,
-            &mut holder,
-            |desk| desk.is_alive(),
-            || self.is_startable(),
-        );
-        if !matches!(take, Take::Wait) {
-            let counts = (books.idle(), books.in_use());
-            drop(books);
-            return self.offer(take, now, counts).map_or(Turn::Never, Turn::Now);
-        }
+        let take = books.take(lane, held, |desk| desk.is_alive(), || self.is_startable());
+        let held = match take {
+            Take::Wait(held) => held,
+            take => {
+                let counts = (books.idle(), books.in_use());
+                drop(books);
+                return self.offer(take, now, counts).map_or(Turn::Never, Turn::Now);
+            }
+        };
         let limit = self.config.max_waiting;
-        let Some(ticket) = books.join(limit, wait, holder, || waker.clone()) else {
+        let Some(ticket) = books.join(limit, wait, held, || waker.clone()) else {
             return Turn::Never;
         };
         let alarm = books.alarm().looks_by(wait.deadline);
@@ -157,7 +150,7 @@ impl Cells {
     #[inline(always)]
     fn offer(
         self: &Arc<Self>,
-        take: Take<Arc<Desk>>,
+        take: Take<Arc<Desk>, Held>,
         since: Moment,
         (idle, used): (usize, usize),
     ) -> Option<Offer> {
@@ -173,14 +166,19 @@ impl Cells {
                 let was_idle = || idle_since.map_or(Duration::ZERO, |idle| since.since(idle));
                 Some(self.lend(Taken { desk, loan, since }, was_idle))
             }
-            Take::Start { place, life } => Some(Offer::Start(Claim {
-                cells: Arc::clone(self),
-                place,
-                life,
-                asked: false,
-            })),
-            Take::Wait => None,
+            Take::Start { place, life } => Some(self.claim(place, life)),
+            Take::Wait(_) => None,
         }
+    }
+
+    #[cold]
+    fn claim(self: &Arc<Self>, place: usize, life: u64) -> Offer {
+        Offer::Start(Box::new(Claim {
+            cells: Arc::clone(self),
+            place,
+            life,
+            asked: false,
+        }))
     }
 
     #[inline(always)]
@@ -293,7 +291,7 @@ pub(crate) struct Waiter<'a> {
     cells: &'a Arc<Cells>,
     /// 0 once it was served.
     ticket: u64,
-    wait: Wait,
+    pub(crate) wait: Wait,
     /// Where the pool's alarm cannot be set.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -386,7 +384,7 @@ impl Waiter<'_> {
             waker.wake_by_ref();
             return Poll::Pending;
         }
-        let take = books.serve(ticket, || held, |desk| desk.is_alive());
+        let take = books.serve(ticket, held, |desk| desk.is_alive());
         let waited = match take {
             Take::Worker(_) => {
                 let waited = now.since(self.wait.since);
@@ -394,7 +392,7 @@ impl Waiter<'_> {
                 Some(waited)
             }
             Take::Start { .. } => None,
-            Take::Wait => {
+            Take::Wait(_) => {
                 let look = books.waits_on(ticket, |call| match call {
                     Some(call) => call.clone_from(waker),
                     None => *call = Some(waker.clone()),
@@ -475,7 +473,7 @@ impl Claim {
         if !cells.is_open() {
             return None;
         }
-        let take = books.redeem(self.place, self.life, || held, |desk| desk.is_alive());
+        let take = books.redeem(self.place, self.life, held, |desk| desk.is_alive());
         let counts = (books.idle(), books.in_use());
         drop(books);
         cells.offer(take, since, counts)

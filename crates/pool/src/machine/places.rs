@@ -159,19 +159,19 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         &mut self,
         place: usize,
         life: u64,
-        holder: impl FnOnce() -> H,
+        holder: H,
         alive: impl Fn(&D) -> bool,
-    ) -> Take<D> {
+    ) -> Take<D, H> {
         let it = &self.places[place];
         if it.life != life || !matches!(it.state, State::Starting) {
-            return Take::Wait;
+            return Take::Wait(holder);
         }
         if let Some(desk) = it.desk.as_ref().filter(|desk| alive(desk)) {
             let desk = desk.clone();
-            return Take::Worker(self.lend_out(place, desk, holder()));
+            return Take::Worker(self.lend_out(place, desk, holder));
         }
         self.go_down(place);
-        Take::Wait
+        Take::Wait(holder)
     }
 
     /// Gives up the right to start a worker; `asked`: the supervisor may be carrying it out.

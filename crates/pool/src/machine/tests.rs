@@ -169,7 +169,7 @@ impl Prompt {
                 let Some((&ticket, _)) = tickets.find(|(_, it)| **it == borrower) else {
                     continue;
                 };
-                let take = self.books.serve(ticket, || (), |_| true);
+                let take = self.books.serve(ticket, (), |_| true);
                 if self.take(borrower, take) {
                     self.tickets.remove(&ticket);
                 } else {
@@ -180,7 +180,7 @@ impl Prompt {
         }
     }
 
-    fn take(&mut self, borrower: usize, take: Take<Run>) -> bool {
+    fn take(&mut self, borrower: usize, take: Take<Run, ()>) -> bool {
         match take {
             Take::Worker(lent) => {
                 let held = (lent.place, lent.loan, lent.desk);
@@ -189,17 +189,17 @@ impl Prompt {
             }
             Take::Start { place, life } => {
                 self.bring_up(place, life);
-                let take = self.books.redeem(place, life, || (), |_| true);
+                let take = self.books.redeem(place, life, (), |_| true);
                 self.take(borrower, take)
             }
-            Take::Wait => false,
+            Take::Wait(()) => false,
         }
     }
 
     fn checkout(&mut self, borrower: usize) {
-        let take = self.books.take(0, || (), |_| true, || true);
+        let take = self.books.take(0, (), |_| true, || true);
         if !self.take(borrower, take) {
-            let ticket = self.books.join(None, FOREVER, || (), || borrower);
+            let ticket = self.books.join(None, FOREVER, (), || borrower);
             self.tickets.insert(ticket.unwrap(), borrower);
         }
         self.settle();
@@ -345,7 +345,7 @@ impl Slow {
         move |run| alive.contains(run)
     }
 
-    fn take(&mut self, take: Take<Run>) -> bool {
+    fn take(&mut self, take: Take<Run, ()>) -> bool {
         match take {
             Take::Worker(lent) => {
                 assert!(
@@ -364,7 +364,7 @@ impl Slow {
                 self.lives.insert((place, life), None);
                 true
             }
-            Take::Wait => false,
+            Take::Wait(()) => false,
         }
     }
 
@@ -439,7 +439,7 @@ impl Slow {
     /// Somebody looks, called or not, whether it was given something.
     fn serve(&mut self, at: usize) {
         let (ticket, number) = (self.waiters[at].ticket, self.waiters[at].number);
-        let take = self.books.serve(ticket, || (), self.alive());
+        let take = self.books.serve(ticket, (), self.alive());
         if self.take(take) {
             self.waiters.remove(at);
             return;
@@ -498,11 +498,11 @@ impl Slow {
         let now = self.now;
         match step {
             Step::Take(startable) => {
-                let take = self.books.take(0, || (), self.alive(), || *startable);
+                let take = self.books.take(0, (), self.alive(), || *startable);
                 self.take(take);
             }
             Step::Join(for_a_while) => {
-                let take = self.books.take(0, || (), self.alive(), || false);
+                let take = self.books.take(0, (), self.alive(), || false);
                 if !self.take(take) {
                     let deadline = match for_a_while {
                         true => now.after(Duration::from_secs(6)),
@@ -514,7 +514,7 @@ impl Slow {
                         since: now,
                         deadline,
                     };
-                    let ticket = self.books.join(Some(4), wait, || (), || number);
+                    let ticket = self.books.join(Some(4), wait, (), || number);
                     self.waiters.extend(ticket.map(|ticket| Waiter {
                         ticket,
                         number,
@@ -572,7 +572,7 @@ impl Slow {
                 let up = self.claims.iter().enumerate().filter(up).map(|(at, _)| at);
                 if let Some(at) = pick(at, up) {
                     let (place, life) = self.claims.remove(at);
-                    let take = self.books.redeem(place, life, || (), self.alive());
+                    let take = self.books.redeem(place, life, (), self.alive());
                     self.take(take);
                 }
             }
@@ -691,11 +691,11 @@ fn what_was_meant_for_one_that_leaves_goes_to_the_first_who_has_nothing() {
         assert!(books.up(place, life, place, None, now));
     }
     let mut lent = Vec::new();
-    while let Take::Worker(worker) = books.take(0, || (), |_| true, || true) {
+    while let Take::Worker(worker) = books.take(0, (), |_| true, || true) {
         lent.push(worker);
     }
     let tickets: Vec<u64> = (0..3)
-        .map(|number| books.join(None, FOREVER, || (), || number).unwrap())
+        .map(|number| books.join(None, FOREVER, (), || number).unwrap())
         .collect();
     for worker in &lent {
         give_back(&mut books, (worker.place, worker.loan), 0, now);
@@ -703,7 +703,7 @@ fn what_was_meant_for_one_that_leaves_goes_to_the_first_who_has_nothing() {
     assert_eq!(books.effects().unwrap().calls, [0, 1]);
     books.leave(tickets[0], now);
     assert_eq!(books.effects().unwrap().calls, [2]);
-    let mut serve = |ticket| match books.serve(ticket, || (), |_| true) {
+    let mut serve = |ticket| match books.serve(ticket, (), |_| true) {
         Take::Worker(worker) => Some(worker.desk),
         _ => None,
     };
@@ -714,7 +714,7 @@ fn what_was_meant_for_one_that_leaves_goes_to_the_first_who_has_nothing() {
 #[test]
 fn a_thread_is_given_the_worker_that_came_back_on_it_last() {
     let now = Moment::default();
-    let take = |books: &mut Books, lane| match books.take(lane, || (), |_| true, || true) {
+    let take = |books: &mut Books, lane| match books.take(lane, (), |_| true, || true) {
         Take::Worker(worker) => worker,
         other => panic!("{other:?}"),
     };
@@ -838,7 +838,7 @@ proptest! {
         prop_assert_eq!(it.alive.borrow().len(), status.size, "a worker was left over");
         // And it still lends all it has, and no more.
         let mut lent = 0;
-        while let Take::Worker(_) | Take::Start { .. } = it.books.take(0, || (), it.alive(), || true) {
+        while let Take::Worker(_) | Take::Start { .. } = it.books.take(0, (), it.alive(), || true) {
             lent += 1;
         }
         prop_assert_eq!(lent, status.size + status.max_overflow);

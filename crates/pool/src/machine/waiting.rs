@@ -61,7 +61,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         &mut self,
         limit: Option<usize>,
         wait: Wait,
-        holder: impl FnOnce() -> H,
+        holder: H,
         call: impl FnOnce() -> W,
     ) -> Option<u64> {
         if limit.is_some_and(|limit| self.queue.len() >= limit) {
@@ -73,7 +73,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
             wait,
             is_late: false,
             call: Some(call()),
-            holder: holder(),
+            holder,
         });
         Some(self.tickets)
     }
@@ -141,7 +141,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     }
 
     /// Lends a worker that came back to who has waited for longest, if that one can be reached.
-    #[inline]
+    #[inline(always)]
     pub(super) fn lend_on<R>(
         &mut self,
         place: usize,
@@ -187,11 +187,11 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     pub(crate) fn serve(
         &mut self,
         ticket: u64,
-        holder: impl FnOnce() -> H,
+        holder: H,
         alive: impl Fn(&D) -> bool,
-    ) -> Take<D> {
+    ) -> Take<D, H> {
         let Some(position) = self.position(ticket) else {
-            return Take::Wait;
+            return Take::Wait(holder);
         };
         while position < self.handed.len()
             && let Some(place) = take_out(&mut self.handed, position)
@@ -206,7 +206,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
                 }
                 (_, Some(desk)) => {
                     take_out(&mut self.queue, position);
-                    return Take::Worker(self.lend_out(place, desk, holder()));
+                    return Take::Worker(self.lend_out(place, desk, holder));
                 }
                 (_, None) => {
                     self.go_down(place);
@@ -214,7 +214,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
                 }
             }
         }
-        Take::Wait
+        Take::Wait(holder)
     }
 
     /// Leaves the queue. What was kept for the one that leaves becomes free once more; `false`: it is there no more,
