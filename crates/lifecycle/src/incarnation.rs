@@ -5,7 +5,6 @@ mod news;
 
 use std::any::TypeId;
 use std::fmt;
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire,
@@ -28,9 +27,7 @@ use crate::mailbox::letterbox::AnyLetterbox;
 use crate::mailbox::{self, Mailbox};
 use crate::reason::Plain;
 use crate::traffic::Traffic;
-use crate::{
-    ActorPath, ExitReason, Listening, MessageType, Moment, Node, current, early, poll_answer,
-};
+use crate::{ActorPath, ExitReason, MessageType, Moment, Node, current, early};
 
 /// One run of an actor, from its start to its end.
 ///
@@ -406,23 +403,18 @@ impl Incarnation {
         {
             return answer.ok();
         }
-        self.late_answer(answer, None).await
+        self.late_answer(answer).await
     }
 
-    /// Waits as [`answer`](Self::answer), for an answer that did not come [early]; in a handler, as one who listens to it.
+    /// Waits as [`answer`](Self::answer), for an answer that did not come [early].
     ///
     /// # Cancel safety
     ///
     /// As [`answer`](Self::answer).
-    pub async fn late_answer<T>(
-        &self,
-        answer: &mut oneshot::Receiver<T>,
-        mut listening: Option<&mut Listening<'_>>,
-    ) -> Option<T> {
-        let answered = poll_fn(|cx| poll_answer(answer, listening.as_deref_mut(), cx));
+    pub async fn late_answer<T>(&self, answer: &mut oneshot::Receiver<T>) -> Option<T> {
         tokio::select! {
             biased;
-            answered = answered => answered.ok(),
+            answer = &mut *answer => answer.ok(),
             // What was answered before the end counts.
             _ = self.ended() => answer.try_recv().ok(),
         }

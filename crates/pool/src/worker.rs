@@ -2,6 +2,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
@@ -99,28 +100,13 @@ impl<M: Message> WorkerRef<M> {
     ) -> Result<T, WorkerError> {
         self.desk.check(self.loan)?;
         let run = &self.desk.incarnation;
-        // Made in a handler of the same tree: then that is noted, for whoever would wait for it in turn.
-        let caller = Incarnation::current().filter(|it| Arc::ptr_eq(it.traffic(), run.traffic()));
-        let waiting = match &caller {
-            None => None,
-            Some(caller) => {
-                let waits = run.traffic().waits();
-                let waiting = waits.begin(caller.node().path(), self.path());
-                let task = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-                Some((
-                    waiting.map_err(|cycle| WorkerError::WouldDeadlock { path: cycle.path })?,
-                    task,
-                ))
-            }
-        };
+        let caller = Incarnation::current();
+        if let Some(caller) = caller.filter(|it| Arc::ptr_eq(it.traffic(), run.traffic())) {
+            // Boxed, since the future of each call would have room for it.
+            return Box::pin(self.call_in_handler(caller, message)).await;
+        }
         let (reply, answer) = oneshot::channel();
-        let mut call = Call {
-            desk: &self.desk,
-            number: self.desk.begin(),
-            answer,
-            settled: false,
-        };
-        let mut listening = waiting.map(|(waiting, task)| waiting.listen(&mut call.answer, &task));
+        let mut call = Call::begin(&self.desk, answer);
         if !self.send(message(reply.into())) {
             call.settle();
             return Err(self.desk.end_or_silence().await);
@@ -128,15 +114,47 @@ impl<M: Message> WorkerRef<M> {
         // As `Incarnation::answer`, which would be one more future within this one. A port that was handed on may outlive
         // the worker; nobody waits for that.
         let answer = match early(Duration::MAX, |context| {
-            poll_answer(&mut call.answer, listening.as_mut(), context)
+            Pin::new(&mut call.answer).poll(context)
         })
         .await
         {
             Some(answer) => answer.ok(),
-            None => run.late_answer(&mut call.answer, listening.as_mut()).await,
+            None => run.late_answer(&mut call.answer).await,
         };
-        drop(listening);
         call.settle();
+        match answer {
+            Some(answer) => Ok(answer),
+            None => Err(self.desk.end_or_silence().await),
+        }
+    }
+
+    /// Calls as a handler of the same tree, of which it is noted that it waits for the worker.
+    async fn call_in_handler<T: Send + 'static>(
+        &self,
+        caller: Arc<Incarnation>,
+        message: impl FnOnce(RpcReplyPort<T>) -> M,
+    ) -> Result<T, WorkerError> {
+        let run = &self.desk.incarnation;
+        let waits = run.traffic().waits();
+        let waiting = waits.begin(caller.node().path(), self.path());
+        let waiting = waiting.map_err(|cycle| WorkerError::WouldDeadlock { path: cycle.path })?;
+        let task = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        let (reply, answer) = oneshot::channel();
+        let mut call = Call::begin(&self.desk, answer);
+        let mut listening = waiting.listen(&mut call.answer, &task);
+        if !self.send(message(reply.into())) {
+            call.settle();
+            return Err(self.desk.end_or_silence().await);
+        }
+        let answered = poll_fn(|cx| poll_answer(&mut call.answer, Some(&mut listening), cx));
+        let answer = tokio::select! {
+            biased;
+            answered = answered => answered.ok(),
+            // What was answered before the end counts.
+            _ = run.ended() => call.answer.try_recv().ok(),
+        };
+        call.settle();
+        drop(listening);
         match answer {
             Some(answer) => Ok(answer),
             None => Err(self.desk.end_or_silence().await),
@@ -336,7 +354,16 @@ struct Call<'a, T> {
     settled: bool,
 }
 
-impl<T> Call<'_, T> {
+impl<'a, T> Call<'a, T> {
+    fn begin(desk: &'a Desk, answer: oneshot::Receiver<T>) -> Self {
+        Self {
+            desk,
+            number: desk.begin(),
+            answer,
+            settled: false,
+        }
+    }
+
     fn settle(&mut self) {
         self.settled = true;
         self.desk.answered.fetch_max(self.number, Release);
