@@ -1,6 +1,7 @@
 use std::fmt;
 use std::sync::atomic::{
     AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    Ordering::SeqCst,
 };
 use std::sync::{Arc, OnceLock};
 
@@ -22,6 +23,7 @@ struct Inner {
     detached: AtomicU64,
     /// The root is being started.
     starts: AtomicBool,
+    is_over: AtomicBool,
     traffic: Arc<Traffic>,
 }
 
@@ -46,6 +48,7 @@ impl Scope {
             directory: OnceLock::new(),
             detached: AtomicU64::new(0),
             starts: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
             traffic: Arc::new(Traffic::new()),
         }))
     }
@@ -70,6 +73,19 @@ impl Scope {
         let start = RootStart(self);
         let is_taken = self.root().current().is_some_and(|run| !run.is_ending());
         (!is_taken).then_some(start)
+    }
+
+    /// Says that nobody will start the root again: all places are [retired](Node::retire) for good, also those at which a
+    /// supervisor that is going itself begins a start at this moment.
+    pub fn give_up(&self) {
+        // Before the places: a start that does not see it is found by this.
+        self.0.is_over.store(true, SeqCst);
+        self.root().retire();
+    }
+
+    /// For a start that has taken its place: says whether it comes too late.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.is_over.load(SeqCst)
     }
 
     /// Says whether a place is being cleared because a supervisor above it was lost: what stops there now

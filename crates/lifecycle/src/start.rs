@@ -59,6 +59,9 @@ impl StartContext {
         name: Option<Arc<ActorName>>,
     ) -> Self {
         let number = node.next_incarnation();
+        if link.scope().is_over() {
+            node.retire();
+        }
         Self {
             node,
             link,

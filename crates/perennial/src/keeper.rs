@@ -56,7 +56,7 @@ pub(crate) struct Keeper {
 /// any more either.
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.scope.root().retire();
+        self.scope.give_up();
     }
 }
 

@@ -94,3 +94,16 @@ async fn msg_25_a_terminated_child_keeps_its_mail_until_it_is_deleted_or_the_tre
         it.finish().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn tree_9_what_begins_after_the_end_of_its_tree_is_given_up_as_well() {
+    let it = Fixture::start(Mailbox::default()).await;
+    it.scope.give_up();
+    assert!(it.node().is_retired());
+    // A supervisor that goes itself may come to an end that it has just heard of.
+    it.run().kill();
+    it.settled().await;
+    assert_eq!(it.run().number(), 2);
+    assert!(it.node().is_retired());
+    it.finish().await;
+}
