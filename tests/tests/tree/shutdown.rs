@@ -354,7 +354,8 @@ async fn tree_11_a_host_waits_for_its_signal_or_for_the_end_of_the_tree() {
     assert!(report.gave_up.is_some(), "{report}");
     assert_eq!(exit_code(&report), format!("{:?}", ExitCode::from(1)));
 
-    let tree = Tree::builder("t").child(puppet("a")).start().await.unwrap();
+    let stubborn = puppet("a").shutdown(Shutdown::BrutalKill);
+    let tree = Tree::builder("t").child(stubborn).start().await.unwrap();
     tree.cast(A, Order::Hang).unwrap();
     tree.cast(A, Order::Store(1)).unwrap();
     let told = tree.run_until(std::future::ready(()));

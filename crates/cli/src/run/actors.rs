@@ -221,10 +221,10 @@ async fn work(job: Job, stop: Arc<AtomicBool>) {
             paths, max_bytes, ..
         } => match analyze::refresh(&tree, paths, max_bytes, stop).await {
             Ok(counts) => tracing::info!(
-                actor.name = %place,
                 analyzed = counts.analyzed,
                 unchanged = counts.unchanged,
                 failed = counts.failed,
+                actor.name = %place,
                 "analysis is up to date"
             ),
             Err(error) => tracing::warn!(actor.name = %place, "analysis failed: {error}"),
