@@ -1,5 +1,6 @@
 //! What an actor's mailbox holds, and what happens where it holds no more.
 
+pub(crate) mod door;
 pub(crate) mod front;
 pub(crate) mod homes;
 pub(crate) mod intake;

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ActorName, ActorPath, Incarnation, Moment, Monitor, Node, Terms, Traffic,
+    ActorName, ActorPath, Entry, Incarnation, Moment, Monitor, Node, Terms, Traffic,
 };
 use ractor::{Message, RpcReplyPort};
 
@@ -109,17 +109,24 @@ impl<M: Message> Address<M> {
         NameWatch::new(Arc::clone(&self.slot))
     }
 
+    /// Lets a message in to the run that was met first, if nothing stands in its way.
+    #[inline(always)]
+    fn enter_quickly(&self) -> Option<Entry<'_, M>> {
+        // Another way finds it, and keeps it.
+        self.first.get()?.enter_quickly(&self.slot)
+    }
+
     /// Sends a message and does not wait for anything.
     ///
     /// # Errors
     ///
     /// [`CastError`] hands the message back when the gate refuses or the actor is not running.
     pub fn cast(&self, message: M) -> Result<(), CastError<M>> {
-        let sent = match self.first.get() {
-            Some(held) => held.deliver_quickly(&self.slot, message, |_| Terms::default()),
-            None => Err(message),
+        // A look at the message only after the step that lets it in: see `Entry`.
+        let Some(entry) = self.enter_quickly() else {
+            return dispatch::cast(self, message);
         };
-        match sent {
+        match entry.send(message, |_| Terms::default()) {
             Ok(()) => Ok(()),
             Err(message) => dispatch::cast(self, message),
         }
@@ -190,14 +197,15 @@ impl<M: Message> Target<M> for Address<M> {
         message: M,
         terms: impl FnOnce(Moment) -> Terms,
     ) -> Result<Callee<'_>, M> {
-        match self.first.get() {
-            Some(held) => match held.deliver_quickly(&self.slot, message, terms) {
-                Ok(()) => Ok(Callee::Lent(held.run())),
-                Err(message) => Err(message),
-            },
+        let Some(held) = self.first.get() else {
             // The other way finds and keeps it.
-            None => Err(message),
-        }
+            return Err(message);
+        };
+        let Some(entry) = held.enter_quickly(&self.slot) else {
+            return Err(message);
+        };
+        entry.send(message, terms)?;
+        Ok(Callee::Lent(held.run()))
     }
 
     #[inline]

@@ -139,7 +139,10 @@ impl Registry {
         if slot.is_gated() {
             return missed(message, true);
         }
-        match run.offer_quickly(message, terms) {
+        let Some(entry) = run.enter_quickly() else {
+            return missed(message, true);
+        };
+        match entry.send(message, terms) {
             Ok(()) => Ok(meet(run)),
             Err(message) => missed(message, true),
         }

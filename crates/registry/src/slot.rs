@@ -10,8 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use perennial_lifecycle::{
-    ActorName, ActorPath, Door, Incarnation, Mail, MessageType, Moment, NameTaken, Node, Terms,
-    Traffic,
+    ActorName, ActorPath, Door, Entry, Incarnation, Mail, MessageType, NameTaken, Node, Traffic,
 };
 use ractor::Message;
 
@@ -154,20 +153,14 @@ impl<M: Message> Own<M> {
         self.door.run()
     }
 
-    /// Hands the message to the run, if it is whom the name leads to now and nothing stands in its way, be it a gate.
-    /// Nothing of the host's runs meanwhile.
+    /// Lets a message in to the run, if it is whom the name leads to now and nothing stands in its way, be it a gate.
     #[inline(always)]
-    pub(crate) fn deliver_quickly(
-        &self,
-        slot: &Slot,
-        message: M,
-        terms: impl FnOnce(Moment) -> Terms,
-    ) -> Result<(), M> {
+    pub(crate) fn enter_quickly(&self, slot: &Slot) -> Option<Entry<'_, M>> {
         let is_open = slot.version.load(Acquire) == self.version & !GATED;
         if !is_open || !self.run().is_present() {
-            return Err(message);
+            return None;
         }
-        self.door.offer_quickly(message, terms)
+        self.door.enter_quickly()
     }
 }
 

@@ -52,9 +52,10 @@ impl Front {
     /// Lets a letter into the actor's port that nothing stands in the way of, and returns how many wait before it.
     #[inline(always)]
     pub(crate) fn enter_quickly(&self) -> Option<u64> {
-        self.intake
-            .enter_quickly()
-            .or_else(|| self.intake.enter(self.room).ok())
+        match self.intake.enter_quickly() {
+            Some(before) => Some(before),
+            None => self.intake.enter(self.room).ok(),
+        }
     }
 }
 

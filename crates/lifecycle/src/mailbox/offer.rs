@@ -2,18 +2,16 @@
 
 use std::any::{Any, TypeId};
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use ractor::Message;
 
 use crate::dead::{Kept, Obituary, Replay};
-use crate::mail::{Caller, Cover, Letter};
+use crate::mail::{Caller, Letter};
 use crate::mailbox::Overflow;
-use crate::mailbox::front::Front;
 use crate::mailbox::intake::{Intake, Lobby, NoEntry};
 use crate::mailbox::ledger::Ledger;
-use crate::mailbox::letterbox::{Letterbox, unsent};
+use crate::mailbox::letterbox::Letterbox;
 use crate::traffic::Traffic;
 use crate::{DeadReason, Incarnation, Mail, Moment, current, span};
 
@@ -68,14 +66,6 @@ enum Way<'a, M: Message> {
     None,
 }
 
-/// A run that takes messages of a type, and what lets them in: for whoever sends it many.
-pub struct Door<M> {
-    run: Arc<Incarnation>,
-    /// If it takes them in a [`Mail`].
-    front: Option<Arc<Front>>,
-    message: PhantomData<fn(M)>,
-}
-
 /// Room for one message, kept until it is sent; given back when it is dropped.
 #[must_use]
 pub struct Room<'a> {
@@ -99,68 +89,6 @@ impl Incarnation {
     #[must_use]
     pub fn takes_mail<M: Message>(&self) -> bool {
         self.takes_id() == TypeId::of::<Mail<M>>()
-    }
-
-    /// Sends a message if nothing at all stands in its way: what nearly all messages find. Else it comes back, for
-    /// [`offer_on`](Self::offer_on) to say what does or to make room.
-    ///
-    /// `terms` are given the present moment, as [`Clock::recent`](crate::Clock::recent) has it.
-    ///
-    /// Nothing of the host's runs meanwhile, so it may be called under a lock.
-    ///
-    /// # Errors
-    ///
-    /// The message.
-    #[inline(always)]
-    pub fn offer_quickly<M: Message>(
-        &self,
-        message: M,
-        terms: impl FnOnce(Moment) -> Terms,
-    ) -> Result<(), M> {
-        let takes = self.takes_id();
-        if takes == TypeId::of::<M>() {
-            let entered = self.intake().enter_quickly();
-            let Some(before) = entered.or_else(|| self.intake().enter(self.capacity()).ok()) else {
-                return Err(message);
-            };
-            self.hand_over(message).map_err(Undelivered::into_inner)?;
-            self.track(before);
-            return Ok(());
-        }
-        match self.front() {
-            Some(front) if takes == TypeId::of::<Mail<M>>() => {
-                self.offer_letter_quickly(front, message, terms)
-            }
-            _ => Err(message),
-        }
-    }
-
-    /// Sends a letter through its own front as [`offer_quickly`](Self::offer_quickly) does.
-    #[inline(always)]
-    fn offer_letter_quickly<M: Message>(
-        &self,
-        front: &Front,
-        message: M,
-        terms: impl FnOnce(Moment) -> Terms,
-    ) -> Result<(), M> {
-        // Where messages are traced, the host's subscriber would be asked for the sender's span.
-        if span::is_on() {
-            return Err(message);
-        }
-        // Before the step that all that comes after it has to wait for.
-        let now = self.traffic().clock().recent();
-        let Some(before) = front.enter_quickly() else {
-            return Err(message);
-        };
-        let cover = Cover::new(front.home, now, terms(now).origin(self.traffic(), false));
-        // Put together where it is sent from, or it would be moved once more.
-        let letter = Some(Letter { cover, message });
-        if let Err(error) = self.cell().send_message(Mail { letter }) {
-            front.come_back(self.ledger());
-            return Err(unsent(error));
-        }
-        front.tracked.sent(before, self.traffic().clock());
-        Ok(())
     }
 
     /// Sends a message, where there is room or the settings of the mailbox make it; never waits.
@@ -291,7 +219,7 @@ impl Incarnation {
 
     /// Hands a message over that the intake has let in.
     #[inline(always)]
-    fn hand_over<M: Message>(&self, message: M) -> Result<(), Undelivered<M>> {
+    pub(super) fn hand_over<M: Message>(&self, message: M) -> Result<(), Undelivered<M>> {
         self.cell().send_message(message).map_err(|error| {
             self.ledger()
                 .come_back(self.intake(), || self.known_lobby());
@@ -316,7 +244,7 @@ impl Incarnation {
     }
 
     #[inline(always)]
-    fn track(&self, before: u64) {
+    pub(super) fn track(&self, before: u64) {
         if before > 0 {
             self.ledger().tracked.sent(before, self.traffic().clock());
         }
@@ -336,55 +264,6 @@ impl Incarnation {
         let place = Arc::downgrade(self.node());
         let content: Box<dyn Replay> = Box::new(Kept { message, place });
         self.traffic().dead_letters().add(obituary, Some(content));
-    }
-}
-
-impl<M: Message> Door<M> {
-    /// Finds it.
-    #[must_use]
-    pub fn new(run: Arc<Incarnation>) -> Self {
-        let letterbox = run.takes_mail::<M>().then(|| run.letterbox::<M>());
-        Self {
-            front: letterbox.map(|it| Arc::clone(it.front())),
-            run,
-            message: PhantomData,
-        }
-    }
-
-    /// Returns the run.
-    #[inline]
-    #[must_use]
-    pub fn run(&self) -> &Arc<Incarnation> {
-        &self.run
-    }
-
-    /// Sends a message as [`Incarnation::offer_quickly`] does, and takes fewer looks for it.
-    ///
-    /// # Errors
-    ///
-    /// The message.
-    #[inline(always)]
-    pub fn offer_quickly(&self, message: M, terms: impl FnOnce(Moment) -> Terms) -> Result<(), M> {
-        match &self.front {
-            Some(front) => self.run.offer_letter_quickly(front, message, terms),
-            None => self.run.offer_quickly(message, terms),
-        }
-    }
-}
-
-impl<M> Clone for Door<M> {
-    fn clone(&self) -> Self {
-        Self {
-            run: Arc::clone(&self.run),
-            front: self.front.clone(),
-            message: PhantomData,
-        }
-    }
-}
-
-impl<M> fmt::Debug for Door<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Door").finish_non_exhaustive()
     }
 }
 

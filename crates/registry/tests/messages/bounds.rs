@@ -1,9 +1,10 @@
 //! How much a mailbox holds, and what happens where it holds no more.
 
 use std::pin::pin;
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use perennial_lifecycle::{DeadReason, ExitReason, Mailbox};
+use perennial_lifecycle::{self as lifecycle, DeadReason, ExitReason, Mailbox, Terms};
 use perennial_registry::{CallError, CastError, Refusal};
 use perennial_supervisor::Supervisor;
 use tokio::time::Instant;
@@ -53,6 +54,30 @@ async fn msg_4_a_mailbox_is_bounded_unless_asked_otherwise() {
             it.go();
             it.finish().await;
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_let_in_and_is_not_sent_gives_its_room_back() {
+    for door in Door::BOTH {
+        let it = Fixture::behind(door, Mailbox::bounded(1)).await;
+        let run = it.registry.resolve(&SCRIBE).unwrap().incarnation().unwrap();
+        let way_in = lifecycle::Door::<Job>::new(run);
+        it.block().await;
+        let entry = way_in.enter_quickly().unwrap();
+        assert!(way_in.enter_quickly().is_none());
+        drop(entry);
+        it.assert_balanced();
+        let entry = way_in.enter_quickly().unwrap();
+        assert!(entry.send(Job::Write(0), |_| Terms::default()).is_ok());
+        assert!(way_in.enter_quickly().is_none());
+        it.assert_balanced();
+        // To what takes other messages there is no way in.
+        let other = lifecycle::Door::<u32>::new(Arc::clone(way_in.run()));
+        assert!(other.enter_quickly().is_none());
+        it.go();
+        assert_eq!(it.notes().await, [0]);
+        it.finish().await;
     }
 }
 
