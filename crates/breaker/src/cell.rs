@@ -1,6 +1,5 @@
 //! The shared cell of one breaker: what outlives its actor.
 
-use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -14,7 +13,7 @@ use crate::counters::Counters;
 use crate::event::{self, BreakerEvent};
 use crate::gate::{Gate, Settled, Surroundings, Ticket};
 use crate::machine::{Command, Machine, Move, Nanos, Timing, Verdict, nanos};
-use crate::sync::{Mutex, lock};
+use crate::outbox::Outbox;
 use crate::{BreakerConfig, BreakerState, BreakerStatus, CircuitOpen};
 
 /// Events that a slow subscriber may be behind before it misses some.
@@ -31,7 +30,10 @@ pub(crate) struct Cell {
     /// Made when somebody first asks for them.
     events: OnceLock<broadcast::Sender<BreakerEvent>>,
     is_removed: AtomicBool,
-    outbox: Mutex<Outbox>,
+    /// Events of which subscribers are still to hear.
+    news: Outbox<BreakerEvent>,
+    /// What logs and metrics are still to be told.
+    outbox: Outbox<Entry>,
 }
 
 /// Where a breaker belongs.
@@ -45,16 +47,6 @@ pub(crate) enum Place {
         service: Arc<str>,
         events: broadcast::Sender<BreakerEvent>,
     },
-}
-
-/// What logs and metrics are still to be told.
-///
-/// They run code that is not ours, so they are told without any lock held: it may be slow, panic, or call a
-/// breaker, this one included. One thread at a time empties the outbox, which keeps the order.
-#[derive(Debug, Default)]
-struct Outbox {
-    entries: VecDeque<Entry>,
-    has_teller: bool,
 }
 
 #[derive(Debug)]
@@ -75,7 +67,8 @@ impl Cell {
             state: watch::Sender::new(BreakerState::Closed),
             events: OnceLock::new(),
             is_removed: AtomicBool::new(false),
-            outbox: Mutex::default(),
+            news: Outbox::new(),
+            outbox: Outbox::new(),
         }
     }
 
@@ -202,6 +195,12 @@ impl Cell {
         left
     }
 
+    /// Whether nobody holds the lock.
+    #[cfg(test)]
+    pub(crate) fn is_free(&self) -> bool {
+        self.gate.is_free()
+    }
+
     pub(crate) fn state(&self) -> BreakerState {
         self.gate.state(&Around::new(self))
     }
@@ -233,24 +232,30 @@ impl Cell {
 
     /// Publishes the state and the totals, behind the events that are waiting.
     pub(crate) fn publish(&self) {
-        lock(&self.outbox).entries.push_back(Entry::Report);
-        self.tell();
+        self.outbox.push(Entry::Report);
+        self.outbox.empty(|entry| self.tell_one(entry));
     }
 
+    /// Tells of what was noted while the breaker moved. Subscribers do not wait for logs that take their time.
     fn tell(&self) {
-        let mut outbox = lock(&self.outbox);
-        if outbox.has_teller {
-            return;
+        self.news.empty(|moved| self.tell_subscribers(moved));
+        self.outbox.empty(|entry| self.tell_one(entry));
+    }
+
+    /// Wakes them, and a waker may run anything.
+    fn tell_subscribers(&self, moved: &BreakerEvent) {
+        let to = moved.to();
+        shield(|| {
+            self.state.send_if_modified(|state| {
+                let is_other = *state != to;
+                *state = to;
+                is_other
+            });
+        });
+        for channel in self.set_events().into_iter().chain(self.events.get()) {
+            // An error only says that nobody listens.
+            shield(|| drop(channel.send(moved.clone())));
         }
-        outbox.has_teller = true;
-        while let Some(entry) = outbox.entries.pop_front() {
-            drop(outbox);
-            // A subscriber or a recorder that panics has been reported by the panic hook; the call that it met here
-            // has nothing to do with it.
-            shield(|| self.tell_one(&entry));
-            outbox = lock(&self.outbox);
-        }
-        outbox.has_teller = false;
     }
 
     fn tell_one(&self, entry: &Entry) {
@@ -270,7 +275,7 @@ impl Cell {
                 event::count(&self.name, moved);
                 event::state(&self.name, moved.to());
             }
-            Entry::Report => event::state(&self.name, *self.state.borrow()),
+            Entry::Report => event::state(&self.name, self.gate.last_state()),
         }
         event::totals(&self.name, &self.counters.totals());
     }
@@ -330,24 +335,8 @@ impl Surroundings for Around<'_> {
 
     fn moved(&self, moved: &Move) {
         let moved = BreakerEvent::new(Arc::clone(&self.cell.name), moved);
-        let to = moved.to();
-        self.cell.state.send_if_modified(|state| {
-            let is_other = *state != to;
-            *state = to;
-            is_other
-        });
-        for channel in self
-            .cell
-            .set_events()
-            .into_iter()
-            .chain(self.cell.events.get())
-        {
-            // An error only says that nobody listens.
-            drop(channel.send(moved.clone()));
-        }
-        lock(&self.cell.outbox)
-            .entries
-            .push_back(Entry::Event(moved));
+        self.cell.news.push(moved.clone());
+        self.cell.outbox.push(Entry::Event(moved));
         self.has_moved.set(true);
     }
 }

@@ -366,6 +366,17 @@ impl Gate {
         }
     }
 
+    /// The state to which it moved last, also where an open time has ended since.
+    pub(crate) fn last_state(&self) -> BreakerState {
+        lock(&self.machine).state()
+    }
+
+    /// Whether a call that needs the lock would get it at once.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn is_free(&self) -> bool {
+        self.machine.try_lock().is_ok()
+    }
+
     pub(crate) fn view(&self, around: &impl Surroundings) -> View {
         let machine = lock(&self.machine);
         let now = around.now();

@@ -87,6 +87,8 @@ mod machine;
 #[cfg(not(loom))]
 mod model;
 #[cfg(not(loom))]
+mod outbox;
+#[cfg(not(loom))]
 mod permit;
 mod status;
 mod sync;

@@ -1,4 +1,7 @@
+use std::pin::pin;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -187,6 +190,48 @@ async fn the_first_caller_after_the_open_time_is_the_probe_and_the_move_is_told(
         assert_eq!(events.try_recv().unwrap(), event);
     }
     assert_eq!(breaker.status().transitions, 3);
+}
+
+/// Notes where it is woken whether the breaker could be asked, and resets it the first time.
+struct Busy(Breaker, Mutex<Vec<bool>>);
+
+impl Wake for Busy {
+    fn wake(self: Arc<Self>) {
+        let is_free = self.0.0.is_free();
+        let is_first = self.1.lock().unwrap().is_empty();
+        self.1.lock().unwrap().push(is_free);
+        // To ask a breaker whose lock is held here would be to wait for ever.
+        if is_free && is_first {
+            assert_eq!(self.0.status().state, BreakerState::Open);
+            self.0.reset();
+        }
+    }
+}
+
+#[test]
+fn brk_25_who_watches_a_breaker_may_use_it_where_he_is_woken_and_all_hear_of_it_in_order() {
+    let breakers = crate::Breakers::new();
+    let breaker = breakers.register("mail", BreakerConfig::default()).unwrap();
+    let (mut of_set, mut own) = (breakers.events(), breaker.events());
+    let mut watch = breaker.watch();
+    let busy = Arc::new(Busy(breaker.clone(), Mutex::default()));
+    {
+        let waker = Waker::from(Arc::clone(&busy));
+        let mut context = Context::from_waker(&waker);
+        let mut watching = pin!(watch.changed());
+        let (mut of_sets, mut owns) = (pin!(of_set.recv()), pin!(own.recv()));
+        assert!(watching.as_mut().poll(&mut context).is_pending());
+        assert!(of_sets.as_mut().poll(&mut context).is_pending());
+        assert!(owns.as_mut().poll(&mut context).is_pending());
+        breaker.trip();
+    }
+    assert_eq!(*busy.1.lock().unwrap(), [true; 3]);
+    assert_eq!(*watch.borrow(), BreakerState::Closed);
+    for mut events in [of_set, own] {
+        let told = std::iter::from_fn(|| events.try_recv().ok());
+        let states: Vec<_> = told.map(|moved| moved.to()).collect();
+        assert_eq!(states, [BreakerState::Open, BreakerState::Closed]);
+    }
 }
 
 #[tokio::test(start_paused = true)]
