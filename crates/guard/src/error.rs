@@ -17,6 +17,7 @@ use crate::OperationOutcome;
 /// | `CircuitOpen` | breaker | no | where it is known | unless forced open | |
 /// | `BulkheadFull` | bulkhead | no | | yes | |
 /// | `Pool` | pool | no | | unless it is closed | why a worker did not start |
+/// | `TooLate` | pool | no | | yes | |
 /// | `DeadlineExceeded` | nobody | yes, and dropped | | yes | |
 /// | `Operation` | nobody | yes | | the caller's to judge: no | the operation's error's own |
 /// | `Config` | nobody | no | | no | |
@@ -54,6 +55,14 @@ pub enum GuardError<E> {
     /// No worker was to be had.
     #[error(transparent)]
     Pool(CheckoutError),
+    /// A worker was to be had only when the deadline had passed; it was given back.
+    #[error("`{service}` could not begin within {deadline:?}")]
+    TooLate {
+        /// The service.
+        service: Arc<str>,
+        /// The time that was given.
+        deadline: Duration,
+    },
     /// The operation did not end by the deadline; it was dropped.
     #[error("`{service}` did not finish within {deadline:?}")]
     DeadlineExceeded {
@@ -98,7 +107,7 @@ impl<E> GuardError<E> {
             Self::RateLimited { .. } => Some(Stage::RateLimit),
             Self::CircuitOpen(_) => Some(Stage::Breaker),
             Self::BulkheadFull { .. } => Some(Stage::Bulkhead),
-            Self::Pool(_) => Some(Stage::Pool),
+            Self::Pool(_) | Self::TooLate { .. } => Some(Stage::Pool),
             Self::DeadlineExceeded { .. } | Self::Operation(_) | Self::Config(_) => None,
         }
     }
@@ -125,6 +134,7 @@ impl<E> GuardError<E> {
         match self {
             Self::MemoryPressure { .. }
             | Self::BulkheadFull { .. }
+            | Self::TooLate { .. }
             | Self::DeadlineExceeded { .. } => true,
             Self::RateLimited { retry_after, .. } => retry_after.is_some(),
             Self::CircuitOpen(open) => open.is_retryable(),
@@ -203,6 +213,7 @@ impl<E> GuardError<E> {
             Self::CircuitOpen(open) => GuardError::CircuitOpen(open),
             Self::BulkheadFull { service, max } => GuardError::BulkheadFull { service, max },
             Self::Pool(error) => GuardError::Pool(error),
+            Self::TooLate { service, deadline } => GuardError::TooLate { service, deadline },
             Self::DeadlineExceeded { service, deadline } => {
                 GuardError::DeadlineExceeded { service, deadline }
             }
@@ -217,7 +228,7 @@ impl<E> GuardError<E> {
             Self::RateLimited { .. } => OperationOutcome::RateLimited,
             Self::CircuitOpen(_) => OperationOutcome::CircuitOpen,
             Self::BulkheadFull { .. } => OperationOutcome::BulkheadFull,
-            Self::Pool(_) => OperationOutcome::NoWorker,
+            Self::Pool(_) | Self::TooLate { .. } => OperationOutcome::NoWorker,
             Self::DeadlineExceeded { .. } => OperationOutcome::DeadlineExceeded,
             Self::Operation(_) | Self::Config(_) => OperationOutcome::Failure,
         }

@@ -188,7 +188,8 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
                 _place = bulkhead.enter(left).await;
                 let waited = call.elapsed();
                 left = left.map(|left| left.saturating_sub(waited));
-                if _place.is_none() {
+                // Who gets one only as his time ends has waited in vain as well.
+                if _place.is_none() || left == Some(Duration::ZERO) {
                     call.ends(OperationOutcome::BulkheadFull);
                     return Err(self.bulkhead_full(bulkhead));
                 }
@@ -216,17 +217,21 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
             call.ends(OperationOutcome::CircuitOpen);
             return Err(GuardError::CircuitOpen(open));
         }
+        let mut waited = Duration::ZERO;
+        if has_waited {
+            waited = call.begins_late();
+            // An operation without any time left would fail by that, and not by the service.
+            if deadline.is_some_and(|deadline| waited >= deadline) {
+                call.ends(OperationOutcome::NoWorker);
+                return Err(self.too_late(deadline));
+            }
+        }
         if let Some(limiter) = unpaid
             && let Some(refused) = self.over_quota(payer.check(limiter, None))
         {
             call.ends(OperationOutcome::RateLimited);
             return Err(refused);
         }
-        let waited = if has_waited {
-            call.begins_late()
-        } else {
-            Duration::ZERO
-        };
         let mut work = pin!(call.operate(|| operation(item)));
         let result = match deadline {
             None => Some(poll_fn(|context| call.operate(|| work.as_mut().poll(context))).await),
@@ -300,6 +305,14 @@ impl<P, K> Guard<P, K> {
         GuardError::BulkheadFull {
             service: Arc::clone(&self.service.name),
             max: bulkhead.max(),
+        }
+    }
+
+    #[cold]
+    fn too_late<E>(&self, deadline: &Option<Duration>) -> GuardError<E> {
+        GuardError::TooLate {
+            service: Arc::clone(&self.service.name),
+            deadline: deadline.unwrap_or_default(),
         }
     }
 

@@ -23,7 +23,7 @@ pub enum OperationOutcome {
     CircuitOpen,
     /// Refused by the bulkhead.
     BulkheadFull,
-    /// Refused by the pool.
+    /// Refused by the pool, or lent a worker only when the deadline had passed.
     NoWorker,
     /// The caller went away while it waited, before the operation was begun.
     GivenUp,

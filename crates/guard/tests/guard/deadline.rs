@@ -6,13 +6,15 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use perennial_guard::{Bulkhead, Guard, GuardError, Stage};
+use futures_util::poll;
+use perennial_guard::{Bulkhead, Guard, GuardError, OperationOutcome, Spend, Stage};
 use perennial_pool::PoolConfig;
+use perennial_rate_limit::{Quota, RateGate};
 use tokio::task::coop::{consume_budget, has_budget_remaining};
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, advance, sleep};
 
-use crate::support::{ok, pool, slept};
+use crate::support::{breaker, ok, pool, slept};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -67,6 +69,66 @@ async fn a_deadline_that_passes_in_the_queue_is_a_refusal_by_the_pool() {
         (began.elapsed(), refused.refused_by()),
         (SECOND, Some(Stage::Pool))
     );
+}
+
+async fn never_begun() -> Result<u32, io::Error> {
+    panic!("begun without any time left")
+}
+
+#[tokio::test(start_paused = true)]
+async fn grd_8_who_gets_a_place_only_as_his_time_ends_is_refused_and_the_service_did_not_fail() {
+    let (breaker, places) = (breaker(), Bulkhead::new(1.try_into().unwrap()));
+    let guard = Guard::builder("svc")
+        .breaker(breaker.clone())
+        .bulkhead(places.clone().wait_at_most(60 * SECOND))
+        .deadline(SECOND)
+        .build()
+        .unwrap();
+    let holder = Guard::builder("other")
+        .bulkhead(places.clone())
+        .build()
+        .unwrap();
+    let mut held = Box::pin(holder.run(|()| slept(60 * SECOND)));
+    assert!(poll!(&mut held).is_pending());
+    let mut late = Box::pin(guard.run(|()| never_begun()));
+    assert!(poll!(&mut late).is_pending());
+    advance(SECOND).await;
+    drop(held);
+    let refused = late.await.unwrap_err();
+    assert!(matches!(refused, GuardError::BulkheadFull { .. }));
+    assert_eq!((breaker.status().failures, places.in_use()), (0, 0));
+    assert_eq!(guard.status().count(OperationOutcome::BulkheadFull), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn grd_8_who_gets_a_worker_only_as_his_time_ends_is_refused_and_the_service_did_not_fail() {
+    let (_supervisor, pool) = pool(PoolConfig::new(1)).await;
+    let (breaker, gate) = (breaker(), RateGate::new());
+    let quota = Quota::per_hour(5);
+    let limiter = gate.limiter("svc", quota);
+    let guard = Guard::builder("svc")
+        .breaker(breaker.clone())
+        .gate(gate)
+        .quota(quota)
+        .spend(Spend::WhenBegun)
+        .pool(pool.clone())
+        .deadline(SECOND)
+        .build()
+        .unwrap();
+    let worker = pool.checkout().await.unwrap();
+    let mut late = Box::pin(guard.run(|_| never_begun()));
+    assert!(poll!(&mut late).is_pending());
+    // It is lent to him in time, but he comes to it late.
+    drop(worker);
+    advance(SECOND).await;
+    let refused = late.await.unwrap_err();
+    assert!(matches!(refused, GuardError::TooLate { deadline, .. } if deadline == SECOND));
+    assert_eq!(refused.to_string(), "`svc` could not begin within 1s");
+    assert_eq!(refused.refused_by(), Some(Stage::Pool));
+    assert!(refused.is_refusal() && refused.is_retryable());
+    assert_eq!((breaker.status().failures, pool.status().in_use), (0, 0));
+    assert_eq!(limiter.status(&()).spent, 0);
+    assert_eq!(guard.status().count(OperationOutcome::NoWorker), 1);
 }
 
 // On the real clock: paused time stands still while anything is ready to run.
