@@ -78,6 +78,9 @@ struct Entries<K> {
     aside: VecDeque<K>,
 }
 
+/// A key as it was queued, and as it was filed with its breaker.
+type Gone<K> = (K, Option<(K, Entry)>);
+
 struct Entry {
     breaker: Breaker,
     /// Since it was last looked at.
@@ -199,18 +202,23 @@ impl<K: Hash + Eq + Clone + fmt::Debug> KeyedBreakers<K> {
         // Before the lock is taken: how a key is copied and written is its type's own code.
         let (queued, key) = (key.to_owned(), key.to_owned());
         let name = format!("{}[{key:?}]", self.0.service);
+        // And after it, how one is dropped.
+        let mut gone = None;
         let mut entries = self.write();
         // Another thread may have been first.
         if let Some(entry) = entries.by_key.get(key.borrow()) {
             return entry.used();
         }
-        let has_room = entries.by_key.len() < self.0.max_keys.get() || entries.make_room();
+        let is_full = entries.by_key.len() >= self.0.max_keys.get();
+        if is_full {
+            gone = entries.make_room();
+        }
         let place = Place::Keyed {
             service: Arc::clone(&self.0.service),
             events: self.0.events.clone(),
         };
         let breaker = Breaker::placed(name.into(), BreakerConfig::clone(&entries.config), place);
-        if !has_room {
+        if is_full && gone.is_none() {
             self.0.unkept.fetch_add(1, Relaxed);
             breaker.cell().remove();
             return breaker;
@@ -265,10 +273,12 @@ impl<K: Hash + Eq + Clone + fmt::Debug> KeyedBreakers<K> {
         Q: Hash + Eq + ?Sized,
     {
         let mut entries = self.write();
-        let entry = entries.by_key.remove(key)?;
-        entries.queue.retain(|queued| queued.borrow() != key);
-        entries.aside.retain(|queued| queued.borrow() != key);
+        let (known, entry) = entries.by_key.remove_entry(key)?;
+        let queued = take(&mut entries.queue, key).or_else(|| take(&mut entries.aside, key));
         entry.breaker.cell().remove();
+        drop(entries);
+        // How a key is dropped is its type's own code.
+        drop((known, queued));
         Some(entry.breaker)
     }
 }
@@ -281,8 +291,8 @@ impl<K> Entries<K> {
 }
 
 impl<K: Hash + Eq> Entries<K> {
-    /// Lets one key go, if there is one that may.
-    fn make_room(&mut self) -> bool {
+    /// Lets one key go, if there is one that may. What was known of it is to be dropped after the lock.
+    fn make_room(&mut self) -> Option<Gone<K>> {
         let over = self.look_aside();
         let going = match self.choose() {
             Some(going) => {
@@ -292,10 +302,7 @@ impl<K: Hash + Eq> Entries<K> {
             // Or one that was set aside only now.
             None => over.or_else(|| self.look_aside()),
         };
-        if let Some(key) = &going {
-            self.forget(key);
-        }
-        going.is_some()
+        going.map(|key| self.forget(key))
     }
 
     /// Takes the one out of the queue that is to go. What keeps its place is set aside.
@@ -348,11 +355,19 @@ impl<K: Hash + Eq> Entries<K> {
         over
     }
 
-    fn forget(&mut self, key: &K) {
-        if let Some(entry) = self.by_key.remove(key) {
+    fn forget(&mut self, key: K) -> Gone<K> {
+        let known = self.by_key.remove_entry(&key);
+        if let Some((_, entry)) = &known {
             entry.breaker.cell().remove();
         }
+        (key, known)
     }
+}
+
+/// Takes a key out of those that are there once at most.
+fn take<K: Borrow<Q>, Q: Eq + ?Sized>(keys: &mut VecDeque<K>, key: &Q) -> Option<K> {
+    let place = keys.iter().position(|it| it.borrow() == key)?;
+    keys.remove(place)
 }
 
 /// What is lost with a breaker that goes; the least is the default.

@@ -21,7 +21,7 @@ use std::{
     },
 };
 
-use self::shard::Shard;
+use self::shard::{Gone, Shard};
 use crate::{
     clock::Nanos,
     config::WhenFull,
@@ -221,14 +221,13 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let hash = self.hasher.hash_one(key);
         let mut shard = self.lock(index(hash, self.shards.len()));
         let known = (shard.entries).position(hash, |known| known.borrow() == key);
-        if let Some(bucket) = known {
-            shard
-                .entries
-                .remove(bucket, |key| self.hasher.hash_one(key));
+        let gone = known.and_then(|it| (shard.entries).remove(it, |key| self.hasher.hash_one(key)));
+        if gone.is_some() {
             self.len.fetch_sub(1, Ordering::Relaxed);
-            return true;
         }
-        false
+        // How a key is dropped is its type's own code.
+        drop(shard);
+        gone.is_some()
     }
 
     /// Changes the store's quota, keeping what each key has spent.
@@ -255,11 +254,13 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
         while shards > 0 && swept.examined < budget {
             let index = self.cursor.load(Ordering::Relaxed) & (self.shards.len() - 1);
+            // Before the lock, so that it is dropped after it.
+            let mut gone = Gone::new();
             let mut shard = self.lock(index);
             let left = budget - swept.examined;
             let known = self.rules.known();
             let hasher = |key: &K| self.hasher.hash_one(key);
-            let some = shard.sweep(&known, hasher, left, BUCKETS_PER_LOCK, now);
+            let some = shard.sweep(&mut gone, &known, hasher, left, BUCKETS_PER_LOCK, now);
             if some.removed > 0 {
                 self.len.fetch_sub(some.removed, Ordering::Relaxed);
             }
@@ -401,13 +402,15 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Nothing for an empty shard.
     fn make_room_in(&self, index: usize, now: Nanos) -> Option<Result<(), Nanos>> {
+        // Before the lock, so that it is dropped after it.
+        let mut gone = Gone::new();
         let mut shard = self.lock(index & (self.shards.len() - 1));
         if shard.entries.is_empty() {
             return None;
         }
         let known = self.rules.known();
         let hasher = |key: &K| self.hasher.hash_one(key);
-        let room = shard.make_room(&known, hasher, SAMPLE, self.when_full, now);
+        let room = shard.make_room(&mut gone, &known, hasher, SAMPLE, self.when_full, now);
         Some(room.map(|room| {
             self.len.fetch_sub(room.removed, Ordering::Relaxed);
             self.evicted.fetch_add(room.evicted, Ordering::Relaxed);

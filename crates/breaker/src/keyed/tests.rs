@@ -1,3 +1,5 @@
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::advance;
@@ -233,4 +235,43 @@ async fn brk_16_other_settings_hold_for_the_keys_that_are_there_and_those_to_com
     let open = |status: &BreakerStatus| status.state == BreakerState::Open;
     assert!(breakers.status().iter().all(open));
     assert_eq!(breakers.status().len(), 2);
+}
+
+thread_local! {
+    /// What is done where a [`Telling`] key is dropped on this thread.
+    static ON_DROP: RefCell<Option<Box<dyn Fn()>>> = const { RefCell::new(None) };
+}
+
+/// A key with a destructor that may do anything.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Telling(u64);
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        ON_DROP.with_borrow(|told| told.iter().for_each(|told| told()));
+    }
+}
+
+#[test]
+fn a_key_may_use_the_breakers_where_it_is_dropped() {
+    let breakers = keyed::<Telling>(5);
+    let (dropped, locked) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+    let told = (breakers.clone(), Rc::clone(&dropped), Rc::clone(&locked));
+    ON_DROP.set(Some(Box::new(move || {
+        let (breakers, dropped, locked) = &told;
+        dropped.set(dropped.get() + 1);
+        // To wait for the lock here would be to wait for ever.
+        let is_locked = breakers.0.entries.try_write().is_err();
+        locked.set(locked.get() + u32::from(is_locked));
+    })));
+    let asked: Vec<Telling> = (0..9).map(Telling).collect();
+    for key in &asked {
+        breakers.get(key);
+    }
+    // Of each there are two, one in its place and one in the queue.
+    assert_eq!((breakers.len(), dropped.get()), (5, 8));
+    let removed = asked.iter().filter_map(|key| breakers.remove(key));
+    assert_eq!(removed.count(), 5);
+    assert_eq!((dropped.get(), locked.get()), (18, 0));
+    ON_DROP.set(None);
 }

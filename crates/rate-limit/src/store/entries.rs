@@ -104,10 +104,11 @@ impl<K> Entries<K> {
         self.whole().insert(hash, entry, |entry| hasher(&entry.key));
     }
 
-    /// Removes the key in a bucket. Those in the next buckets move up.
-    pub(super) fn remove(&mut self, bucket: usize, hasher: impl Fn(&K) -> u64) {
+    /// Takes the key out of a bucket. Those in the next buckets move up.
+    pub(super) fn remove(&mut self, bucket: usize, hasher: impl Fn(&K) -> u64) -> Option<K> {
         either!(self, |table| table
-            .remove(bucket, |entry| hasher(&entry.key)));
+            .remove(bucket, |entry| hasher(&entry.key))
+            .map(|entry| entry.key))
     }
 
     /// Goes over to fewer buckets, if few of those there are in use.

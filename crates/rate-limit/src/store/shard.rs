@@ -1,6 +1,9 @@
 //! One shard: a table of keys with a hand that goes round it.
 
-use std::{borrow::Cow, mem::offset_of};
+use std::{
+    borrow::Cow,
+    mem::{needs_drop, offset_of},
+};
 
 use super::{
     Ask, Swept,
@@ -38,6 +41,22 @@ pub(super) struct Shard<K> {
 }
 
 const _: () = assert!(offset_of!(Shard<()>, entries) + CHECKED <= 56);
+
+/// Keys that were removed, to be dropped when the shard is not locked: how one is dropped is its type's own code, and
+/// may use the limiter.
+pub(super) struct Gone<K>(Vec<K>);
+
+impl<K> Gone<K> {
+    pub(super) fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    fn add(&mut self, key: Option<K>) {
+        if needs_drop::<K>() {
+            self.0.extend(key);
+        }
+    }
+}
 
 /// What making room came to.
 pub(super) struct Room {
@@ -120,6 +139,7 @@ impl<K> Shard<K> {
     /// Removes idle keys among the next buckets, until so many keys or buckets were looked at.
     pub(super) fn sweep(
         &mut self,
+        gone: &mut Gone<K>,
         known: &Known,
         hasher: impl Fn(&K) -> u64,
         keys: usize,
@@ -135,7 +155,7 @@ impl<K> Shard<K> {
             swept.examined += usize::from(idle.is_some());
             if idle == Some(true) {
                 // One from the first buckets, to which it has not come yet, may move up to here.
-                self.entries.remove(bucket, &hasher);
+                gone.add(self.entries.remove(bucket, &hasher));
                 swept.removed += 1;
             } else {
                 self.swept += 1;
@@ -165,6 +185,7 @@ impl<K> Shard<K> {
     /// at the next few when it is asked again.
     pub(super) fn make_room(
         &mut self,
+        gone: &mut Gone<K>,
         known: &Known,
         hasher: impl Fn(&K) -> u64,
         sample: usize,
@@ -196,7 +217,7 @@ impl<K> Shard<K> {
             let idle_at = engine.idle_at(&state);
             if idle_at <= now {
                 drop(state);
-                self.entries.remove(bucket, &hasher);
+                gone.add(self.entries.remove(bucket, &hasher));
                 room.removed += 1;
                 continue;
             }
@@ -216,7 +237,7 @@ impl<K> Shard<K> {
             self.awaited = awaited.map(hasher);
             return Err(soonest.map_or(now, |(idle_at, _)| idle_at));
         } else if let Some((_, _, bucket)) = least {
-            self.entries.remove(bucket, hasher);
+            gone.add(self.entries.remove(bucket, hasher));
             // It may have spent at the latest reading, and must not begin anew before that.
             self.floor = self.changes(now);
             room = Room {

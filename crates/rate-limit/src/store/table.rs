@@ -92,11 +92,9 @@ impl<T> Table<T> {
         self.len += 1;
     }
 
-    /// Removes the entry in a bucket. It asks for the hashes of those that come after, up to an empty bucket.
-    pub(super) fn remove(&mut self, bucket: usize, hasher: impl Fn(&T) -> u64) {
-        if self.get(bucket).is_none() {
-            return;
-        }
+    /// Takes the entry out of a bucket. It asks for the hashes of those that come after, up to an empty bucket.
+    pub(super) fn remove(&mut self, bucket: usize, hasher: impl Fn(&T) -> u64) -> Option<T> {
+        self.get(bucket)?;
         // Whoever is further on because of this one moves up. If the hasher panics, all are still there.
         let (mut hole, mut next) = (bucket, self.after(bucket));
         while let Some(entry) = &self.buckets[next] {
@@ -106,8 +104,8 @@ impl<T> Table<T> {
             }
             next = self.after(next);
         }
-        self.buckets[hole] = None;
         self.len -= 1;
+        self.buckets[hole].take()
     }
 
     /// Goes over to fewer buckets, if few of those there are in use.

@@ -1,6 +1,8 @@
 use std::{
+    cell::{Cell, RefCell},
     collections::HashSet,
     hash::{BuildHasherDefault, DefaultHasher},
+    rc::Rc,
     sync::{Arc, Barrier, atomic::AtomicU32},
     time::Duration,
 };
@@ -636,4 +638,48 @@ fn a_key_that_panics_leaves_the_others_in_order() {
     assert!(!store.check(&calm(1), at(SECOND)).is_allowed());
     assert!(store.check(&calm(3), at(SECOND)).is_allowed());
     assert_eq!(store.len(), 2);
+}
+
+thread_local! {
+    /// What is done where a [`Telling`] key is dropped on this thread.
+    static ON_DROP: RefCell<Option<Box<dyn Fn()>>> = const { RefCell::new(None) };
+}
+
+/// A key with a destructor that may do anything.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Telling(u64);
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        ON_DROP.with_borrow(|told| told.iter().for_each(|told| told()));
+    }
+}
+
+#[test]
+fn a_key_may_use_the_store_where_it_is_dropped() {
+    for quota in [Quota::per_second(1), Quota::per_hour(1)] {
+        let cap = NonZeroUsize::new(40).unwrap();
+        let store = Arc::new(Store::new(&quota, cap, WhenFull::Evict, Fixed::default()));
+        let (dropped, locked) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+        let told = (Arc::clone(&store), Rc::clone(&dropped), Rc::clone(&locked));
+        ON_DROP.set(Some(Box::new(move || {
+            let (store, dropped, locked) = &told;
+            dropped.set(dropped.get() + 1);
+            // To wait for a lock here would be to wait for ever.
+            let taken = store.shards.iter().filter(|it| it.0.try_lock().is_err());
+            locked.set(locked.get() + taken.count());
+        })));
+        let asked: Vec<Telling> = (0..60).map(Telling).collect();
+        // Room is made for a third of them, of keys that are idle or not.
+        for (second, key) in (0..).zip(&asked) {
+            assert!(store.check(key, at(second * SECOND)).is_allowed());
+        }
+        assert!(dropped.get() >= 20, "{}", dropped.get());
+        let known = store.len();
+        let reset = asked.iter().filter(|key| store.reset(*key)).take(3);
+        assert_eq!(reset.count(), 3);
+        assert_eq!(store.sweep(100, Nanos(100_000 * SECOND)).removed, known - 3);
+        assert_eq!((dropped.get(), locked.get()), (60, 0));
+        ON_DROP.set(None);
+    }
 }
