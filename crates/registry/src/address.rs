@@ -4,11 +4,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ActorName, ActorPath, Entry, Incarnation, Moment, Monitor, Node, Terms, Traffic,
+    ActorName, ActorPath, Entry, Incarnation, Monitor, Node, Terms, Traffic,
 };
 use ractor::{Message, RpcReplyPort};
 
-use crate::dispatch::{self, Callee, Target};
+use crate::dispatch::{self, Target};
 use crate::policy::Chosen;
 use crate::slot::{Own, Slot};
 use crate::watch::NameWatch;
@@ -109,13 +109,6 @@ impl<M: Message> Address<M> {
         NameWatch::new(Arc::clone(&self.slot))
     }
 
-    /// Lets a message in to the run that was met first, if nothing stands in its way.
-    #[inline(always)]
-    fn enter_quickly(&self) -> Option<Entry<'_, M>> {
-        // Another way finds it, and keeps it.
-        self.first.get()?.enter_quickly(&self.slot)
-    }
-
     /// Sends a message and does not wait for anything.
     ///
     /// # Errors
@@ -123,7 +116,7 @@ impl<M: Message> Address<M> {
     /// [`CastError`] hands the message back when the gate refuses or the actor is not running.
     pub fn cast(&self, message: M) -> Result<(), CastError<M>> {
         // A look at the message only after the step that lets it in: see `Entry`.
-        let Some(entry) = self.enter_quickly() else {
+        let Some((entry, _)) = self.enter_quickly() else {
             return dispatch::cast(self, message);
         };
         match entry.send(message, |_| Terms::default()) {
@@ -191,21 +184,11 @@ impl<M: Message> Target<M> for Address<M> {
         &self.slot.common.traffic
     }
 
-    #[inline]
-    fn deliver_quickly(
-        &self,
-        message: M,
-        terms: impl FnOnce(Moment) -> Terms,
-    ) -> Result<Callee<'_>, M> {
-        let Some(held) = self.first.get() else {
-            // The other way finds and keeps it.
-            return Err(message);
-        };
-        let Some(entry) = held.enter_quickly(&self.slot) else {
-            return Err(message);
-        };
-        entry.send(message, terms)?;
-        Ok(Callee::Lent(held.run()))
+    #[inline(always)]
+    fn enter_quickly(&self) -> Option<(Entry<'_, M>, &Arc<Incarnation>)> {
+        // Another way finds it, and keeps it.
+        let held = self.first.get()?;
+        Some((held.enter_quickly(&self.slot)?, held.run()))
     }
 
     #[inline]

@@ -7,8 +7,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ActorName, Caller, ExitReason, Incarnation, Listening, Moment, Node, Room, Terms, Traffic,
-    Waiting, after, early, poll_answer,
+    ActorName, Caller, Entry, ExitReason, Incarnation, Listening, Moment, Node, Room, Terms,
+    Traffic, Waiting, after, early, poll_answer,
 };
 use ractor::{Message, RpcReplyPort};
 use tokio::sync::oneshot;
@@ -33,7 +33,13 @@ pub(crate) trait Target<M: Message>: Sync {
     /// Asks the gate.
     fn admit(&self) -> Result<(), Refusal>;
 
-    /// Hands the message to a run that is known, if nothing stands in its way, be it a gate.
+    /// Lets a message in to a run that is at hand, if nothing stands in its way, be it a gate.
+    #[inline]
+    fn enter_quickly(&self) -> Option<(Entry<'_, M>, &Arc<Incarnation>)> {
+        None
+    }
+
+    /// Hands the message to a run that is known though not at hand, if nothing stands in its way.
     fn deliver_quickly(
         &self,
         message: M,
@@ -139,10 +145,9 @@ pub(crate) async fn call<M: Message, T: Send + 'static>(
             .instrument(span)
             .await
     };
-    // An error is large: what has its answer is not to be moved about with room for one.
     let error = match result {
         Ok(value) => return Ok(value),
-        Err(error) => error,
+        Err(error) => *error,
     };
     if let CallError::Refused(error) = &error {
         refused(target, &error.refusal);
@@ -152,11 +157,12 @@ pub(crate) async fn call<M: Message, T: Send + 'static>(
     Err(error)
 }
 
+/// An error is large, and what has its answer is not to be moved about with room for one: so it is boxed.
 async fn try_call<M: Message, T: Send + 'static>(
     target: &impl Target<M>,
     make: impl FnOnce(RpcReplyPort<T>) -> M,
     timeout: Duration,
-) -> Result<T, CallError<M>> {
+) -> Result<T, Box<CallError<M>>> {
     let (reply, mut answer) = oneshot::channel();
     let message = make(reply.into());
     let traffic = target.traffic();
@@ -178,16 +184,20 @@ async fn try_call<M: Message, T: Send + 'static>(
     let deadline = |now: Moment| now.after(timeout).after(clock.grain()).min(own);
     let mut slip = None;
     // From outside of all handlers of the tree nobody is made to wait in a cycle.
-    let sent = match (caller, own) {
-        (None, Moment::NEVER) => target.deliver_quickly(message, |now| {
-            let (own, other) = Caller::pair(traffic);
-            slip = Some(own);
-            Terms {
-                deadline: deadline(now),
-                caller: Some(other),
-            }
-        }),
-        _ => Err(message),
+    let is_outside = caller.is_none() && own == Moment::NEVER;
+    let terms = |now| {
+        let (own, other) = Caller::pair(traffic);
+        slip = Some(own);
+        Terms {
+            deadline: deadline(now),
+            caller: Some(other),
+        }
+    };
+    // A look at the message only after the step that lets it in: see `Entry`.
+    let sent = match is_outside.then(|| target.enter_quickly()).flatten() {
+        Some((entry, run)) => entry.send(message, terms).map(|()| Callee::Lent(run)),
+        None if is_outside => target.deliver_quickly(message, terms),
+        None => Err(message),
     };
     let (callee, mut listening, ticket) = match sent {
         Ok(callee) => (callee, None, Ticket(slip)),
@@ -200,7 +210,7 @@ async fn try_call<M: Message, T: Send + 'static>(
                 target.admit()
             };
             if let Err(refusal) = checked {
-                return Err(CastError { message, refusal }.into());
+                return Err(Box::new(CastError { message, refusal }.into()));
             }
             let deadline = deadline(now);
             let slip = OnceLock::new();
@@ -228,7 +238,10 @@ async fn try_call<M: Message, T: Send + 'static>(
                 None => Ok(None),
             };
             let delivered = deliver_by(target, message, &until, terms, meet, await_place);
-            let (callee, listening) = delivered.await?;
+            let (callee, listening) = match delivered.await {
+                Ok(delivered) => delivered,
+                Err(error) => return Err(Box::new(error.into())),
+            };
             (callee, listening, Ticket(slip.into_inner()))
         }
     };
@@ -247,21 +260,22 @@ async fn try_call<M: Message, T: Send + 'static>(
             }
         }
     };
-    match answered {
-        Ok(value) => Ok(value),
-        Err(NoAnswer::Ended(reason)) => Err(CallError::CalleeFailed {
+    let error = match answered {
+        Ok(value) => return Ok(value),
+        Err(NoAnswer::Ended(reason)) => CallError::CalleeFailed {
             name: name(),
             reason,
-        }),
-        Err(NoAnswer::Dropped) if ticket.was_dropped() => Err(CallError::Dropped { name: name() }),
+        },
+        Err(NoAnswer::Dropped) if ticket.was_dropped() => CallError::Dropped { name: name() },
         Err(NoAnswer::Dropped) if Instant::now() < until() => {
-            Err(why_dropped(name(), &callee, until()).await)
+            why_dropped(name(), &callee, until()).await
         }
-        Err(_) => Err(CallError::TimedOut {
+        Err(_) => CallError::TimedOut {
             name: name(),
             timeout: limit(),
-        }),
-    }
+        },
+    };
+    Err(Box::new(error))
 }
 
 /// Looks at the time once, when it is first asked for: most messages find their actor and its answer without.
