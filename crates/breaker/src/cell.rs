@@ -92,6 +92,14 @@ impl Cell {
 
     #[inline]
     pub(crate) fn acquire(&self) -> Result<Ticket, CircuitOpen> {
+        match self.gate.admit() {
+            Some(ticket) => Ok(ticket),
+            None => self.acquire_elsewise(),
+        }
+    }
+
+    #[inline(never)]
+    fn acquire_elsewise(&self) -> Result<Ticket, CircuitOpen> {
         let around = Around::new(self);
         let answer = self.gate.acquire(&around);
         around.finish();
@@ -123,6 +131,15 @@ impl Cell {
 
     #[inline]
     pub(crate) fn settle(&self, ticket: Ticket, verdict: Verdict, timing: Timing) {
+        if verdict == Verdict::Success && self.gate.lets_succeed(ticket) {
+            self.counters.ended(verdict);
+        } else {
+            self.settle_elsewise(ticket, verdict, timing);
+        }
+    }
+
+    #[inline(never)]
+    fn settle_elsewise(&self, ticket: Ticket, verdict: Verdict, timing: Timing) {
         if ticket.is_uncounted() {
             return;
         }

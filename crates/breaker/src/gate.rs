@@ -35,6 +35,8 @@ const TIMED: u64 = 1 << 5;
 const CLOSES_BY_ITSELF: u64 = 1 << 6;
 /// The machine wants to hear of a success at once from some time on.
 const DATED: u64 = 1 << 7;
+/// All that makes a success more than one of many: clear in the word of a closed breaker that can wait to hear of it.
+const HEEDED: u64 = LIGHT | HEEDS_SUCCESS | TIMED | DATED;
 const GENERATION: u32 = 8;
 
 /// Everything that a call must know to be admitted or refused without the lock, and that a success must know to end
@@ -75,6 +77,15 @@ impl Word {
 
     fn has(self, flag: u64) -> bool {
         self.0 & flag != 0
+    }
+
+    /// Whether every call is admitted.
+    #[inline]
+    fn admits(self) -> bool {
+        matches!(
+            self.light(),
+            Light::Closed | Light::ForcedClosed | Light::Disabled | Light::MetricsOnly
+        )
     }
 
     #[inline]
@@ -189,21 +200,18 @@ impl Gate {
         }
     }
 
+    /// Admits a call for which the word is enough: no lock, no clock, nothing written.
     #[inline]
+    pub(crate) fn admit(&self) -> Option<Ticket> {
+        let word = self.word();
+        let is_admitted = word.admits() && !word.has(TIMED);
+        is_admitted.then_some(Ticket { word, started: 0 })
+    }
+
     pub(crate) fn acquire(&self, around: &impl Surroundings) -> Result<Ticket, Refusal> {
         let word = self.word();
         match word.light() {
-            // No lock, nothing written, and a clock only where it matters how long calls take.
-            Light::Closed | Light::ForcedClosed | Light::Disabled | Light::MetricsOnly => {
-                Ok(Ticket::new(word, around))
-            }
-            _ => self.acquire_elsewise(word, around),
-        }
-    }
-
-    #[inline(never)]
-    fn acquire_elsewise(&self, word: Word, around: &impl Surroundings) -> Result<Ticket, Refusal> {
-        match word.light() {
+            _ if word.admits() => return Ok(Ticket::new(word, around)),
             Light::ForcedOpen => return Err(Refusal::of(BreakerState::ForcedOpen)),
             Light::Full => return Err(Refusal::of(BreakerState::HalfOpen)),
             Light::Open => {
@@ -243,8 +251,14 @@ impl Gate {
         self.word().generation() == ticket.word.generation()
     }
 
-    /// Ends an admitted call.
+    /// Whether a call that ends well now ends one of many, of which the machine hears together: no lock, no clock,
+    /// nothing written.
     #[inline]
+    pub(crate) fn lets_succeed(&self, ticket: Ticket) -> bool {
+        ticket.word.0 & HEEDED == 0 && self.word() == ticket.word
+    }
+
+    /// Ends an admitted call.
     pub(crate) fn settle(
         &self,
         ticket: Ticket,

@@ -85,6 +85,7 @@ impl<'a> Permit<'a> {
     ///
     /// For a condition on slow calls, where the time since the permit was given is not the operation's: because the
     /// caller waited for something else in between.
+    #[inline]
     pub fn record_timed(self, outcome: Outcome, took: Duration) {
         self.0.end_timed(outcome.into(), took);
     }
@@ -140,6 +141,7 @@ impl OwnedPermit {
     ///
     /// For a condition on slow calls, where the time since the permit was given is not the operation's: because the
     /// caller waited for something else in between.
+    #[inline]
     pub fn record_timed(self, outcome: Outcome, took: Duration) {
         self.0.end_timed(outcome.into(), took);
     }
@@ -184,6 +186,7 @@ impl<C: Deref<Target = Cell>> Held<C> {
         }
     }
 
+    #[inline]
     fn end_timed(mut self, verdict: Verdict, took: Duration) {
         if let Some(ticket) = self.ticket.take() {
             self.cell.settle(ticket, verdict, Timing::Took(nanos(took)));
