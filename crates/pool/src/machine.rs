@@ -13,7 +13,7 @@ mod waiting;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use perennial_lifecycle::Moment;
+use perennial_lifecycle::{Lane, Moment};
 
 use self::waiting::Waiting;
 pub(crate) use self::waiting::{Look, Onward, Wait};
@@ -21,20 +21,24 @@ use crate::{Dismissal, PoolConfig, PoolStats, PoolStatus, PoolStrategy};
 
 /// The books of a pool. `D` stands for one run of a worker, `H` for who holds it, `W` for how who waits is called.
 ///
-/// Laid out as written: what each loan writes lies together, apart from what it only reads. Where threads lend side by
-/// side, each cache line that is written goes over from one to the other, while all wait for the books.
+/// Laid out as written: what each loan writes lies together, beside the lock, apart from what it only reads. Where
+/// threads lend side by side, each cache line that is written goes over from one to the other, while all wait for the
+/// books.
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct Machine<D, H, W> {
-    /// Who waits, in order of arrival: growing numbers.
-    queue: VecDeque<Waiting<H, W>>,
-    tickets: u64,
+    /// Those in state `Idle`, each once; the longest idle in front.
+    idle: VecDeque<Idle>,
     /// The last number given to a life or a loan.
     serial: u64,
     out: usize,
+    /// Checkouts that got a worker.
+    lent: u64,
+    /// Who waits, in order of arrival: growing numbers.
+    queue: VecDeque<Waiting<H, W>>,
+    tickets: u64,
+    /// Without what is counted above.
     stats: PoolStats,
-    /// Places in state `Idle`, each once; the longest idle in front.
-    idle: VecDeque<usize>,
     /// Places kept for who waits and not fetched yet: the first to the first in the queue, and so on. Whoever comes to
     /// have one is called.
     handed: VecDeque<usize>,
@@ -54,6 +58,30 @@ pub(crate) struct Machine<D, H, W> {
     idle_timeout: Option<Duration>,
 }
 
+/// A place whose worker is idle, and the lane of the thread on which it came back; `None`: it came from elsewhere.
+///
+/// The lane is not looked for at the place, which another thread may be writing to. All in one word, as it is written
+/// and read right after: the lane plus one in its lowest bits.
+#[derive(Clone, Copy, Debug)]
+struct Idle(usize);
+
+impl Idle {
+    const LANE: u32 = 4;
+
+    fn new(place: usize, lane: Option<usize>) -> Self {
+        const { assert!(Lane::COUNT < 1 << Self::LANE) };
+        Self(place << Self::LANE | lane.map_or(0, |lane| lane + 1))
+    }
+
+    fn place(self) -> usize {
+        self.0 >> Self::LANE
+    }
+
+    fn lane(self) -> Option<usize> {
+        (self.0 & ((1 << Self::LANE) - 1)).checked_sub(1)
+    }
+}
+
 /// On cache lines of its own: a worker mostly stays with one thread.
 #[repr(align(128))]
 #[derive(Debug)]
@@ -63,8 +91,6 @@ struct Place<D, H> {
     loan: u64,
     desk: Option<D>,
     idle_since: Option<Moment>,
-    /// The lane of the thread on which the worker came back last; `None`: it came from elsewhere.
-    lane: Option<usize>,
     expires: Option<Moment>,
     state: State<H>,
 }
@@ -181,6 +207,9 @@ pub(crate) enum Standing<'a, H> {
 const NEAR: usize = 8;
 
 impl<D: Clone, H, W> Machine<D, H, W> {
+    /// How many bytes of it each loan writes, from its beginning.
+    pub(crate) const WRITTEN: usize = std::mem::offset_of!(Self, queue);
+
     pub(crate) fn new(config: &PoolConfig) -> Self {
         let mut machine = Self {
             size: config.size,
@@ -199,6 +228,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
             live: 0,
             down: 0,
             out: 0,
+            lent: 0,
             stats: PoolStats::default(),
             effects: Effects::default(),
         };
@@ -238,12 +268,12 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     #[inline]
     fn next_idle(&mut self, lane: Option<usize>) -> Option<usize> {
         match self.strategy {
-            PoolStrategy::Fifo => self.idle.pop_front(),
+            PoolStrategy::Fifo => Some(self.idle.pop_front()?.place()),
             PoolStrategy::Lifo => {
                 let last = self.idle.pop_back()?;
-                Some(match (self.places[last].lane, lane) {
+                Some(match (last.lane(), lane) {
                     (Some(others), Some(lane)) if others != lane => self.own_idle(lane, last),
-                    _ => last,
+                    _ => last.place(),
                 })
             }
         }
@@ -253,14 +283,14 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     /// belongs to it would go over from processor to processor each time. So who comes is given the last that came back
     /// on its own thread, if there is one near `last`.
     #[cold]
-    fn own_idle(&mut self, lane: usize, last: usize) -> usize {
+    fn own_idle(&mut self, lane: usize, last: Idle) -> usize {
         let mut near = self.idle.iter().rev().take(NEAR);
-        let back = near.position(|it| self.places[*it].lane == Some(lane));
+        let back = near.position(|it| it.lane() == Some(lane));
         let own = back.and_then(|back| self.idle.remove(self.idle.len() - 1 - back));
         if own.is_some() {
             self.idle.push_back(last);
         }
-        own.unwrap_or(last)
+        own.unwrap_or(last).place()
     }
 
     /// Takes a worker back, on a thread of this lane.
@@ -326,8 +356,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
             let it = &mut self.places[place];
             it.state = State::Idle;
             it.idle_since = Some(now);
-            it.lane = lane;
-            self.idle.push_back(place);
+            self.idle.push_back(Idle::new(place, lane));
         }
     }
 
@@ -338,7 +367,8 @@ impl<D: Clone, H, W> Machine<D, H, W> {
                 .zip(limit)
                 .is_some_and(|(since, limit)| now.since(since) >= limit)
         };
-        for place in std::mem::take(&mut self.idle) {
+        for idle in std::mem::take(&mut self.idle) {
+            let place = idle.place();
             let it = &self.places[place];
             if self.is_surplus(place) && over(it.idle_since, self.overflow_ttl) {
                 self.dismiss(place);
@@ -347,7 +377,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
             {
                 self.renew(place);
             } else {
-                self.idle.push_back(place);
+                self.idle.push_back(idle);
             }
         }
     }
@@ -356,11 +386,12 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     pub(crate) fn resize(&mut self, size: usize, max_overflow: usize) {
         (self.size, self.max_overflow) = (size, max_overflow);
         self.make_room();
-        for place in std::mem::take(&mut self.idle).into_iter().rev() {
+        for idle in std::mem::take(&mut self.idle).into_iter().rev() {
+            let place = idle.place();
             if place >= self.limit() || self.overflow_ttl.is_none() && self.is_surplus(place) {
                 self.dismiss(place);
             } else {
-                self.idle.push_front(place);
+                self.idle.push_front(idle);
             }
         }
     }
@@ -419,8 +450,11 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         it.loan = loan;
         it.state = State::Out(holder);
         self.out += 1;
-        self.stats.checkouts += 1;
-        self.stats.peak_in_use = self.stats.peak_in_use.max(self.out);
+        self.lent += 1;
+        // Written only when it grows.
+        if self.out > self.stats.peak_in_use {
+            self.stats.peak_in_use = self.out;
+        }
         loan
     }
 
@@ -438,18 +472,18 @@ impl<D: Clone, H, W> Machine<D, H, W> {
 
     /// The loan of somebody who waited for so long is none: it had no use for it.
     pub(crate) fn note_unused(&mut self, waited: Duration) {
-        self.stats.checkouts -= 1;
+        self.lent -= 1;
         self.stats.waits -= 1;
         self.stats.wait_total -= waited;
     }
 
     /// A worker that was lent is asked first whether it is in order: only then it is known what comes of the checkout.
     pub(crate) fn note_check(&mut self) {
-        self.stats.checkouts -= 1;
+        self.lent -= 1;
     }
 
     pub(crate) fn note_checked(&mut self) {
-        self.stats.checkouts += 1;
+        self.lent += 1;
     }
 
     pub(crate) fn note_timeout(&mut self) {
@@ -486,7 +520,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
 
     /// Counts; an idle worker that has died, and was not missed yet, is down.
     pub(crate) fn status(&self, alive: impl Fn(&D) -> bool) -> PoolStatus {
-        let lives = |it: &&usize| self.places[**it].desk.as_ref().is_some_and(&alive);
+        let lives = |it: &&Idle| self.places[it.place()].desk.as_ref().is_some_and(&alive);
         let idle = self.idle.iter().filter(lives).count();
         let dead = self.idle.len() - idle;
         let is_starting = |it: &Place<D, H>| matches!(it.state, State::Starting);
@@ -539,14 +573,17 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     }
 
     pub(crate) fn stats(&self) -> PoolStats {
-        self.stats
+        PoolStats {
+            checkouts: self.lent,
+            ..self.stats
+        }
     }
 
     /// Lists the workers that are up: the idle ones in their order, then those given to who waits, then
     /// those on loan.
     pub(crate) fn workers(&self) -> Vec<(&D, Standing<'_, H>)> {
         let desk = |place: &usize| self.places[*place].desk.as_ref();
-        let idle = self.idle.iter().filter_map(desk);
+        let idle = self.idle.iter().filter_map(|it| desk(&it.place()));
         let mut list: Vec<_> = idle.map(|desk| (desk, Standing::Idle)).collect();
         for place in &self.handed {
             if let (State::Handed, Some(desk)) = (&self.places[*place].state, desk(place)) {

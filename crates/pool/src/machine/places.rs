@@ -20,7 +20,6 @@ impl<D: Clone, H, W> Machine<D, H, W> {
             loan: 0,
             desk: None,
             idle_since: None,
-            lane: None,
             expires: None,
             state: State::Vacant,
         };
@@ -100,7 +99,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
                 return true;
             }
             State::Idle => {
-                self.idle.retain(|it| *it != place);
+                self.idle.retain(|it| it.place() != place);
                 self.go_down(place);
             }
             State::Handed => {
@@ -214,7 +213,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
                 }
             }
             State::Down => self.down -= 1,
-            State::Idle => self.idle.retain(|it| *it != place),
+            State::Idle => self.idle.retain(|it| it.place() != place),
             State::Handed => self.unhand(place),
             State::Out(_) => self.out -= 1,
         }

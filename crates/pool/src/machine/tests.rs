@@ -787,7 +787,7 @@ proptest! {
                 }
             }
             let books = &machine.books;
-            let idle: Vec<Run> = books.idle.iter().filter_map(|it| books.places[*it].desk).collect();
+            let idle: Vec<Run> = books.idle.iter().filter_map(|it| books.places[it.place()].desk).collect();
             prop_assert_eq!(idle, Vec::from(model.idle.clone()));
             let out: BTreeMap<usize, Run> = machine.out.iter().map(|(who, it)| (*who, it.2)).collect();
             prop_assert_eq!(&out, &model.out);
