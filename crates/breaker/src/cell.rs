@@ -93,9 +93,25 @@ impl Cell {
     #[inline]
     pub(crate) fn acquire(&self) -> Result<Ticket, CircuitOpen> {
         match self.gate.admit() {
+            Some(ticket) if !ticket.is_timed() => Ok(ticket),
+            _ => self.acquire_timed(),
+        }
+    }
+
+    /// As [`acquire`](Self::acquire), for a call whose time somebody else takes.
+    #[inline]
+    pub(crate) fn acquire_untimed(&self) -> Result<Ticket, CircuitOpen> {
+        match self.gate.admit() {
             Some(ticket) => Ok(ticket),
             None => self.acquire_elsewise(),
         }
+    }
+
+    #[inline(never)]
+    fn acquire_timed(&self) -> Result<Ticket, CircuitOpen> {
+        let mut ticket = self.acquire_elsewise()?;
+        ticket.begin(|| Around::new(self).now());
+        Ok(ticket)
     }
 
     #[inline(never)]

@@ -1,5 +1,6 @@
 //! The admission cell: the machine behind a lock, and before it one word that answers most calls without.
 
+use std::cell::LazyCell;
 use std::fmt;
 use std::time::Duration;
 
@@ -104,18 +105,33 @@ impl Word {
     }
 }
 
-/// Proof of admission: the word under which the call was let in, and when if that matters.
+/// Proof of admission: the word under which the call was let in, and when if that matters and the breaker is to see.
 #[derive(Clone, Copy)]
 pub(crate) struct Ticket {
     word: Word,
-    started: Nanos,
+    started: Option<Nanos>,
 }
 
 impl Ticket {
     #[inline]
-    fn new(word: Word, around: &impl Surroundings) -> Self {
-        let started = if word.has(TIMED) { around.now() } else { 0 };
-        Self { word, started }
+    fn new(word: Word) -> Self {
+        Self {
+            word,
+            started: None,
+        }
+    }
+
+    /// Whether it matters how long the call takes.
+    #[inline]
+    pub(crate) fn is_timed(self) -> bool {
+        self.word.has(TIMED)
+    }
+
+    /// Notes when the call begins, if that matters.
+    pub(crate) fn begin(&mut self, now: impl FnOnce() -> Nanos) {
+        if self.is_timed() {
+            self.started = Some(now());
+        }
     }
 
     /// Whether the call is to leave no trace.
@@ -127,7 +143,7 @@ impl Ticket {
     /// The timing of a call that ends now.
     #[inline]
     pub(crate) fn timing(self) -> Timing {
-        Timing::Since(self.started)
+        self.started.map_or(Timing::Unknown, Timing::Since)
     }
 }
 
@@ -204,14 +220,13 @@ impl Gate {
     #[inline]
     pub(crate) fn admit(&self) -> Option<Ticket> {
         let word = self.word();
-        let is_admitted = word.admits() && !word.has(TIMED);
-        is_admitted.then_some(Ticket { word, started: 0 })
+        word.admits().then_some(Ticket::new(word))
     }
 
     pub(crate) fn acquire(&self, around: &impl Surroundings) -> Result<Ticket, Refusal> {
         let word = self.word();
         match word.light() {
-            _ if word.admits() => return Ok(Ticket::new(word, around)),
+            _ if word.admits() => return Ok(Ticket::new(word)),
             Light::ForcedOpen => return Err(Refusal::of(BreakerState::ForcedOpen)),
             Light::Full => return Err(Refusal::of(BreakerState::HalfOpen)),
             Light::Open => {
@@ -240,7 +255,7 @@ impl Gate {
                 injected,
             }),
             Answer::Admitted | Answer::Judged { .. } | Answer::Late | Answer::Done => {
-                Ok(Ticket::new(Word::of(&machine), around))
+                Ok(Ticket::new(Word::of(&machine)))
             }
         }
     }
@@ -296,10 +311,14 @@ impl Gate {
 
     #[inline(never)]
     fn may_wait_now(&self, word: Word, timing: Timing, around: &impl Surroundings) -> bool {
+        // Read at most once, and only where it matters.
+        let now = LazyCell::new(|| around.now());
         // Both times may be later ones than the word's: then a step was taken meanwhile, and this success comes after it.
-        let now = around.now();
-        let is_quick = || timing.took(now) <= self.slow_above.load(Ordering::Acquire);
-        let is_early = || now < self.waits_until.load(Ordering::Acquire);
+        let is_quick = || {
+            let took = timing.took(|| *now);
+            took.is_some_and(|took| took <= self.slow_above.load(Ordering::Acquire))
+        };
+        let is_early = || *now < self.waits_until.load(Ordering::Acquire);
         (!word.has(TIMED) || is_quick()) && (!word.has(DATED) || is_early())
     }
 

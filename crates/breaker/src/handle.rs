@@ -90,6 +90,20 @@ impl Breaker {
         Ok(Permit::new(&self.0, self.0.acquire()?))
     }
 
+    /// Asks to make one call, for a caller who measures the operation and will say how long it took with
+    /// [`record_timed`](Permit::record_timed).
+    ///
+    /// Reads no clock where [`try_acquire`](Self::try_acquire) has to, for a condition on slow calls. Such a condition does not
+    /// count what is ended in another way.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_acquire`](Self::try_acquire).
+    #[inline]
+    pub fn try_acquire_untimed(&self) -> Result<Permit<'_>, CircuitOpen> {
+        Ok(Permit::new(&self.0, self.0.acquire_untimed()?))
+    }
+
     /// Asks to make one call, for a permit that goes where this handle cannot be borrowed.
     ///
     /// Costs one more reference count than [`try_acquire`](Self::try_acquire).

@@ -260,11 +260,8 @@ impl Machine {
             return Answer::Late;
         }
         self.hear_counted(verdict);
-        let took = match timing {
-            _ if !self.is_timed() => None,
-            Timing::Since(started) => Some(now().saturating_sub(started)),
-            Timing::Took(took) => Some(took),
-        };
+        let is_timed = self.is_timed();
+        let took = is_timed.then(|| timing.took(now)).flatten();
         let slow = verdict != Verdict::Cancelled && took.is_some() && took > self.slow_threshold;
         match &mut self.phase {
             Phase::Closed(_) | Phase::MetricsOnly(_) => self.judge(verdict, took, now, moves),

@@ -170,7 +170,8 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
             }
         }
         if let Some(breaker) = &self.breaker {
-            match breaker.try_acquire() {
+            // The call is measured anyhow.
+            match breaker.try_acquire_untimed() {
                 Ok(permit) => call.permit = Some(permit),
                 Err(open) => {
                     call.ends(OperationOutcome::CircuitOpen);

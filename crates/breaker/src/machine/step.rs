@@ -27,14 +27,17 @@ pub(crate) enum Timing {
     /// It was admitted at this time.
     Since(Nanos),
     Took(Nanos),
+    /// Nobody has measured it.
+    Unknown,
 }
 
 impl Timing {
-    /// How long a call took that ends now.
-    pub(crate) fn took(self, now: Nanos) -> Nanos {
+    /// How long a call took that ends now, if that is known.
+    pub(crate) fn took(self, now: impl FnOnce() -> Nanos) -> Option<Nanos> {
         match self {
-            Self::Since(started) => now.saturating_sub(started),
-            Self::Took(took) => took,
+            Self::Since(started) => Some(now().saturating_sub(started)),
+            Self::Took(took) => Some(took),
+            Self::Unknown => None,
         }
     }
 }

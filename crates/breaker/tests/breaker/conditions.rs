@@ -1,4 +1,6 @@
-use perennial_breaker::{Breaker, BreakerEvent, BreakerState, OpenCause, Outcome, Trip, Window};
+use perennial_breaker::{
+    Breaker, BreakerEvent, BreakerState, OpenCause, Outcome, Permit, Trip, Window,
+};
 use tokio::time::{advance, sleep};
 
 use crate::{SECOND, breaker, fail, succeed};
@@ -66,6 +68,33 @@ async fn brk_11_the_callers_own_time_of_the_operation_goes_before_that_since_adm
     let permit = breaker.try_acquire().unwrap();
     permit.record_timed(Outcome::Success, SECOND * 2);
     assert_eq!(breaker.state(), BreakerState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn brk_11_a_caller_who_measures_himself_is_believed_and_nobody_else_measures() {
+    let breaker = breaker(slow_rate(2));
+    for ends in [Permit::success, Permit::failure] {
+        let permit = breaker.try_acquire_untimed().unwrap();
+        advance(SECOND * 10).await;
+        ends(permit);
+    }
+    for _ in 0..3 {
+        let permit = breaker.try_acquire_untimed().unwrap();
+        advance(SECOND * 10).await;
+        permit.record_timed(Outcome::Success, SECOND);
+    }
+    assert_eq!(breaker.status().slow, 0);
+    // Three of six are half: those that were ended without a time are not among them.
+    for state in [
+        BreakerState::Closed,
+        BreakerState::Closed,
+        BreakerState::Open,
+    ] {
+        let permit = breaker.try_acquire_untimed().unwrap();
+        permit.record_timed(Outcome::Success, SECOND * 2);
+        assert_eq!(breaker.state(), state);
+    }
+    assert_eq!(breaker.status().slow, 3);
 }
 
 #[tokio::test(start_paused = true)]
