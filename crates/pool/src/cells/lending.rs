@@ -361,8 +361,7 @@ impl Waiter<'_> {
         let cells = self.cells;
         cells.take_back(taken, self.wait);
         let held = borrower.held(cells.now());
-        let call = context.waker().clone();
-        cells.books().rejoin(self.ticket, self.wait, held, call);
+        cells.books().rejoin(self.ticket, self.wait, held);
         cells.mend();
         self.poll_queue(context, borrower)
     }

@@ -461,12 +461,7 @@ impl Slow {
     /// Somebody fetches what it was lent while it waited, or leaves without it.
     fn fetch(&mut self, at: usize, leaves: bool) {
         let (waiter, lent_at, loan) = self.on_their_way.remove(at);
-        let Waiter {
-            ticket,
-            wait,
-            number,
-            ..
-        } = waiter;
+        let Waiter { ticket, wait, .. } = waiter;
         let look = self.books.waits_on(ticket, |_| panic!("it does not wait"));
         assert_eq!(look, Look::Gone);
         if !leaves && self.is_alive(loan.2) {
@@ -480,7 +475,7 @@ impl Slow {
             assert!(!self.books.leave(ticket, self.now));
             return;
         }
-        self.books.rejoin(ticket, wait, (), number);
+        self.books.rejoin(ticket, wait, ());
         let at = self.waiters.partition_point(|it| it.ticket < ticket);
         self.waiters.insert(at, waiter);
         self.serve(at);
@@ -709,6 +704,35 @@ fn what_was_meant_for_one_that_leaves_goes_to_the_first_who_has_nothing() {
     };
     assert_eq!(serve(tickets[1]), Some(1), "its own stays its own");
     assert_eq!(serve(tickets[2]), Some(0));
+}
+
+#[test]
+fn who_waits_once_more_is_not_called_for_what_it_finds_at_once() {
+    let mut books: Books = Machine::new(&config(2, 0, true, true));
+    let now = Moment::default();
+    while let Some((place, life)) = books.want() {
+        assert!(books.up(place, life, place, None, now));
+    }
+    let lent = [0, 1].map(|_| match books.take(0, (), |_| true, || true) {
+        Take::Worker(worker) => (worker.place, worker.loan),
+        other => panic!("{other:?}"),
+    });
+    let ticket = books.join(None, FOREVER, (), || 7).unwrap();
+    let fit = |_: &Run| Condition::Fit;
+    let back = books.give_back(lent[0], 0, now, fit, Some, |()| now);
+    let Back::Lent(onward) = back else {
+        panic!("{back:?}");
+    };
+    assert_eq!((onward.to, onward.call), (ticket, Some(7)));
+    give_back(&mut books, lent[1], 0, now);
+
+    // What it was lent has died on the way.
+    let dead = |_: &Run| Condition::Dead;
+    books.give_back((0, onward.loan), 0, now, dead, |_| None::<()>, |()| now);
+    books.rejoin(ticket, FOREVER, ());
+    assert!(books.effects().is_none());
+    let take = books.serve(ticket, (), |_| true);
+    assert!(matches!(take, Take::Worker(worker) if worker.desk == 1));
 }
 
 #[test]

@@ -79,13 +79,13 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     }
 
     /// Joins the queue once more, with the ticket of before: what it was lent was of no use. It looks at once what it
-    /// is given now, and may be given what another one was called for.
-    pub(crate) fn rejoin(&mut self, ticket: u64, wait: Wait, holder: H, call: W) {
+    /// is given now, for which it is not called, and may be given what another one was called for.
+    pub(crate) fn rejoin(&mut self, ticket: u64, wait: Wait, holder: H) {
         let waiting = Waiting {
             ticket,
             wait,
             is_late: false,
-            call: Some(call),
+            call: None,
             holder,
         };
         let before = self.queue.partition_point(|it| it.ticket < ticket);
@@ -210,6 +210,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
                 }
                 (_, None) => {
                     self.go_down(place);
+                    // Not called for what it finds here.
                     self.hand_idle();
                 }
             }
