@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use perennial_lifecycle::shield;
+use perennial_lifecycle::{Outbox, shield};
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
@@ -13,7 +13,6 @@ use crate::counters::Counters;
 use crate::event::{self, BreakerEvent};
 use crate::gate::{Gate, Settled, Surroundings, Ticket};
 use crate::machine::{Command, Machine, Move, Nanos, Timing, Verdict, nanos};
-use crate::outbox::Outbox;
 use crate::{BreakerConfig, BreakerState, BreakerStatus, CircuitOpen};
 
 /// Events that a slow subscriber may be behind before it misses some.
@@ -266,13 +265,13 @@ impl Cell {
     /// Publishes the state and the totals, behind the events that are waiting.
     pub(crate) fn publish(&self) {
         self.outbox.push(Entry::Report);
-        self.outbox.empty(|entry| self.tell_one(entry));
+        self.outbox.empty(|entry| self.tell_one(&entry));
     }
 
     /// Tells of what was noted while the breaker moved. Subscribers do not wait for logs that take their time.
     fn tell(&self) {
-        self.news.empty(|moved| self.tell_subscribers(moved));
-        self.outbox.empty(|entry| self.tell_one(entry));
+        self.news.empty(|moved| self.tell_subscribers(&moved));
+        self.outbox.empty(|entry| self.tell_one(&entry));
     }
 
     /// Wakes them, and a waker may run anything.

@@ -87,8 +87,6 @@ mod machine;
 #[cfg(not(loom))]
 mod model;
 #[cfg(not(loom))]
-mod outbox;
-#[cfg(not(loom))]
 mod permit;
 mod status;
 mod sync;

@@ -6,7 +6,7 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use ractor::Message;
@@ -120,7 +120,7 @@ impl Obituary {
 pub struct DeadLetters {
     ring: Mutex<Ring>,
     /// Made by the first who follows them.
-    news: OnceLock<Arc<News>>,
+    news: OnceLock<News>,
     total: AtomicU64,
 }
 
@@ -293,7 +293,7 @@ impl DeadLetters {
 
     /// Follows the dead letters from now on.
     pub fn subscribe(&self) -> DeadLetterStream {
-        DeadLetterStream::new(Arc::clone(self.news.get_or_init(News::new)))
+        self.news.get_or_init(News::new).follow()
     }
 
     pub(crate) fn add(&self, obituary: Obituary, content: Option<Box<dyn Replay>>) {
@@ -333,7 +333,7 @@ impl DeadLetters {
         // Foreign code: a message has a destructor, and a waker may run anything.
         drop(forgotten);
         if let Some(news) = news {
-            news.ring();
+            news.tell();
         }
     }
 
@@ -351,17 +351,10 @@ impl fmt::Debug for DeadLetters {
     }
 }
 
-impl Drop for DeadLetters {
-    fn drop(&mut self) {
-        if let Some(news) = self.news.get() {
-            news.close();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
+    use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
     use std::task::{Context, Wake, Waker};
 

@@ -66,6 +66,7 @@ mod monitor;
 mod name;
 mod newborn;
 mod node;
+mod outbox;
 mod panic;
 mod path;
 mod quarantine;
@@ -106,6 +107,7 @@ pub use name::{ActorName, Directory, GroupMismatch, MessageType, NameTaken};
 pub use node::{
     Arranged, ChildState, Ended, Escalation, Node, NodeView, RunObserver, Standing, Watcher,
 };
+pub use outbox::Outbox;
 pub use panic::{catch_panic, install_panic_hook, shield};
 pub use path::ActorPath;
 pub use quarantine::Quarantine;

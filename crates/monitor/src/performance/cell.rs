@@ -1,10 +1,11 @@
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
+use perennial_lifecycle::Outbox;
 use tokio::{sync::broadcast, time::Instant};
 
 use super::{
@@ -30,26 +31,18 @@ pub(crate) struct PerformanceCell {
     pub(crate) created: Instant,
     pub(crate) config: PerformanceConfig,
     services: RwLock<BTreeMap<Arc<str>, Arc<Series>>>,
-    pub(crate) alerts: Mutex<Alerts>,
+    pub(crate) alerts: Mutex<AlertBook>,
+    /// What became of the alerts that nobody was told yet.
+    untold: Outbox<AlertEvent>,
     pub(crate) events: broadcast::Sender<AlertEvent>,
-}
-
-/// The alerts that are raised, and what became of them that nobody was told yet.
-pub(crate) struct Alerts {
-    pub(crate) book: AlertBook,
-    untold: VecDeque<AlertEvent>,
-    is_telling: bool,
 }
 
 impl PerformanceCell {
     pub(crate) fn new(config: PerformanceConfig) -> Self {
         Self {
             created: Instant::now(),
-            alerts: Mutex::new(Alerts {
-                book: AlertBook::new(config.alerts().to_vec()),
-                untold: VecDeque::new(),
-                is_telling: false,
-            }),
+            alerts: Mutex::new(AlertBook::new(config.alerts().to_vec())),
+            untold: Outbox::new(),
             config,
             services: RwLock::default(),
             events: broadcast::Sender::new(EVENTS),
@@ -100,7 +93,7 @@ impl PerformanceCell {
     pub(crate) fn report(&self, series: &Series) -> ServicePerformance {
         let now = self.now();
         let of_service = |alert: &Alert| alert.service == *series.name;
-        let alerts = lock(&self.alerts).book.list(of_service);
+        let alerts = lock(&self.alerts).list(of_service);
         series.read(|rings| ServicePerformance {
             service: series.name.as_ref().to_owned(),
             total: Totals {
@@ -120,7 +113,7 @@ impl PerformanceCell {
         let now = self.now();
         let rules: Vec<_> = {
             let alerts = lock(&self.alerts);
-            let rules = alerts.book.rules().iter();
+            let rules = alerts.rules().iter();
             rules
                 .filter(|rule| rule.service().matches(&series.name))
                 .cloned()
@@ -161,22 +154,16 @@ impl PerformanceCell {
     where
         E: IntoIterator<Item = AlertEvent>,
     {
-        let mut alerts = lock(&self.alerts);
-        let events = change(&mut alerts.book);
-        alerts.untold.extend(events);
-        if alerts.is_telling {
-            // Whoever is at it goes on with these: another thread, or this one, whom it was told changes them.
-            return;
+        {
+            let mut alerts = lock(&self.alerts);
+            let events = change(&mut alerts).into_iter();
+            events.for_each(|event| self.untold.push(event));
         }
-        alerts.is_telling = true;
-        while let Some(event) = alerts.untold.pop_front() {
-            drop(alerts);
+        self.untold.empty(|event| {
             emit(Event::Alert(&event));
             // Without a subscriber the list of alerts still tells.
             drop(self.events.send(event));
-            alerts = lock(&self.alerts);
-        }
-        alerts.is_telling = false;
+        });
     }
 
     /// Forgets services that recorded nothing for a day and that nobody can record for.

@@ -82,7 +82,7 @@ impl PerformanceMonitor {
 
     /// Tells the alerts that are raised, the most serious first, then the oldest.
     pub fn alerts(&self) -> Vec<Alert> {
-        lock(&self.cell.alerts).book.list(|_| true)
+        lock(&self.cell.alerts).list(|_| true)
     }
 
     /// Subscribes to what becomes of alerts from now on.
@@ -94,7 +94,7 @@ impl PerformanceMonitor {
 
     /// Tells the alert rules in force.
     pub fn rules(&self) -> Vec<AlertRule> {
-        lock(&self.cell.alerts).book.rules().to_vec()
+        lock(&self.cell.alerts).rules().to_vec()
     }
 
     /// Replaces the alert rules; alerts of rules that are gone or changed are cleared.

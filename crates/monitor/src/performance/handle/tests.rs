@@ -1,4 +1,6 @@
 use std::num::NonZeroUsize;
+use std::pin::pin;
+use std::task::{Context, Wake, Waker};
 
 use perennial_testkit::OnRegister;
 use ractor::{Actor, ActorRef};
@@ -283,6 +285,34 @@ async fn what_becomes_of_an_alert_is_told_in_its_order() {
     assert!(matches!(events.try_next(), Some(AlertEvent::Raised(_))));
     assert!(matches!(events.try_next(), Some(AlertEvent::Cleared(_))));
     assert_eq!(events.try_next(), None);
+}
+
+/// Panics where it is woken.
+struct Bomb;
+
+impl Wake for Bomb {
+    fn wake(self: Arc<Self>) {
+        panic!("woken");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_panics_where_it_is_woken_keeps_nothing_from_others() {
+    let monitor = PerformanceMonitor::default();
+    let (mut events, mut hasty) = (monitor.subscribe(), monitor.subscribe());
+    let mut waits = pin!(hasty.next());
+    let waker = Waker::from(Arc::new(Bomb));
+    assert!(
+        waits
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    record_many(&monitor, "s", 20, 50 * MS);
+    monitor.cell().evaluate(&monitor.cell().find("s").unwrap());
+    monitor.set_rules(Vec::new()).unwrap();
+    assert!(matches!(events.try_next(), Some(AlertEvent::Raised(_))));
+    assert!(matches!(events.try_next(), Some(AlertEvent::Cleared(_))));
 }
 
 #[tokio::test(start_paused = true)]
