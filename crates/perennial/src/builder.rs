@@ -239,6 +239,9 @@ impl TreeBuilder {
     pub async fn start(mut self) -> Result<Tree, StartTreeError> {
         // Panics here and now where there are no timers. Each actor that needs one would, after its start.
         drop(tokio::time::sleep(Duration::ZERO));
+        if self.namespace.is_empty() {
+            return Err(StartTreeError::NoName);
+        }
         let scope = Scope::new(&self.namespace);
         let settings = std::mem::take(&mut self.settings);
         let intensity = settings.supervision.intensity();

@@ -12,6 +12,9 @@ use crate::SettingsErrors;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartTreeError {
+    /// The name of the tree, its namespace, is empty: nothing would say whose its paths are.
+    #[error("a tree must have a name: its namespace is empty")]
+    NoName,
     /// The settings file is bad; every error is listed.
     #[error(transparent)]
     Settings(#[from] SettingsErrors),

@@ -51,7 +51,7 @@ pub(crate) struct Parts {
 }
 
 impl Tree {
-    /// Begins a tree; the namespace is the name of its root.
+    /// Begins a tree; the namespace is the name of its root: any text that is not empty.
     pub fn builder(namespace: &str) -> TreeBuilder {
         TreeBuilder::new(namespace)
     }

@@ -190,7 +190,7 @@ async fn tree_5_a_start_that_is_dropped_anywhere_leaves_nothing() {
 
 #[tokio::test]
 async fn tree_5_a_namespace_may_be_any_text() {
-    for namespace in ["", "a/b", "/", "ü b", "host"] {
+    for namespace in [" ", "a/b", "/", "ü b", "host"] {
         let tree = Tree::builder(namespace)
             .settings(patient())
             .child(puppet("a"))
@@ -230,6 +230,10 @@ async fn tree_10_what_the_code_says_amiss_is_told_before_anything_starts() {
     let quota = Quota::per_minute(1);
     let trip = BreakerConfig::default();
     for (builder, message) in [
+        (
+            Tree::builder(""),
+            "a tree must have a name: its namespace is empty",
+        ),
         (
             builder()
                 .breaker("geocoder", trip.clone())
