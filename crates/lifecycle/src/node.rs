@@ -294,10 +294,13 @@ impl Node {
         let Some(ended) = child.last_end() else {
             return;
         };
-        self.detail().more().because = Some(Arc::new(Escalation {
+        let because = Some(Arc::new(Escalation {
             child: child.path.clone(),
             ended,
         }));
+        let before = std::mem::replace(&mut self.detail().more().because, because);
+        // Foreign code: an error has a destructor.
+        drop(before);
     }
 
     /// Returns kind, restart type and shutdown, once a spec is known.

@@ -21,6 +21,40 @@ impl Actor for Idle {
     }
 }
 
+/// An error that says whether the place can be looked at where it is dropped.
+#[derive(Debug)]
+struct Curious(Arc<Node>, std::sync::mpsc::Sender<bool>);
+
+impl std::error::Error for Curious {}
+
+impl fmt::Display for Curious {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("curious")
+    }
+}
+
+impl Drop for Curious {
+    fn drop(&mut self) {
+        self.1.send(self.0.detail.try_lock().is_ok()).unwrap();
+    }
+}
+
+#[test]
+fn a_cause_that_gives_way_to_a_later_one_is_dropped_where_it_may_look_at_the_place() {
+    let node = Node::new(ActorPath::root("t"));
+    let child = Node::new(node.path().child("a"));
+    let (tell, told) = std::sync::mpsc::channel();
+    child.note_failed_start(1, &ExitReason::failed(Curious(Arc::clone(&node), tell)));
+    node.escalate(&child);
+    // The child forgets it.
+    for incarnation in 2..20 {
+        child.note_failed_start(incarnation, &ExitReason::Killed);
+    }
+    assert!(told.try_recv().is_err());
+    node.escalate(&child);
+    assert_eq!(told.try_recv(), Ok(true));
+}
+
 /// Longer than anything takes.
 const FAR: Duration = Duration::from_secs(20);
 
