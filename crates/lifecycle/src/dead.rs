@@ -131,18 +131,14 @@ struct Ring {
 }
 
 impl Ring {
-    /// Puts one back where it was, unless there is no room any more: returns what is forgotten.
-    fn put_back(&mut self, entry: Entry) -> Option<Entry> {
-        let id = entry.letter.id;
-        let at = self.letters.partition_point(|it| it.letter.id < id);
-        self.letters.insert(at, entry);
-        let surplus = self.letters.len() > self.capacity;
-        surplus.then(|| self.letters.pop_front()).flatten()
+    fn find(&mut self, id: u64) -> Option<usize> {
+        self.letters.iter().position(|it| it.letter.id == id)
     }
 }
 
 struct Entry {
     letter: DeadLetter,
+    /// Not there while it is being replayed, of a letter that is kept.
     content: Option<Box<dyn Replay>>,
 }
 
@@ -249,15 +245,18 @@ impl DeadLetters {
     ///
     /// [`ReplayError`]; the letter is still there, unless it is unknown.
     pub fn replay(&self, id: u64) -> Result<(), ReplayError> {
-        let (letter, content) = self.take_content(id, |_| true)?;
+        let content = self.take_content(id, |_| true)?;
         // Without the lock: the message may be dropped on the way, and that is foreign code.
-        let Err((content, error)) = content.replay() else {
-            return Ok(());
-        };
-        let content = Some(content);
-        let forgotten = self.lock().put_back(Entry { letter, content });
-        drop(forgotten);
-        Err(error)
+        match content.replay() {
+            Ok(()) => {
+                self.forget(id);
+                Ok(())
+            }
+            Err((content, error)) => {
+                self.give_back(id, content);
+                Err(error)
+            }
+        }
     }
 
     /// Takes a message out, for whoever knows its type.
@@ -266,29 +265,49 @@ impl DeadLetters {
     ///
     /// [`ReplayError::Unknown`], [`ReplayError::NotKept`], and [`ReplayError::OtherType`] when it is no `M`.
     pub fn take<M: Message>(&self, id: u64) -> Result<M, ReplayError> {
-        let (_, content) = self.take_content(id, <dyn Any>::is::<Kept<M>>)?;
-        let content: Box<dyn Any> = content;
+        let content: Box<dyn Any> = self.take_content(id, <dyn Any>::is::<Kept<M>>)?;
+        self.forget(id);
         let kept = content.downcast::<Kept<M>>();
         kept.map(|it| it.message)
             .map_err(|_| ReplayError::OtherType)
     }
 
-    /// Takes out what is kept of a letter, if it is wanted.
+    /// Takes out what is kept with a letter, if it is wanted, and nobody is about it.
     fn take_content(
         &self,
         id: u64,
         is_wanted: impl FnOnce(&dyn Any) -> bool,
-    ) -> Result<(DeadLetter, Box<dyn Replay>), ReplayError> {
+    ) -> Result<Box<dyn Replay>, ReplayError> {
         let mut ring = self.lock();
-        let at = ring.letters.iter().position(|it| it.letter.id == id);
-        let at = at.ok_or(ReplayError::Unknown)?;
-        let content = ring.letters[at].content.as_deref();
-        if !is_wanted(content.ok_or(ReplayError::NotKept)?) {
-            return Err(ReplayError::OtherType);
+        let at = ring.find(id).ok_or(ReplayError::Unknown)?;
+        let Entry { letter, content } = &mut ring.letters[at];
+        let is_wanted = content.as_deref().map(|it| is_wanted(it));
+        match is_wanted {
+            Some(true) => content.take().ok_or(ReplayError::NotKept),
+            Some(false) => Err(ReplayError::OtherType),
+            None if letter.is_kept => Err(ReplayError::Unknown),
+            None => Err(ReplayError::NotKept),
         }
-        let Entry { letter, content } = ring.letters.remove(at).ok_or(ReplayError::Unknown)?;
-        let content = content.ok_or(ReplayError::NotKept)?;
-        Ok((letter, content))
+    }
+
+    fn give_back(&self, id: u64, content: Box<dyn Replay>) {
+        let mut ring = self.lock();
+        match ring.find(id) {
+            Some(at) => ring.letters[at].content = Some(content),
+            None => {
+                // It was forgotten meanwhile, for a later one.
+                drop(ring);
+                drop(content);
+            }
+        }
+    }
+
+    /// Forgets a letter of which the message has gone.
+    fn forget(&self, id: u64) {
+        let mut ring = self.lock();
+        if let Some(at) = ring.find(id) {
+            ring.letters.remove(at);
+        }
     }
 
     /// Follows the dead letters from now on.
@@ -446,31 +465,37 @@ mod tests {
         assert!(second.next().await.is_none());
     }
 
-    #[test]
-    fn a_letter_that_comes_back_late_has_its_place_if_there_is_room() {
-        let dead = DeadLetters::new();
-        dead.set_capacity(2);
-        let dead = &dead;
-        let back = |id: u64| {
-            let (letter, content) = dead.take_content(id, |_| true).unwrap();
-            let content = Some(content);
-            move || {
-                dead.lock()
-                    .put_back(Entry { letter, content })
-                    .map(|it| it.letter.id)
+    /// Looks at the letters where it is replayed, and comes back.
+    struct Mirror(Arc<DeadLetters>, usize);
+
+    impl Replay for Mirror {
+        fn replay(self: Box<Self>) -> Result<(), (Box<dyn Replay>, ReplayError)> {
+            let Self(dead, more) = &*self;
+            let of_all = |it: &DeadLetter| (it.id, it.is_kept);
+            assert_eq!(dead.list().iter().map(of_all).next(), Some((0, true)));
+            assert_eq!(dead.replay(0), Err(ReplayError::Unknown));
+            assert_eq!(dead.take::<u32>(0), Err(ReplayError::Unknown));
+            for _ in 0..*more {
+                dead.add(obituary(DeadReason::Overflow), None);
             }
-        };
-        for message in 0..2 {
-            dead.add(obituary(DeadReason::Overflow), kept(message));
+            Err((self, ReplayError::Full))
         }
-        // Meanwhile others have come.
-        let ids = || dead.list().iter().map(|it| it.id).collect::<Vec<_>>();
-        let second = back(1);
-        dead.add(obituary(DeadReason::Overflow), kept(2));
-        assert_eq!((second(), ids()), (Some(0), vec![1, 2]));
-        let first = back(1);
-        dead.add(obituary(DeadReason::Overflow), kept(3));
-        assert_eq!((first(), ids()), (Some(1), vec![2, 3]));
+    }
+
+    #[test]
+    fn a_letter_stays_in_its_place_while_it_is_replayed_if_there_is_room() {
+        for (more, expected) in [(1, [0, 1]), (2, [1, 2])] {
+            let dead = Arc::new(DeadLetters::new());
+            dead.set_capacity(2);
+            let mirror = Mirror(Arc::clone(&dead), more);
+            dead.add(obituary(DeadReason::Overflow), Some(Box::new(mirror)));
+            assert_eq!(dead.replay(0), Err(ReplayError::Full));
+            let ids = || dead.list().iter().map(|it| it.id).collect::<Vec<_>>();
+            assert_eq!(ids(), expected);
+            // Nothing of it is left.
+            dead.set_capacity(0);
+            assert_eq!(Arc::strong_count(&dead), 1);
+        }
     }
 
     #[test]
