@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use once_cell::race::OnceBox;
 use tokio::sync::Notify;
 
+use crate::shield;
+
 /// Made by the first who waits: most actors run and end without anybody waiting at them.
 ///
 /// Who changes something does so by a sequentially consistent read-modify-write and then rings. Who waits asks for
@@ -31,7 +33,8 @@ impl Bell {
         if awaited.load(SeqCst)
             && let Some(notify) = self.0.get()
         {
-            notify.notify_waiters();
+            // A waker may run anything.
+            shield(|| notify.notify_waiters());
         }
     }
 }

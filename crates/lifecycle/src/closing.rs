@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::{ActorPath, Incarnation, Node, Scope, Traffic, current};
+use crate::{ActorPath, Incarnation, Node, Scope, Traffic, current, shield};
 
 /// Everybody may send.
 const OPEN: u8 = 0;
@@ -57,7 +57,7 @@ impl Closing {
         // Later phases stay.
         self.phase.fetch_max(SHUT, SeqCst);
         fence(SeqCst);
-        self.shut.notify_waiters();
+        shield(|| self.shut.notify_waiters());
     }
 
     /// Something has come to rest, or gone.

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 pub use self::news::DeadLetterStream;
 use self::news::News;
+use crate::panic::let_go;
 use crate::{ActorPath, Incarnation, Node, Undelivered};
 
 /// How many dead letters a tree keeps unless told otherwise.
@@ -223,7 +224,7 @@ impl DeadLetters {
             let surplus = ring.letters.len().saturating_sub(capacity);
             ring.letters.drain(..surplus).collect()
         };
-        drop(forgotten);
+        forgotten.into_iter().for_each(let_go);
     }
 
     /// Lists those that are kept, oldest first.
@@ -297,7 +298,7 @@ impl DeadLetters {
             None => {
                 // It was forgotten meanwhile, for a later one.
                 drop(ring);
-                drop(content);
+                let_go(content);
             }
         }
     }
@@ -350,7 +351,7 @@ impl DeadLetters {
         let forgotten = surplus.then(|| ring.letters.pop_front());
         drop(ring);
         // Foreign code: a message has a destructor, and a waker may run anything.
-        drop(forgotten);
+        let_go(forgotten);
         if let Some(news) = news {
             news.tell();
         }
@@ -358,6 +359,13 @@ impl DeadLetters {
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for DeadLetters {
+    fn drop(&mut self) {
+        let ring = self.ring.get_mut().unwrap_or_else(PoisonError::into_inner);
+        ring.letters.drain(..).for_each(let_go);
     }
 }
 

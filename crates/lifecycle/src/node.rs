@@ -35,6 +35,7 @@ use self::watchers::Watchers;
 pub(crate) use self::watchers::{Entry, First, Found};
 use crate::bell::Bell;
 use crate::mailbox::ledger::Ledger;
+use crate::panic::let_go;
 use crate::{
     ActorPath, ChildKey, ChildKind, EventKind, ExitReason, Incarnation, Restart, Scope, Shutdown,
     WallTime,
@@ -300,7 +301,7 @@ impl Node {
         }));
         let before = std::mem::replace(&mut self.detail().more().because, because);
         // Foreign code: an error has a destructor.
-        drop(before);
+        let_go(before);
     }
 
     /// Returns kind, restart type and shutdown, once a spec is known.
@@ -448,7 +449,7 @@ impl Node {
         detail.note_first(|| First::FailedStart(ended.clone()));
         let forgotten = detail.history.push_failed_start(ended);
         drop(detail);
-        drop(forgotten);
+        let_go(forgotten);
     }
 
     /// Notes the end of a run, and returns the handle of it that was kept here. A successor that already lives here is
@@ -478,7 +479,7 @@ impl Node {
         });
         drop(detail);
         // Foreign code: an error has a destructor.
-        drop(forgotten);
+        let_go(forgotten);
         if is_awaited {
             self.ring();
         }

@@ -60,6 +60,12 @@ pub fn shield(tell: impl FnOnce()) {
     }
 }
 
+/// Drops what is the host's, [shielded](shield) from a panic of that: whoever has it last did not ask for it.
+#[inline]
+pub(crate) fn let_go<T>(foreign: T) {
+    shield(|| drop(foreign));
+}
+
 /// Makes the exit reason of a panic that was just caught on this thread, and drops what was thrown.
 pub(crate) fn caught(payload: Box<dyn Any + Send>) -> ExitReason {
     let reason = reason(&*payload);

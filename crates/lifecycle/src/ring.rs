@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use self::record::Record;
-use crate::{ActorPath, Event, EventKind, WallTime};
+use crate::{ActorPath, Event, EventKind, WallTime, shield};
 
 /// How many events are looked at before the lock is given back: whoever emits does not wait for longer.
 const BATCH: usize = 64;
@@ -111,7 +111,7 @@ impl Ring {
             self.forget(forgotten);
         }
         for (_, waker) in waiting {
-            waker.wake();
+            shield(|| waker.wake());
         }
     }
 
@@ -120,7 +120,7 @@ impl Ring {
     #[cold]
     fn forget(&self, mut page: Vec<Record>) {
         page.iter().for_each(Record::look);
-        page.clear();
+        shield(|| page.clear());
         self.lock().spare = page;
     }
 
@@ -131,7 +131,7 @@ impl Ring {
         let waiting = std::mem::take(&mut inner.waiting);
         drop(inner);
         for (_, waker) in waiting {
-            waker.wake();
+            shield(|| waker.wake());
         }
     }
 

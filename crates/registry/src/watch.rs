@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures_util::{Stream, stream};
-use perennial_lifecycle::{ActorName, ActorPath, ExitReason, Incarnation, Node, RunObserver};
+use perennial_lifecycle::{
+    ActorName, ActorPath, ExitReason, Incarnation, Node, RunObserver, shield,
+};
 use tokio::sync::Notify;
 
 use crate::Present;
@@ -277,7 +279,7 @@ impl Hub {
         drop(log);
         // See `forget`.
         drop((forgotten, run, old));
-        self.changed.notify_waiters();
+        shield(|| self.changed.notify_waiters());
     }
 
     pub(crate) fn close(&self) {
@@ -289,7 +291,7 @@ impl Hub {
         if let Some(node) = place.and_then(|(node, _)| node.upgrade()) {
             node.unobserve(self);
         }
-        self.changed.notify_waiters();
+        shield(|| self.changed.notify_waiters());
     }
 
     /// Returns where a new watcher begins: at the run that is up, or at the next.
@@ -342,7 +344,7 @@ impl RunObserver for Hub {
             drop(log);
             // See `forget`.
             drop(forgotten);
-            self.changed.notify_waiters();
+            shield(|| self.changed.notify_waiters());
         }
     }
 }

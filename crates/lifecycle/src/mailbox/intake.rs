@@ -5,7 +5,7 @@ use std::sync::atomic::{
     Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, Ordering::SeqCst,
 };
 
-use crate::sync::{AtomicU32, AtomicU64, Notify};
+use crate::sync::{AtomicU32, AtomicU64, Notify, wake};
 
 /// Somebody waits for room.
 const WAITING: u64 = 1;
@@ -255,7 +255,7 @@ impl Intake {
     pub(crate) fn close<'a>(&self, lobby: impl Fn() -> Option<&'a Lobby>) -> Counted {
         let word = self.word.fetch_or(CLOSED, AcqRel);
         if let Some(lobby) = lobby() {
-            lobby.freed.notify_waiters();
+            wake(|| lobby.freed.notify_waiters());
         }
         if word & CLOSED != 0 {
             return Counted::default();
@@ -292,9 +292,10 @@ fn tell<'a>(word: u64, lobby: impl Fn() -> Option<&'a Lobby>) {
     if word & WAITING != 0
         && let Some(lobby) = lobby()
     {
-        lobby.freed.notify_one();
+        wake(|| lobby.freed.notify_one());
     }
 }
+
 /// One who waits for room, as long as it does.
 struct Waiter<'a> {
     intake: &'a Intake,
@@ -321,7 +322,7 @@ impl Drop for Waiter<'_> {
             }
             // Another one came meanwhile, and its flag may just have been taken down.
             intake.word.fetch_or(WAITING, SeqCst);
-            lobby.freed.notify_one();
+            wake(|| lobby.freed.notify_one());
             // If it has gone since, it has taken down its flag, but perhaps not this one.
             if lobby.waiters.load(SeqCst) > 0 {
                 return;

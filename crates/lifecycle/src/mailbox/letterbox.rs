@@ -18,6 +18,7 @@ use crate::mailbox::intake::{Intake, NoEntry};
 use crate::mailbox::keys::Index;
 use crate::mailbox::ledger::Ledger;
 use crate::mailbox::{AtRestart, Overflow};
+use crate::panic::let_go;
 use crate::traffic::Traffic;
 use crate::{ActorPath, Clock, DeadReason, Incarnation, Mail, Mailbox, Moment, Node};
 
@@ -206,7 +207,7 @@ impl<M: Message> Letterbox<M> {
             Ledger::count_shared(&self.ledger.dead);
             drop(store);
             replaced.cover.note_dropped();
-            drop(replaced);
+            let_go(replaced);
             return Ok(());
         }
         let enter = || {
@@ -367,6 +368,7 @@ impl<M: Message> Letterbox<M> {
         let place = Weak::clone(&self.place);
         // Of a call only what is known of it: its caller hears at once that the answer will not come.
         let content: Option<Box<dyn Replay>> = if is_call {
+            let_go(message);
             None
         } else {
             Some(Box::new(Kept { message, place }))
@@ -448,7 +450,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
         let done = self.pick_up();
         self.front.hand.put_away();
         drop(custody);
-        drop(done);
+        let_go(done);
     }
 
     fn crashed(&self, custody: Option<Custody<'_>>) {
@@ -459,7 +461,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
             taken_or_call => {
                 Ledger::count(&self.ledger.failed);
                 drop(custody);
-                drop(taken_or_call);
+                let_go(taken_or_call);
                 return;
             }
         };

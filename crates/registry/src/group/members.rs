@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use arc_swap::ArcSwap;
 use perennial_lifecycle::{
     ActorName, ActorPath, GroupMismatch, Incarnation, MessageType, Node, RunObserver, Terms,
-    Traffic, Undelivered,
+    Traffic, Undelivered, shield,
 };
 use ractor::Message;
 use tokio::sync::Notify;
@@ -367,7 +367,7 @@ impl Members {
         drop(joined);
         // See `purge`.
         drop((ended, before));
-        self.changed.notify_waiters();
+        shield(|| self.changed.notify_waiters());
     }
 
     /// Returns the list as it is now.

@@ -5,6 +5,7 @@
 mod bounds;
 mod calls;
 mod cycles;
+mod foreign;
 mod groups;
 mod letters;
 mod mail;
