@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use perennial_lifecycle::{ActorName, ActorPath, ExitReason};
+use perennial_lifecycle::{ActorName, ActorPath, ExitReason, GroupMismatch};
 use tokio::time::Instant;
 
 /// Why a message was not delivered.
@@ -256,6 +256,23 @@ impl<M> fmt::Debug for CallError<M> {
             other => write!(f, "CallError({other})"),
         }
     }
+}
+
+/// A place that cannot be a member of a group.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The place, or the members, take another type of message.
+    #[error(transparent)]
+    Mismatch(#[from] GroupMismatch),
+    /// The place is one of another tree.
+    #[error("{place} cannot join the group `{group}`, which is one of another tree")]
+    OtherTree {
+        /// The group.
+        group: ActorName,
+        /// The place.
+        place: ActorPath,
+    },
 }
 
 /// A name that does not lead to an actor of the type asked for.

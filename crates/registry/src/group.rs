@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use perennial_lifecycle::{ActorName, ActorPath, GroupMismatch, Incarnation, Node, Terms, Traffic};
+use perennial_lifecycle::{ActorName, ActorPath, Incarnation, Node, Terms, Traffic};
 use ractor::{Message, RpcReplyPort};
 
 pub use self::members::Member;
@@ -18,7 +18,7 @@ use self::members::Routed;
 pub use self::route::Route;
 use crate::dispatch::{self, Target};
 use crate::policy::Chosen;
-use crate::{CallError, CastError, Name, Refusal, SenderKey, WhenDown, event};
+use crate::{CallError, CastError, JoinError, Name, Refusal, SenderKey, WhenDown, event};
 
 /// A name that stands for many actors, whose members join and leave with their lives; cheap to clone.
 ///
@@ -146,12 +146,13 @@ impl<M: Message> Group<M> {
     /// For actors whose spec does not say so. A place that is a member already stays one.
     ///
     /// All members take `M` as it is, or all in a [`Mail`](perennial_lifecycle::Mail), as the first of them does; where
-    /// that is a place at which nobody runs, as it is.
+    /// that is a place at which nobody runs, as it is. All are of the group's own tree.
     ///
     /// # Errors
     ///
-    /// [`GroupMismatch`] when the place, or the members, take another type.
-    pub fn join(&self, place: &Arc<Node>) -> Result<(), GroupMismatch> {
+    /// [`JoinError`] when the place, or the members, take another type, and when somebody runs there who is of another
+    /// tree.
+    pub fn join(&self, place: &Arc<Node>) -> Result<(), JoinError> {
         self.members.join_as::<M>(place)
     }
 

@@ -80,7 +80,7 @@ mod table;
 mod watch;
 
 pub use address::{Address, Present};
-pub use error::{CallError, CastError, Refusal, ResolveError};
+pub use error::{CallError, CastError, JoinError, Refusal, ResolveError};
 pub use gate::{Gate, GateRefused, SenderKey};
 pub use group::{Broadcast, Group, Member, Route};
 pub use handle::{Entry, Registry};

@@ -20,7 +20,7 @@ use super::Broadcast;
 use super::route::{self, Candidate, Route};
 use crate::policy::Chosen;
 use crate::slot::{Slot, takes};
-use crate::{CastError, Refusal, SenderKey, WhenDown};
+use crate::{CastError, JoinError, Refusal, SenderKey, WhenDown};
 
 /// Among so many runs nobody looks for ended ones.
 const FEW: usize = 16;
@@ -304,7 +304,7 @@ impl Members {
         // Under the lock, so that a run which begins meanwhile is told after this one.
         let joined = self.lock();
         let present = node.observe(Arc::clone(&self.entrance) as Arc<dyn RunObserver>);
-        let Some(run) = present else {
+        let Some(run) = present.filter(|run| self.is_of_tree(run)) else {
             return Ok(());
         };
         if run.message_type().id != takes.id {
@@ -318,23 +318,36 @@ impl Members {
     }
 
     /// Lets a place join that no spec speaks for: with what its run takes, in an envelope or without.
-    pub(super) fn join_as<M: Message>(&self, node: &Arc<Node>) -> Result<(), GroupMismatch> {
+    pub(super) fn join_as<M: Message>(&self, node: &Arc<Node>) -> Result<(), JoinError> {
         let known = self.message.get().copied();
-        let message = match node.current().map(|run| run.message_type()) {
+        let group = || self.name().clone();
+        let run = node.current();
+        // What is written on an envelope, books and waits are those of one tree.
+        if run.as_ref().is_some_and(|run| !self.is_of_tree(run)) {
+            return Err(JoinError::OtherTree {
+                group: group(),
+                place: node.path().clone(),
+            });
+        }
+        let message = match run.map(|run| run.message_type()) {
             // The first that joins decides what all take, and this one must not.
             Some(given) if !takes::<M>(given) => {
-                return Err(GroupMismatch {
-                    group: self.name().clone(),
+                return Err(JoinError::Mismatch(GroupMismatch {
+                    group: group(),
                     takes: known.unwrap_or_else(MessageType::of::<M>).name,
                     given: given.name,
-                });
+                }));
             }
             Some(given) => given,
             None => known
                 .filter(|it| takes::<M>(*it))
                 .unwrap_or_else(MessageType::of::<M>),
         };
-        self.join(node, message)
+        Ok(self.join(node, message)?)
+    }
+
+    fn is_of_tree(&self, run: &Incarnation) -> bool {
+        Arc::ptr_eq(run.traffic(), self.traffic())
     }
 
     pub(super) fn leave(&self, node: &Arc<Node>) {
@@ -477,7 +490,10 @@ impl RunObserver for Entrance {
         let joined = members.lock();
         // It may have left at this moment, or have got an actor of another type, whose start has failed then.
         let takes = members.message.get();
-        if takes.is_some_and(|it| it.id == run.message_type().id) && node.is_observed_by(self) {
+        if takes.is_some_and(|it| it.id == run.message_type().id)
+            && members.is_of_tree(run)
+            && node.is_observed_by(self)
+        {
             members.enter(joined, node, run);
         }
     }

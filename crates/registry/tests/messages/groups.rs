@@ -404,6 +404,27 @@ async fn msg_18_one_that_waits_for_room_in_its_own_group_waits_for_the_others() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn reg_16_a_place_of_another_tree_does_not_join() {
+    let (home, away) = (
+        Fixture::start(Mailbox::default()).await,
+        Fixture::start(Mailbox::default()).await,
+    );
+    let group = home.registry.group(&CLERKS).unwrap();
+    let refused = group.join(&away.node()).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "t/scribe cannot join the group `clerks`, which is one of another tree"
+    );
+    // Nor does a run that begins only then.
+    away.supervisor.terminate_child("scribe").await.unwrap();
+    group.join(&away.node()).unwrap();
+    away.supervisor.restart_child("scribe").await.unwrap();
+    assert!(group.is_empty());
+    home.finish().await;
+    away.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn reg_16_a_place_joins_at_run_time_by_either_door() {
     for door in Door::BOTH {
         let desk = Arc::default();
