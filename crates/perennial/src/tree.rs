@@ -74,6 +74,10 @@ impl Tree {
     ///
     /// [`CastError`] hands the message back: the name's gate refused, or there was no room or no actor in time.
     ///
+    /// # Panics
+    ///
+    /// Where it has to wait outside of a tokio runtime, or in one whose timers are not enabled.
+    ///
     /// # Cancel safety
     ///
     /// Cancel safe: when dropped before it is ready, the message was not sent.
@@ -94,6 +98,10 @@ impl Tree {
     /// # Errors
     ///
     /// [`CallError`].
+    ///
+    /// # Panics
+    ///
+    /// Where it has to wait outside of a tokio runtime, or in one whose timers are not enabled.
     ///
     /// # Cancel safety
     ///

@@ -133,6 +133,10 @@ impl<M: Message> Address<M> {
     ///
     /// [`CastError`] hands the message back when the gate refuses, or the actor is still down, or its mailbox still full.
     ///
+    /// # Panics
+    ///
+    /// Where it has to wait outside of a tokio runtime, or in one whose timers are not enabled.
+    ///
     /// # Cancel safety
     ///
     /// Cancel safe: when dropped before it is ready, the message was not sent.
@@ -152,6 +156,10 @@ impl<M: Message> Address<M> {
     /// - [`CallError::CalleeFailed`]: the actor ended while it held the message.
     /// - [`CallError::Dropped`]: the mailbox dropped the message for a later one.
     /// - [`CallError::NoReply`]: the actor dropped the reply port and lives on.
+    ///
+    /// # Panics
+    ///
+    /// Where it has to wait outside of a tokio runtime, or in one whose timers are not enabled.
     ///
     /// # Cancel safety
     ///

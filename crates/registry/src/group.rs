@@ -179,6 +179,10 @@ impl<M: Message> Group<M> {
     ///
     /// [`CastError`] hands the message back when the gate refuses, or there is still no member.
     ///
+    /// # Panics
+    ///
+    /// As [`Address::send`](crate::Address::send).
+    ///
     /// # Cancel safety
     ///
     /// Cancel safe: when dropped before it is ready, the message was not sent.
@@ -195,6 +199,10 @@ impl<M: Message> Group<M> {
     ///
     /// A member that calls its own group is answered by another one, as long as there is one that does not wait for it;
     /// by [`Route::Key`] only if the key is another's.
+    ///
+    /// # Panics
+    ///
+    /// As [`Address::call`](crate::Address::call).
     ///
     /// # Cancel safety
     ///

@@ -167,6 +167,10 @@ impl Registry {
     ///
     /// [`CastError`] hands the message back.
     ///
+    /// # Panics
+    ///
+    /// As [`Address::send`].
+    ///
     /// # Cancel safety
     ///
     /// As [`Address::send`].
@@ -184,6 +188,10 @@ impl Registry {
     /// # Errors
     ///
     /// [`CallError`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Address::call`].
     ///
     /// # Cancel safety
     ///
