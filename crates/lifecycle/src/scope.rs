@@ -12,7 +12,7 @@ const EVENTS: usize = 4096;
 
 /// What all actors of one tree share: its namespace, its nodes, its events and its directory of names.
 ///
-/// There is nothing global: two trees in one process know nothing of each other.
+/// Two trees in one process know nothing of each other, but which of their actors wait for each other's answers.
 #[derive(Clone)]
 pub struct Scope(Arc<Inner>);
 

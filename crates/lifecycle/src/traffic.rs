@@ -35,7 +35,7 @@ impl Traffic {
         Self {
             clock: Clock::new(),
             dead: DeadLetters::new(),
-            waits: Arc::default(),
+            waits: Arc::new(Waits::of_process()),
             closing: Closing::default(),
             buried: Mutex::default(),
             gone: Mutex::default(),

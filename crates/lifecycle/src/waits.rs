@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::iter;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Wake, Waker};
 
 use tokio::time::Instant;
@@ -19,7 +19,8 @@ use crate::sync::{Mutex, lock};
 /// Room for so many waiters is never given back.
 const ROOM: usize = 1024;
 
-/// Who waits for whose answer, in one tree.
+/// Who waits for whose answer, in one tree and beyond it: the trees of a process share what they know, so that a cycle
+/// through several of them is seen as well.
 ///
 /// An actor has one message in hand at a time. So when its handler waits for another actor's answer, the actor
 /// answers nobody until then, and a call that closes a cycle of such waits could end only by its timeout.
@@ -51,8 +52,11 @@ const ROOM: usize = 1024;
 /// - That an actor answers its calls itself. One that hands the reply port on to another may call its caller without
 ///   harm, and is refused all the same.
 /// - That an answer ends the wait at once, for which a call [listens](Waiting::listen) to it.
-#[derive(Default)]
-pub struct Waits(Mutex<Graph>);
+pub struct Waits {
+    graph: Arc<Mutex<Graph>>,
+    /// The number of the tree, which no other one of the graph has.
+    tree: u64,
+}
 
 /// One actor that waits for the answer of another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,11 +102,21 @@ struct Answered {
 
 #[derive(Default)]
 struct Graph {
-    /// Those who wait, and nobody else.
-    waiters: HashMap<ActorPath, Waiter, foldhash::fast::RandomState>,
-    /// Counts the attempts to wait: the number of an attempt names its edge, and marks what its walk has seen.
+    /// Few: a process has one, as a rule.
+    trees: Vec<Tree>,
+    /// Counts the attempts to wait: the number of an attempt names its edge, and marks what its walk has seen. Trees are
+    /// numbered with them.
     attempts: u64,
 }
+
+/// Those who wait in one tree, and nobody else.
+struct Tree {
+    number: u64,
+    waiters: HashMap<ActorPath, Waiter, foldhash::fast::RandomState>,
+}
+
+/// A place, by the number of its tree: another tree may have the same paths.
+type Place<'a> = (u64, &'a ActorPath);
 
 /// The waits of one caller, of which there is one nearly always: it takes no allocation.
 struct Waiter {
@@ -114,11 +128,24 @@ struct Waiter {
 
 struct Edge {
     number: u64,
+    /// The number of the tree of whoever is to answer.
+    tree: u64,
     callee: ActorPath,
     since: Instant,
 }
 
 impl Waits {
+    /// Makes those of one more tree of the process.
+    pub(crate) fn of_process() -> Self {
+        static ALL: LazyLock<Arc<Mutex<Graph>>> = LazyLock::new(Arc::default);
+        Self::of(Arc::clone(&ALL))
+    }
+
+    fn of(graph: Arc<Mutex<Graph>>) -> Self {
+        let tree = lock(&graph).add_tree();
+        Self { graph, tree }
+    }
+
     /// Notes that `caller` waits for the answer of `callee`.
     ///
     /// To look for a cycle and to note the wait is one step: of two calls that would close one cycle from both sides
@@ -133,9 +160,24 @@ impl Waits {
         caller: &'a ActorPath,
         callee: &ActorPath,
     ) -> Result<Waiting<'a>, Cycle> {
+        self.begin_across(caller, self, callee)
+    }
+
+    /// As [`begin`](Self::begin), for a callee whose tree has these waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Self::begin).
+    pub fn begin_across<'a>(
+        self: &'a Arc<Self>,
+        caller: &'a ActorPath,
+        tree: &Self,
+        callee: &ActorPath,
+    ) -> Result<Waiting<'a>, Cycle> {
         // Before the lock: the clock of tests has one of its own.
         let since = Instant::now();
-        let number = lock(&self.0).begin(caller, callee, since)?;
+        let (from, to) = ((self.tree, caller), (tree.tree, callee));
+        let number = lock(&self.graph).begin(from, to, since)?;
         Ok(Waiting {
             waits: self,
             caller,
@@ -143,10 +185,10 @@ impl Waits {
         })
     }
 
-    /// Lists who waits for whom, in the order of the paths.
+    /// Lists who of the tree waits for whom, who may be of another tree, in the order of the paths.
     #[must_use]
     pub fn list(&self) -> Vec<Wait> {
-        let mut all = lock(&self.0).all();
+        let mut all = lock(&self.graph).all(self.tree);
         all.sort_unstable_by(|a, b| {
             (&a.caller, &a.callee, a.since).cmp(&(&b.caller, &b.callee, b.since))
         });
@@ -159,7 +201,20 @@ impl Waits {
     }
 
     fn end(&self, caller: &ActorPath, number: u64) {
-        lock(&self.0).end(caller, number);
+        lock(&self.graph).end((self.tree, caller), number);
+    }
+}
+
+impl Default for Waits {
+    /// Makes those of a tree that knows of no other.
+    fn default() -> Self {
+        Self::of(Arc::default())
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        lock(&self.graph).remove_tree(self.tree);
     }
 }
 
@@ -170,10 +225,30 @@ impl fmt::Debug for Waits {
 }
 
 impl Graph {
+    fn add_tree(&mut self) -> u64 {
+        self.attempts += 1;
+        let number = self.attempts;
+        let waiters = HashMap::default();
+        self.trees.push(Tree { number, waiters });
+        number
+    }
+
+    fn remove_tree(&mut self, number: u64) {
+        self.trees.retain(|it| it.number != number);
+    }
+
+    fn tree(&self, number: u64) -> Option<&Tree> {
+        self.trees.iter().find(|it| it.number == number)
+    }
+
+    fn tree_mut(&mut self, number: u64) -> Option<&mut Tree> {
+        self.trees.iter_mut().find(|it| it.number == number)
+    }
+
     fn begin(
         &mut self,
-        caller: &ActorPath,
-        callee: &ActorPath,
+        caller: Place<'_>,
+        callee: Place<'_>,
         since: Instant,
     ) -> Result<u64, Cycle> {
         self.attempts += 1;
@@ -181,44 +256,40 @@ impl Graph {
         if let Some(path) = self.cycle(caller, callee) {
             return Err(Cycle { path });
         }
+        let (tree, caller) = caller;
         let edge = Edge {
             number,
-            callee: callee.clone(),
+            tree: callee.0,
+            callee: callee.1.clone(),
             since,
         };
-        match self.waiters.entry(caller.clone()) {
-            Entry::Occupied(mut waiter) => waiter.get_mut().more.push(edge),
-            Entry::Vacant(place) => {
-                place.insert(Waiter {
-                    first: edge,
-                    more: Vec::new(),
-                    seen: Cell::new(number),
-                });
-            }
+        if let Some(tree) = self.tree_mut(tree) {
+            tree.begin(caller, edge);
         }
         Ok(number)
     }
 
     /// Looks for a way from `callee` to `caller`, depth first: each waiter once, so that ways that meet again do not
     /// multiply.
-    fn cycle(&self, caller: &ActorPath, callee: &ActorPath) -> Option<Vec<ActorPath>> {
+    fn cycle(&self, caller: Place<'_>, callee: Place<'_>) -> Option<Vec<ActorPath>> {
         let mut way = Vec::new();
         let mut place = callee;
         loop {
             if place == caller {
                 let between = way.iter().map(|&(place, _)| place);
-                let path = iter::once(caller).chain(between).chain([caller]);
+                let path = iter::once(caller.1).chain(between).chain([caller.1]);
                 return Some(path.cloned().collect());
             }
-            if let Some(waiter) = self.waiters.get(place)
+            let (tree, path) = place;
+            if let Some(waiter) = self.tree(tree).and_then(|it| it.waiters.get(path))
                 && waiter.seen.replace(self.attempts) != self.attempts
             {
-                way.push((place, waiter.edges()));
+                way.push((path, waiter.edges()));
             }
             place = loop {
                 let (_, edges) = way.last_mut()?;
                 match edges.next() {
-                    Some(edge) => break &edge.callee,
+                    Some(edge) => break (edge.tree, &edge.callee),
                     None => way.pop(),
                 };
             };
@@ -226,6 +297,41 @@ impl Graph {
     }
 
     /// Forgets a wait, unless that was done before.
+    fn end(&mut self, (tree, caller): Place<'_>, number: u64) {
+        if let Some(tree) = self.tree_mut(tree) {
+            tree.end(caller, number);
+        }
+    }
+
+    /// Returns the waits that begin in a tree.
+    fn all(&self, number: u64) -> Vec<Wait> {
+        let waiters = self.tree(number).into_iter().flat_map(|it| &it.waiters);
+        let waits = waiters.flat_map(|(caller, waiter)| {
+            waiter.edges().map(|edge| Wait {
+                caller: caller.clone(),
+                callee: edge.callee.clone(),
+                since: edge.since,
+                calls: 1,
+            })
+        });
+        waits.collect()
+    }
+}
+
+impl Tree {
+    fn begin(&mut self, caller: &ActorPath, edge: Edge) {
+        match self.waiters.entry(caller.clone()) {
+            Entry::Occupied(mut waiter) => waiter.get_mut().more.push(edge),
+            Entry::Vacant(place) => {
+                place.insert(Waiter {
+                    seen: Cell::new(edge.number),
+                    first: edge,
+                    more: Vec::new(),
+                });
+            }
+        }
+    }
+
     fn end(&mut self, caller: &ActorPath, number: u64) {
         let Some(waiter) = self.waiters.get_mut(caller) else {
             return;
@@ -244,19 +350,6 @@ impl Graph {
                 self.waiters.shrink_to(len * 2);
             }
         }
-    }
-
-    fn all(&self) -> Vec<Wait> {
-        let waiters = self.waiters.iter();
-        let waits = waiters.flat_map(|(caller, waiter)| {
-            waiter.edges().map(|edge| Wait {
-                caller: caller.clone(),
-                callee: edge.callee.clone(),
-                since: edge.since,
-                calls: 1,
-            })
-        });
-        waits.collect()
     }
 }
 

@@ -55,7 +55,7 @@
 //!
 //! - Kill any actor of the tree, the root included: the tree heals, every name resolves again, and no
 //!   quota, breaker state, setting or acknowledged write is lost.
-//! - Nothing is global: two trees in one process never meet.
+//! - Two trees in one process never meet, but where an actor of one calls the other.
 //! - Dropping the last handle to a tree stops it in order.
 //!
 //! # What it does not do

@@ -100,8 +100,7 @@ impl<M: Message> WorkerRef<M> {
     ) -> Result<T, WorkerError> {
         self.desk.check(self.loan)?;
         let run = &self.desk.incarnation;
-        let caller = Incarnation::current();
-        if let Some(caller) = caller.filter(|it| Arc::ptr_eq(it.traffic(), run.traffic())) {
+        if let Some(caller) = Incarnation::current() {
             // Boxed, since the future of each call would have room for it.
             return Box::pin(self.call_in_handler(caller, message)).await;
         }
@@ -128,15 +127,15 @@ impl<M: Message> WorkerRef<M> {
         }
     }
 
-    /// Calls as a handler of the same tree, of which it is noted that it waits for the worker.
+    /// Calls as a handler, of which it is noted that it waits for the worker.
     async fn call_in_handler<T: Send + 'static>(
         &self,
         caller: Arc<Incarnation>,
         message: impl FnOnce(RpcReplyPort<T>) -> M,
     ) -> Result<T, WorkerError> {
         let run = &self.desk.incarnation;
-        let waits = run.traffic().waits();
-        let waiting = waits.begin(caller.node().path(), self.path());
+        let (waits, path) = (caller.traffic().waits(), caller.node().path());
+        let waiting = waits.begin_across(path, run.traffic().waits(), self.path());
         let waiting = waiting.map_err(|cycle| WorkerError::WouldDeadlock { path: cycle.path })?;
         let task = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
         let (reply, answer) = oneshot::channel();

@@ -169,22 +169,18 @@ async fn try_call<M: Message, T: Send + 'static>(
     let clock = traffic.clock();
     // Made inside a handler: by whom, and how long its own message has left, which may be in the hand of another tree.
     let current = Incarnation::current();
-    let own = current
-        .as_ref()
-        .map_or(Moment::NEVER, |it| it.deadline_in_hand_by(traffic));
-    let caller = current
-        .as_ref()
-        .filter(|it| Arc::ptr_eq(it.traffic(), traffic));
+    let caller = current.as_ref();
+    let own = caller.map_or(Moment::NEVER, |it| it.deadline_in_hand_by(traffic));
     // The clock is read only for what needs it: most calls come from outside of all handlers, have no envelope and are
     // answered at once.
-    let began = current.as_ref().map(|_| clock.recent());
+    let began = caller.map(|_| clock.recent());
     let limit = || timeout.min(own.since(began.unwrap_or_default()));
     let until = once(|| after(timeout.min(clock.until(own))));
     // Never early, though the reading may be late.
     let deadline = |now: Moment| now.after(timeout).after(clock.grain()).min(own);
     let mut slip = None;
-    // From outside of all handlers of the tree nobody is made to wait in a cycle.
-    let is_outside = caller.is_none() && own == Moment::NEVER;
+    // From outside of all handlers nobody is made to wait in a cycle.
+    let is_outside = caller.is_none();
     let terms = |now| {
         let (own, other) = Caller::pair(traffic);
         slip = Some(own);
@@ -309,13 +305,13 @@ impl Drop for Ticket {
 
 /// Notes who waits for whom, and refuses a call that would never be answered.
 fn wait_for<'a, M: Message>(
-    traffic: &'a Arc<Traffic>,
+    traffic: &Traffic,
     caller: &'a Incarnation,
     callee: &Node,
     target: &impl Target<M>,
 ) -> Result<Waiting<'a>, Refusal> {
-    let waits = traffic.waits();
-    let waiting = waits.begin(caller.node().path(), callee.path());
+    let (waits, path) = (caller.traffic().waits(), caller.node().path());
+    let waiting = waits.begin_across(path, traffic.waits(), callee.path());
     waiting.map_err(|cycle| Refusal::WouldDeadlock {
         name: target.name().clone(),
         path: cycle.path,

@@ -78,27 +78,32 @@ async fn tree() -> Tree {
 
 #[tokio::test(start_paused = true)]
 async fn msg_18_a_worker_that_calls_the_handler_that_waits_for_it_is_refused() {
-    let tree = tree().await;
-    let began = Instant::now();
-    let inside = tree.clone();
-    let lend = async move {
-        let worker = inside.pool(DOERS).unwrap().checkout().await.unwrap();
-        let tree = inside.clone();
-        let call_back = async move {
-            let back = tree.call(CLERK, answering(async {}), MINUTE).await;
-            back.map_err(|error| error.to_string())
+    let home = tree().await;
+    let away = tree().await;
+    for lender in [&home, &away] {
+        let began = Instant::now();
+        let (home, lender) = (home.clone(), lender.clone());
+        let inside = home.clone();
+        let lend = async move {
+            let worker = lender.pool(DOERS).unwrap().checkout().await.unwrap();
+            let call_back = async move {
+                let back = inside.call(CLERK, answering(async {}), MINUTE).await;
+                back.map_err(|error| error.to_string())
+            };
+            worker.call(answering(call_back)).await.unwrap()
         };
-        worker.call(answering(call_back)).await.unwrap()
-    };
-    let refused = tree.call(CLERK, answering(lend), MINUTE).await.unwrap();
-    assert_eq!(
-        refused.unwrap_err(),
-        "a call to `clerk` would never be answered: \
-         t/pools/doers/worker-1 -> t/host/clerk -> t/pools/doers/worker-1"
-    );
-    assert_eq!(began.elapsed(), Duration::ZERO);
-    assert!(tree.scope().traffic().waits().list().is_empty());
-    assert!(shut_down(&tree).await.is_clean());
+        let refused = home.call(CLERK, answering(lend), MINUTE).await.unwrap();
+        assert_eq!(
+            refused.unwrap_err(),
+            "a call to `clerk` would never be answered: \
+             t/pools/doers/worker-1 -> t/host/clerk -> t/pools/doers/worker-1"
+        );
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert!(home.scope().traffic().waits().list().is_empty());
+    }
+    for tree in [home, away] {
+        assert!(shut_down(&tree).await.is_clean());
+    }
 }
 
 #[tokio::test(start_paused = true)]

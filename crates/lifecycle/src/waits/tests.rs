@@ -25,7 +25,8 @@ fn listed(waits: &Waits) -> Vec<(String, String, usize)> {
 }
 
 fn waiters(waits: &Waits) -> usize {
-    lock(&waits.0).waiters.len()
+    let graph = lock(&waits.graph);
+    graph.trees.iter().map(|it| it.waiters.len()).sum()
 }
 
 #[test]
@@ -66,6 +67,37 @@ fn a_path_that_is_told_apart_by_its_text_alone_is_the_same_place() {
     let a = place("a");
     let _waiting = waits.begin(&a, &place("b")).unwrap();
     assert!(waits.begin(&place("b"), &place("a")).is_err());
+}
+
+#[test]
+fn a_cycle_through_two_trees_is_refused_and_one_of_their_paths_alone_is_none() {
+    let graph = Arc::default();
+    let tree = || Arc::new(Waits::of(Arc::clone(&graph)));
+    let (one, two) = (tree(), tree());
+    let [a, b] = places(["a", "b"]);
+    // At the same path, in the other tree.
+    let _over = one.begin_across(&a, &two, &a).unwrap();
+    let _there = two.begin(&a, &b).unwrap();
+    let _here = one.begin(&b, &a).unwrap();
+    let refused = two.begin_across(&b, &one, &b).unwrap_err();
+    assert_eq!(refused.path, [&b, &b, &a, &a, &b].map(Clone::clone));
+    let wait = |caller: &str, callee: &str| (caller.to_owned(), callee.to_owned(), 1);
+    assert_eq!(listed(&one), [wait("a", "a"), wait("b", "a")]);
+    assert_eq!(listed(&two), [wait("a", "b")]);
+    // Another one is not in the graph.
+    assert!(Arc::new(Waits::default()).begin(&b, &a).is_ok());
+}
+
+#[test]
+fn a_tree_that_is_gone_leaves_nothing_behind() {
+    let graph = Arc::default();
+    for _ in 0..3 {
+        let waits = Arc::new(Waits::of(Arc::clone(&graph)));
+        let [a, b] = places(["a", "b"]);
+        std::mem::forget(waits.begin(&a, &b).unwrap());
+        assert_eq!(waiters(&waits), 1);
+    }
+    assert!(lock(&graph).trees.is_empty());
 }
 
 #[test]
@@ -154,7 +186,7 @@ fn who_waits_for_nobody_is_forgotten_also_after_a_refusal() {
 fn the_room_of_many_waiters_is_given_back() {
     let waits = Arc::new(Waits::default());
     let callee = place("callee");
-    let room = || lock(&waits.0).waiters.capacity();
+    let room = || lock(&waits.graph).trees[0].waiters.capacity();
     let callers: Vec<_> = (0..ROOM * 16).map(|at| place(&at.to_string())).collect();
     let callers = callers.iter();
     let all: Vec<_> = callers

@@ -88,6 +88,35 @@ async fn msg_18_a_call_that_would_never_be_answered_is_refused_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn msg_18_a_cycle_through_two_trees_is_refused_at_once() {
+    for door in Door::BOTH {
+        let home = Fixture::behind(door, Mailbox::default()).await;
+        let away = Fixture::behind(door, Mailbox::default()).await;
+        let outcome = Outcome::default();
+        let (there, back, inside) = (
+            away.registry.clone(),
+            home.registry.clone(),
+            Arc::clone(&outcome),
+        );
+        // To one that lives at the same path in its own tree.
+        let over = task(move || {
+            let (there, work) = (there.clone(), chain(&back, &[1, 0], &inside));
+            async move {
+                let ask = |reply| Job::Ask(work, reply);
+                assert_eq!(there.call(SCRIBE, ask, 60 * SECOND).await.unwrap(), 7);
+                Ok(())
+            }
+        });
+        let begin = Instant::now();
+        home.ask(over).await.unwrap();
+        assert_eq!(path_of(&outcome), ["clerk", "scribe", "scribe", "clerk"]);
+        assert_eq!(begin, Instant::now());
+        home.finish().await;
+        away.finish().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn msg_18_a_cycle_is_seen_over_a_restart() {
     let it = Fixture::start(Mailbox::default()).await;
     // The clerk is busy when it is called, and killed; its next run calls back first of all.
