@@ -17,7 +17,7 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) fn loaded(&self, settings: usize, version: u64) {
-        tracing::info!(config.version = version, settings, "configuration loaded");
+        shield(|| tracing::info!(config.version = version, settings, "configuration loaded"));
         gauge(version);
     }
 
@@ -28,7 +28,9 @@ impl Events {
             user,
             ..
         } = change;
-        tracing::info!(config.path = %path, config.version = version, user = %user, "setting changed");
+        shield(
+            || tracing::info!(config.path = %path, config.version = version, user = %user, "setting changed"),
+        );
         self.note(format!("{path} changed by {user} in version {version}"));
         gauge(*version);
     }
@@ -36,11 +38,15 @@ impl Events {
     pub(crate) fn skipped(&self, skipped: &Skipped) {
         match skipped {
             Skipped::Invalid { path } => {
-                tracing::warn!(config.path = %path, "stored value is refused, default holds");
+                shield(
+                    || tracing::warn!(config.path = %path, "stored value is refused, default holds"),
+                );
                 self.note(format!("{path}: stored value is refused, default holds"));
             }
             Skipped::Unknown { path } => {
-                tracing::debug!(config.path = %path, "stored setting is not in the schema");
+                shield(
+                    || tracing::debug!(config.path = %path, "stored setting is not in the schema"),
+                );
             }
         }
     }
@@ -79,9 +85,11 @@ fn not_changed(error: &UpdateError) {
     let class = class(error);
     match error {
         UpdateError::Invalid { path, .. } => {
-            tracing::debug!(error.type = class, config.path = %path, "setting not changed");
+            shield(
+                || tracing::debug!(error.type = class, config.path = %path, "setting not changed"),
+            );
         }
-        _ => tracing::debug!(error.type = class, "setting not changed: {error}"),
+        _ => shield(|| tracing::debug!(error.type = class, "setting not changed: {error}")),
     }
 }
 

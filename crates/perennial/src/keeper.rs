@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use perennial_lifecycle::{
     ActorPath, Backoff, ChildKind, ChildState, EventKind, ExitReason, Incarnation, Node, Scope,
-    StartError, after,
+    StartError, after, shield,
 };
 use perennial_supervisor::{Supervisor, SupervisorSpec};
 use tokio::sync::watch;
@@ -75,11 +75,11 @@ impl Keeper {
                 }
                 reason = self.root.ended() => {
                     if reason.is_clean() {
-                        tracing::error!(exit.reason = %reason, "the tree gave up");
+                        shield(|| tracing::error!(exit.reason = %reason, "the tree gave up"));
                         self.end_all().await;
                         break TreeEnd::GaveUp(reason);
                     }
-                    tracing::warn!(exit.reason = %reason, "the root was lost; starting it again");
+                    shield(|| tracing::warn!(exit.reason = %reason, "the root was lost; starting it again"));
                 }
             }
             // A start may take for ever, so it is given up when the tree is told to stop.
@@ -88,7 +88,7 @@ impl Keeper {
                 () = told_to(&mut stop) => {}
                 started = self.start_again() => {
                     if let Err(error) = started {
-                        tracing::error!("the tree gave up, for its root was lost: {error}");
+                        shield(|| tracing::error!("the tree gave up, for its root was lost: {error}"));
                         self.end_all().await;
                         break TreeEnd::GaveUp(ExitReason::failed(error));
                     }
@@ -110,7 +110,11 @@ impl Keeper {
                 Err(error) if attempt == STARTS => return Err(error),
                 Err(error) => {
                     let delay = delays.next().unwrap_or(RETRY.first());
-                    tracing::error!("the root did not start; trying again in {delay:?}: {error}");
+                    shield(|| {
+                        tracing::error!(
+                            "the root did not start; trying again in {delay:?}: {error}"
+                        )
+                    });
                     root.set_state(ChildState::Restarting);
                     let delayed = EventKind::RestartDelayed { attempt, delay };
                     self.scope.events().emit(root.path(), delayed);
@@ -161,7 +165,7 @@ impl Keeper {
             biased;
             reason = root.ended() => match reason.is_clean() {
                 true => {
-                    tracing::error!(exit.reason = %reason, "the tree gave up while it was drained");
+                    shield(|| tracing::error!(exit.reason = %reason, "the tree gave up while it was drained"));
                     Drained::GaveUp(reason)
                 }
                 false => Drained::AtRest,
@@ -227,7 +231,7 @@ impl Keeper {
         if timeout(self.shutdown_deadline, ending).await.is_ok() {
             return Vec::new();
         }
-        tracing::error!("the tree did not stop in time; killing what is left");
+        shield(|| tracing::error!("the tree did not stop in time; killing what is left"));
         let late = running(root);
         for (_, run) in &late {
             run.kill();

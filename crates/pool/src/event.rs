@@ -118,36 +118,42 @@ pub(crate) fn created(meters: &Meters, took: Duration) {
 
 pub(crate) fn timed_out(meters: &Meters, place: Option<(&Scope, &Node)>, error: &CheckoutError) {
     shield(|| meters.timeouts.increment(1));
-    tracing::warn!(pool.name = error.pool(), error.type = "timed_out", "{error}");
+    shield(|| tracing::warn!(pool.name = error.pool(), error.type = "timed_out", "{error}"));
     note(place, error);
 }
 
 pub(crate) fn refused(error: &CheckoutError) {
-    tracing::debug!(pool.name = error.pool(), error.type = "refused", "{error}");
+    shield(|| tracing::debug!(pool.name = error.pool(), error.type = "refused", "{error}"));
 }
 
 pub(crate) fn retired(pool: &str, scope: Option<&Scope>, node: &Node, incarnation: &Incarnation) {
     let text = "retired: busy with what its holder gave up, or not in order";
-    tracing::warn!(
-        pool.name = pool, actor.name = %node.path(), incarnation = incarnation.number(), "{text}"
-    );
+    shield(|| {
+        tracing::warn!(
+            pool.name = pool, actor.name = %node.path(), incarnation = incarnation.number(), "{text}"
+        )
+    });
     note(scope.map(|scope| (scope, node)), text);
 }
 
 pub(crate) fn unfit(pool: &str, worker: &ActorPath, why: &str) {
-    tracing::warn!(pool.name = pool, actor.name = %worker, "not in order: {why}");
+    shield(|| tracing::warn!(pool.name = pool, actor.name = %worker, "not in order: {why}"));
 }
 
 pub(crate) fn renewed(pool: &str, node: &Node) {
-    tracing::debug!(pool.name = pool, actor.name = %node.path(), "renewed: too old, or idle for too long");
+    shield(
+        || tracing::debug!(pool.name = pool, actor.name = %node.path(), "renewed: too old, or idle for too long"),
+    );
 }
 
 pub(crate) fn held_for_long(pool: &str, scope: Option<&Scope>, node: &Node, holder: &Holder) {
     let actor = holder.actor.as_ref().map(tracing::field::display);
-    tracing::warn!(
-        parent: &holder.span, pool.name = pool, actor.name = %node.path(), holder.actor = actor,
-        code.location = %holder.location, "on loan for {:?}", holder.held_for
-    );
+    shield(|| {
+        tracing::warn!(
+            parent: &holder.span, pool.name = pool, actor.name = %node.path(), holder.actor = actor,
+            code.location = %holder.location, "on loan for {:?}", holder.held_for
+        )
+    });
     let behalf = holder.actor.as_ref();
     let behalf = behalf.map_or_else(String::new, |actor| format!(", on behalf of {actor}"));
     let text = format!(
@@ -158,34 +164,40 @@ pub(crate) fn held_for_long(pool: &str, scope: Option<&Scope>, node: &Node, hold
 }
 
 pub(crate) fn start_failed(pool: &str, attempts: u32, pause: Duration, reason: &ExitReason) {
-    tracing::warn!(
-        pool.name = pool,
-        attempts,
-        "a worker did not start, the next attempt follows in {pause:?}: {reason}"
-    );
+    shield(|| {
+        tracing::warn!(
+            pool.name = pool,
+            attempts,
+            "a worker did not start, the next attempt follows in {pause:?}: {reason}"
+        )
+    });
 }
 
 pub(crate) fn resized(pool: &str, size: usize, max_overflow: usize) {
-    tracing::info!(pool.name = pool, size, max_overflow, "resized");
+    shield(|| tracing::info!(pool.name = pool, size, max_overflow, "resized"));
 }
 
 pub(crate) fn drained(pool: &str) {
-    tracing::info!(
-        pool.name = pool,
-        "drained: nothing is lent until it is resumed"
-    );
+    shield(|| {
+        tracing::info!(
+            pool.name = pool,
+            "drained: nothing is lent until it is resumed"
+        )
+    });
 }
 
 pub(crate) fn dismissed(pool: &str, node: &Node) {
-    tracing::debug!(pool.name = pool, actor.name = %node.path(), "dismissed: nobody waits");
+    shield(
+        || tracing::debug!(pool.name = pool, actor.name = %node.path(), "dismissed: nobody waits"),
+    );
 }
 
 pub(crate) fn opened(pool: &str) {
-    tracing::info!(pool.name = pool, "open");
+    shield(|| tracing::info!(pool.name = pool, "open"));
 }
 
 pub(crate) fn closed(pool: &str, for_good: bool) {
-    tracing::info!(pool.name = pool, for_good, "closed");
+    shield(|| tracing::info!(pool.name = pool, for_good, "closed"));
 }
 
 fn note(place: Option<(&Scope, &Node)>, text: impl ToString) {

@@ -114,11 +114,13 @@ pub(crate) fn swept(swept: Swept, keys: usize) {
     shield(|| metrics::gauge!("perennial.rate_limit.key").set(keys as f64));
     if swept.removed > 0 {
         shield(|| metrics::counter!("perennial.rate_limit.swept").increment(swept.removed as u64));
-        tracing::trace!(
-            examined = swept.examined,
-            removed = swept.removed,
-            "swept idle keys"
-        );
+        shield(|| {
+            tracing::trace!(
+                examined = swept.examined,
+                removed = swept.removed,
+                "swept idle keys"
+            );
+        });
     }
 }
 
@@ -127,10 +129,12 @@ pub(crate) fn evicted(told: &AtomicU64, total: u64, max_keys: usize) {
     let untold = untold(total, told);
     if untold > 0 {
         shield(|| metrics::counter!("perennial.rate_limit.evicted").increment(untold));
-        tracing::warn!(
-            evicted = untold,
-            max_keys,
-            "rate gate is full: keys that spent least were forgotten"
-        );
+        shield(|| {
+            tracing::warn!(
+                evicted = untold,
+                max_keys,
+                "rate gate is full: keys that spent least were forgotten"
+            );
+        });
     }
 }

@@ -24,7 +24,7 @@ pub(crate) fn refused(refusal: &Refusal) {
         Refusal::WouldDeadlock { .. } => "would_deadlock",
         Refusal::WrongType { .. } => "wrong_type",
     };
-    tracing::debug!(error.type = kind, "message refused: {refusal}");
+    shield(|| tracing::debug!(error.type = kind, "message refused: {refusal}"));
     shield(|| metrics::counter!("perennial.message.refused", "error.type" => kind).increment(1));
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn call_failed<M>(error: &CallError<M>) {
         CallError::Dropped { .. } => "dropped",
         CallError::NoReply { .. } => "no_reply",
     };
-    tracing::debug!(error.type = kind, "call failed: {error}");
+    shield(|| tracing::debug!(error.type = kind, "call failed: {error}"));
     shield(|| metrics::counter!("perennial.call.failed", "error.type" => kind).increment(1));
 }
 

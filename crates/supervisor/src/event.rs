@@ -27,7 +27,7 @@ pub(crate) fn is_logged() -> bool {
 }
 
 pub(crate) fn started(scope: &Scope, node: &Node, incarnation: u64) {
-    tracing::info!(actor.name = %node.path(), incarnation, "started");
+    shield(|| tracing::info!(actor.name = %node.path(), incarnation, "started"));
     scope
         .events()
         .emit(node.path(), EventKind::Started { incarnation });
@@ -36,7 +36,9 @@ pub(crate) fn started(scope: &Scope, node: &Node, incarnation: u64) {
 /// Tells of a restart that the place has counted.
 pub(crate) fn restarted(scope: &Scope, node: &Node, incarnation: u64) {
     let restarts = node.restarts();
-    tracing::warn!(actor.name = %node.path(), incarnation, restart.count = restarts, "restarted");
+    shield(
+        || tracing::warn!(actor.name = %node.path(), incarnation, restart.count = restarts, "restarted"),
+    );
     shield(|| metrics::counter!("perennial.supervisor.restart").increment(1));
     scope.events().emit(
         node.path(),
@@ -48,7 +50,7 @@ pub(crate) fn restarted(scope: &Scope, node: &Node, incarnation: u64) {
 }
 
 pub(crate) fn ignored(scope: &Scope, node: &Node, incarnation: u64) {
-    tracing::info!(actor.name = %node.path(), "start ignored");
+    shield(|| tracing::info!(actor.name = %node.path(), "start ignored"));
     scope
         .events()
         .emit(node.path(), EventKind::Ignored { incarnation });
@@ -56,7 +58,7 @@ pub(crate) fn ignored(scope: &Scope, node: &Node, incarnation: u64) {
 
 pub(crate) fn start_failed(scope: &Scope, node: &Node, incarnation: u64, reason: &ExitReason) {
     node.note_failed_start(incarnation, reason);
-    tracing::warn!(actor.name = %node.path(), exit.reason = %reason, "start failed");
+    shield(|| tracing::warn!(actor.name = %node.path(), exit.reason = %reason, "start failed"));
     shield(|| metrics::counter!("perennial.supervisor.start_failure").increment(1));
     scope.events().emit(
         node.path(),
@@ -77,15 +79,19 @@ pub(crate) fn report(
 ) {
     let child = child.path();
     if context == ReportContext::Shutdown {
-        tracing::error!(
-            actor.name = %supervisor.path(), child.id = child.id(), exit.reason = %reason,
-            "restart intensity exceeded"
-        );
+        shield(|| {
+            tracing::error!(
+                actor.name = %supervisor.path(), child.id = child.id(), exit.reason = %reason,
+                "restart intensity exceeded"
+            )
+        });
     } else {
-        tracing::warn!(
-            actor.name = %supervisor.path(), child.id = child.id(), exit.reason = %reason,
-            "{context}"
-        );
+        shield(|| {
+            tracing::warn!(
+                actor.name = %supervisor.path(), child.id = child.id(), exit.reason = %reason,
+                "{context}"
+            )
+        });
     }
     scope.events().emit(
         supervisor.path(),
@@ -107,9 +113,11 @@ pub(crate) fn child_terminated(
 ) {
     let child = child.path();
     let context = ReportContext::ChildTerminated;
-    tracing::warn!(
-        actor.name = %supervisor.path(), child.id = child.id(), exit.reason = %reason, "{context}"
-    );
+    shield(|| {
+        tracing::warn!(
+            actor.name = %supervisor.path(), child.id = child.id(), exit.reason = %reason, "{context}"
+        )
+    });
     let report = EventKind::Report {
         context,
         child: child.clone(),
@@ -126,10 +134,12 @@ pub(crate) fn shutdown_errors(
     reason: &ExitReason,
     count: usize,
 ) {
-    tracing::warn!(
-        actor.name = %supervisor.path(), child.id = %child, exit.reason = %reason, child.count = count,
-        "{}", ReportContext::ShutdownError
-    );
+    shield(|| {
+        tracing::warn!(
+            actor.name = %supervisor.path(), child.id = %child, exit.reason = %reason, child.count = count,
+            "{}", ReportContext::ShutdownError
+        )
+    });
     scope.events().emit(
         supervisor.path(),
         EventKind::ShutdownErrors {
@@ -141,14 +151,18 @@ pub(crate) fn shutdown_errors(
 }
 
 pub(crate) fn delayed(scope: &Scope, node: &Node, attempt: u32, delay: Duration) {
-    tracing::warn!(actor.name = %node.path(), restart.attempt = attempt, ?delay, "restart put off");
+    shield(
+        || tracing::warn!(actor.name = %node.path(), restart.attempt = attempt, ?delay, "restart put off"),
+    );
     scope
         .events()
         .emit(node.path(), EventKind::RestartDelayed { attempt, delay });
 }
 
 pub(crate) fn quarantined(scope: &Scope, node: &Node, attempt: u32, delay: Duration) {
-    tracing::error!(actor.name = %node.path(), restart.attempt = attempt, ?delay, "quarantined");
+    shield(
+        || tracing::error!(actor.name = %node.path(), restart.attempt = attempt, ?delay, "quarantined"),
+    );
     shield(|| metrics::counter!("perennial.supervisor.quarantine").increment(1));
     scope
         .events()
@@ -157,7 +171,7 @@ pub(crate) fn quarantined(scope: &Scope, node: &Node, attempt: u32, delay: Durat
 
 pub(crate) fn stuck(scope: &Scope, node: &Node, run: &Incarnation, age: Duration) {
     let message = run.message_type().name;
-    tracing::error!(actor.name = %node.path(), message, ?age, "handler is stuck");
+    shield(|| tracing::error!(actor.name = %node.path(), message, ?age, "handler is stuck"));
     shield(|| metrics::counter!("perennial.supervisor.stuck").increment(1));
     scope.events().emit(
         node.path(),
@@ -171,6 +185,6 @@ pub(crate) fn stuck(scope: &Scope, node: &Node, run: &Incarnation, age: Duration
 
 /// The event itself comes from the node, which knows whether the run ended at that moment.
 pub(crate) fn detached(node: &Node) {
-    tracing::error!(actor.name = %node.path(), "does not yield to a kill; left behind");
+    shield(|| tracing::error!(actor.name = %node.path(), "does not yield to a kill; left behind"));
     shield(|| metrics::counter!("perennial.supervisor.detached").increment(1));
 }
