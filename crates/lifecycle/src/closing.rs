@@ -1,7 +1,7 @@
 //! How the end of a tree comes about, as its actors and those who send to them meet it.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed, Ordering::SeqCst, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -21,6 +21,10 @@ pub(crate) struct Closing {
     phase: AtomicU8,
     /// Rings when those who wait from outside need not wait any more.
     shut: Notify,
+    /// The tree was given up: nobody will start anybody any more.
+    is_over: AtomicBool,
+    /// Rings when it is.
+    over: Notify,
     /// Tells the one who drains the tree that it may look again.
     stirred: Notify,
     losses: Mutex<Vec<Loss>>,
@@ -58,6 +62,11 @@ impl Closing {
         self.phase.fetch_max(SHUT, SeqCst);
         fence(SeqCst);
         shield(|| self.shut.notify_waiters());
+    }
+
+    pub(crate) fn end(&self) {
+        self.is_over.store(true, SeqCst);
+        shield(|| self.over.notify_waiters());
     }
 
     /// Something has come to rest, or gone.
@@ -128,6 +137,26 @@ impl Traffic {
     #[must_use]
     pub fn refuses_sender(&self) -> bool {
         self.is_shutting_down() && !self.is_sender_inside()
+    }
+
+    /// Says whether the tree was [given up](Scope::give_up): nobody will be started in it any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.closing().is_over.load(SeqCst)
+    }
+
+    /// Waits until the tree is [given up](Scope::give_up).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: waiting changes nothing.
+    pub async fn over(&self) {
+        let mut over = pin!(self.closing().over.notified());
+        // Before the look, or a ring between the look and the wait would be missed.
+        over.as_mut().enable();
+        if !self.is_over() {
+            over.await;
+        }
     }
 
     /// Waits until the tree [refuses](Self::refuses_sender) whoever waits here; for ever in a handler of the tree.

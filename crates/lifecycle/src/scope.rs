@@ -1,7 +1,6 @@
 use std::fmt;
 use std::sync::atomic::{
     AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
-    Ordering::SeqCst,
 };
 use std::sync::{Arc, OnceLock};
 
@@ -23,7 +22,6 @@ struct Inner {
     detached: AtomicU64,
     /// The root is being started.
     starts: AtomicBool,
-    is_over: AtomicBool,
     traffic: Arc<Traffic>,
 }
 
@@ -48,7 +46,6 @@ impl Scope {
             directory: OnceLock::new(),
             detached: AtomicU64::new(0),
             starts: AtomicBool::new(false),
-            is_over: AtomicBool::new(false),
             traffic: Arc::new(Traffic::new()),
         }))
     }
@@ -79,13 +76,13 @@ impl Scope {
     /// supervisor that is going itself begins a start at this moment.
     pub fn give_up(&self) {
         // Before the places: a start that does not see it is found by this.
-        self.0.is_over.store(true, SeqCst);
+        self.traffic().closing().end();
         self.root().retire();
     }
 
     /// For a start that has taken its place: says whether it comes too late.
     pub(crate) fn is_over(&self) -> bool {
-        self.0.is_over.load(SeqCst)
+        self.traffic().is_over()
     }
 
     /// Says whether a place is being cleared because a supervisor above it was lost: what stops there now

@@ -124,11 +124,12 @@ impl Tree {
         self.0.registry.resolve(name)
     }
 
-    /// Waits until a named actor is up and returns its run; forever, if it is never started.
+    /// Waits until a named actor is up and returns its run; as long as the tree lives, if it is never started.
     ///
     /// # Errors
     ///
-    /// [`ResolveError`] when the actor takes another type, or when the name is one of another tree.
+    /// [`ResolveError`] when the actor takes another type, when the name is one of another tree, or when the tree has
+    /// ended.
     ///
     /// # Cancel safety
     ///

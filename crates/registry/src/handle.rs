@@ -244,11 +244,12 @@ impl Registry {
         self.resolve(name)?.monitor()
     }
 
-    /// Waits until the named actor is up and returns its run; forever, if it is never started.
+    /// Waits until the named actor is up and returns its run; as long as the tree lives, if it is never started.
     ///
     /// # Errors
     ///
-    /// [`ResolveError`] when the actor takes another type, or when the name is one of another tree.
+    /// [`ResolveError`] when the actor takes another type, when the name is one of another tree, or when the tree was
+    /// [given up](Scope::give_up) and nobody will be started.
     ///
     /// # Cancel safety
     ///
@@ -257,11 +258,20 @@ impl Registry {
         self.check_tree(name)?;
         let slot = self.slot(name.as_actor_name());
         let root = Arc::clone(self.0.scope.root());
+        let traffic = &self.common().traffic;
         loop {
             // Those who wait for a name that leads nowhere wait at the root.
             let entered = root.changed();
+            let is_over = traffic.is_over();
+            let name = || name.to_actor_name();
             let Some(bound) = slot.node.load_full() else {
-                entered.await;
+                if is_over {
+                    return Err(Refusal::Unknown { name: name() }.into());
+                }
+                tokio::select! {
+                    () = entered => {}
+                    () = traffic.over() => {}
+                }
                 continue;
             };
             let changed = bound.node().changed();
@@ -271,9 +281,15 @@ impl Registry {
             {
                 return Ok(present);
             }
+            if is_over {
+                return Err(Refusal::Stopped { name: name() }.into());
+            }
             // Another place may have taken the name, and there is nothing to wait for at this one.
             if slot.leads_to(&bound) {
-                changed.await;
+                tokio::select! {
+                    () = changed => {}
+                    () = traffic.over() => {}
+                }
             }
         }
     }

@@ -101,7 +101,7 @@ impl NameWatch {
         &self.slot.name
     }
 
-    /// Waits for the next up or down; `None` when the registry is gone and nothing is left to tell.
+    /// Waits for the next up or down; `None` when the tree has ended, or the registry is gone, and nothing is left to tell.
     ///
     /// By the time of a `Down` the tree's events hold the end, and the name no longer leads to that run.
     ///
@@ -122,9 +122,11 @@ impl NameWatch {
                 reason,
             }));
         }
+        let traffic = &self.slot.common.traffic;
         loop {
-            // Before the look, or a run that begins between the look and the wait would be lost.
+            // Before the looks, or a run that begins between a look and the wait would be lost.
             let changed = self.hub.changed.notified();
+            let is_over = traffic.is_over();
             match self.hub.read(self.at) {
                 Read::Began(present, node) => {
                     if let Some(node) = node.upgrade() {
@@ -140,7 +142,13 @@ impl NameWatch {
                     return Some(Err(MissedRuns { runs }));
                 }
                 Read::End => return None,
-                Read::Nothing => changed.await,
+                Read::Nothing if is_over => return None,
+                Read::Nothing => {
+                    tokio::select! {
+                        () = changed => {}
+                        () = traffic.over() => {}
+                    }
+                }
             }
         }
     }

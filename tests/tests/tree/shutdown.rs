@@ -22,6 +22,7 @@ use crate::support::{
 };
 
 const A: Name<Order> = Name::new("a");
+const NOBODY: Name<Order> = Name::new("nobody");
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tree_4_a_tree_stops_in_reverse_start_order() {
@@ -282,8 +283,15 @@ async fn tree_4_a_shutdown_that_is_dropped_at_any_poll_goes_on() {
 #[tokio::test]
 async fn tree_4_a_tree_that_has_ended_refuses_and_does_not_wait() {
     let tree = Tree::builder("t").child(puppet("a")).start().await.unwrap();
+    let inside = tree.clone();
+    let waits = tokio::spawn(async move { inside.wait_for(&NOBODY).await });
+    tokio::task::yield_now().await;
     shut_down(&tree).await;
+    let refused = within("who waits", waits).await.unwrap().unwrap_err();
+    assert_eq!(refused.to_string(), "no actor is named `nobody`");
     assert!(tree.cast(A, Order::Store(1)).is_err());
+    let refused = within("who comes", tree.wait_for(&A)).await.unwrap_err();
+    assert_eq!(refused.to_string(), "`a` has stopped for good");
     let pool = tree.pool(perennial::DATABASE).unwrap();
     let refused = within("a checkout", pool.checkout()).await.unwrap_err();
     assert!(!refused.is_retryable(), "{refused}");
@@ -319,6 +327,8 @@ async fn refuses_at_once(tree: &Tree) {
         panic!("{call:?}");
     };
     assert!(matches!(refused.refusal, Refusal::Stopped { .. }));
+    let refused = tree.wait_for(&A).await.unwrap_err();
+    assert!(matches!(refused.0, Refusal::Stopped { .. }));
     let command = tree.debug().restart("t/host/a").await.unwrap_err();
     assert!(matches!(command, CommandError::Ended { .. }), "{command}");
     let pool = tree.pool(DATABASE).unwrap();

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use perennial_lifecycle::{DeadReason, ExitReason, Mailbox};
-use perennial_registry::{CallError, CastError, Refusal};
-use tokio::time::Instant;
+use perennial_registry::{CallError, CastError, Name, Refusal};
+use tokio::time::{Instant, timeout};
 
-use crate::support::{Desk, Door, Fixture, Job, SCRIBE, SECOND};
+use crate::support::{CLERK, Desk, Door, Fixture, Job, SCRIBE, SECOND};
 
 #[tokio::test(start_paused = true)]
 async fn msg_25_what_is_sent_to_an_actor_that_is_not_started_again_is_refused_at_once() {
@@ -106,4 +106,34 @@ async fn tree_9_what_begins_after_the_end_of_its_tree_is_given_up_as_well() {
     assert_eq!(it.run().number(), 2);
     assert!(it.node().is_retired());
     it.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_25_who_waits_for_a_name_hears_that_its_tree_was_given_up() {
+    let it = Fixture::start(Mailbox::default()).await;
+    for id in ["scribe", "clerk"] {
+        it.supervisor.terminate_child(id).await.unwrap();
+    }
+    // Its place is no longer in the tree.
+    it.supervisor.delete_child("clerk").await.unwrap();
+    let told = [
+        (SCRIBE, "`scribe` has stopped for good"),
+        (CLERK, "`clerk` has stopped for good"),
+        (Name::new("nobody"), "no actor is named `nobody`"),
+    ];
+    let waits = told.clone().map(|(name, text)| {
+        let registry = it.registry.clone();
+        let wait = async move { registry.wait_for(&name).await.map(drop) };
+        (tokio::spawn(wait), text)
+    });
+    it.settled().await;
+    it.scope.give_up();
+    for (wait, text) in waits {
+        let told = timeout(60 * SECOND, wait).await.unwrap().unwrap();
+        assert_eq!(told.unwrap_err().to_string(), text);
+    }
+    for (name, text) in told {
+        let told = timeout(60 * SECOND, it.registry.wait_for(&name)).await;
+        assert_eq!(told.unwrap().unwrap_err().to_string(), text);
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use perennial_lifecycle::{Backoff, ExitReason, Scope};
-use perennial_registry::{Gate, GateRefused, NameEvent, NameWatch, Registry};
+use perennial_registry::{Gate, GateRefused, Name, NameEvent, NameWatch, Registry};
 use tokio::sync::mpsc;
 
 use crate::support::*;
@@ -210,4 +210,19 @@ async fn reg_14_a_watch_that_outlives_the_registry_ends_with_the_run_that_is_up(
         tokio::time::sleep(SECOND).await;
         assert!(place.upgrade().is_none());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reg_14_a_watch_ends_with_its_tree() {
+    let it = Fixture::start([named("a")]).await;
+    let mut watch = it.registry.watch(&CLERK).unwrap();
+    let mut unknown = it.registry.watch(&Name::<Msg>::new("nobody")).unwrap();
+    let waits = tokio::spawn(async move { next(&mut unknown).await });
+    it.supervisor.stop(ExitReason::Shutdown).await;
+    assert!(!waits.is_finished());
+    it.scope.give_up();
+    assert_eq!(waits.await.unwrap(), "the end");
+    assert_eq!(next(&mut watch).await, "t/a is up (epoch 1)");
+    assert_eq!(next(&mut watch).await, "t/a is down (epoch 1): shutdown");
+    assert_eq!(next(&mut watch).await, "the end");
 }
