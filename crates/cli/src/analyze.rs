@@ -11,6 +11,7 @@ pub mod store;
 use std::fmt;
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -31,10 +32,6 @@ pub use pipeline::{Counts, StoreFailed};
 use report::Report;
 use source::BadPath;
 
-/// Exit code: everything was analyzed.
-const ALL: u8 = 0;
-/// Exit code: could not run.
-const COULD_NOT_RUN: u8 = 1;
 /// Exit code: some files failed.
 const SOME_FAILED: u8 = 2;
 /// Exit code: interrupted, as a shell counts SIGINT.
@@ -80,7 +77,7 @@ pub enum AnalyzeError {
 }
 
 /// Runs the command and returns the exit code.
-pub async fn main(args: AnalyzeArgs) -> u8 {
+pub async fn main(args: AnalyzeArgs) -> ExitCode {
     let (json, with_tree) = (args.json, args.tree);
     match run(args).await {
         Ok(report) => {
@@ -99,18 +96,18 @@ pub async fn main(args: AnalyzeArgs) -> u8 {
                 complain(format_args!(
                     "perennial: the report cannot be printed: {error}"
                 ));
-                COULD_NOT_RUN
+                ExitCode::FAILURE
             } else if report.interrupted {
-                INTERRUPTED
+                ExitCode::from(INTERRUPTED)
             } else if report.failures.is_empty() {
-                ALL
+                ExitCode::SUCCESS
             } else {
-                SOME_FAILED
+                ExitCode::from(SOME_FAILED)
             }
         }
         Err(error) => {
             complain(format_args!("perennial: {error}"));
-            COULD_NOT_RUN
+            ExitCode::FAILURE
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `perennial config check`.
 
 use std::io::Write as _;
+use std::process::ExitCode;
 
 use perennial::Settings;
 
@@ -9,17 +10,16 @@ use crate::run::HostSettings;
 use crate::say::complain;
 
 /// Checks a file, prints what is wrong with it, and returns the exit code.
-#[must_use]
-pub fn main(args: &CheckArgs) -> u8 {
+pub fn main(args: &CheckArgs) -> ExitCode {
     match Settings::<HostSettings>::load(&args.file) {
         Ok(_) => {
             // Who does not read it goes by the exit code.
             writeln!(std::io::stdout(), "{}: good", args.file.display()).unwrap_or_default();
-            0
+            ExitCode::SUCCESS
         }
         Err(errors) => {
             complain(errors);
-            1
+            ExitCode::FAILURE
         }
     }
 }

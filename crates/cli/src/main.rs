@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             complain(format_args!("perennial: cannot start the runtime: {error}"));
-            return ExitCode::from(1);
+            return ExitCode::FAILURE;
         }
     };
     let code = match args.command {
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     };
     // A handler that never yields must not keep the process alive.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    ExitCode::from(code)
+    code
 }
 
 /// Says what is logged: what the environment says, if that is understood.

@@ -3,10 +3,11 @@
 mod actors;
 
 use std::collections::BTreeMap;
+use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use perennial::{ANALYZER, AnalyzerWorker, Node, PoolConfig, Settings, Tree};
+use perennial::{ANALYZER, AnalyzerWorker, Node, PoolConfig, Settings, ShutdownReport, Tree};
 use serde::Deserialize;
 use tokio::time::sleep;
 
@@ -14,13 +15,6 @@ use crate::args::RunArgs;
 use crate::say::{chain, complain};
 use crate::signals::Stops;
 pub use actors::{ActorId, ActorSettings};
-
-/// Exit code: stopped in order.
-const STOPPED: u8 = 0;
-/// Exit code: could not run, or the tree gave up.
-const COULD_NOT_RUN: u8 = 1;
-/// Exit code: something was cut off at the end, a message or an actor.
-const CUT_OFF: u8 = 3;
 
 /// The `[host]` section of the reference host.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -32,7 +26,7 @@ pub struct HostSettings {
 }
 
 /// Runs the command and returns the exit code.
-pub async fn main(args: RunArgs) -> u8 {
+pub async fn main(args: RunArgs) -> ExitCode {
     let settings = match &args.config {
         Some(file) => Settings::<HostSettings>::load(file),
         None => Ok(Settings::default()),
@@ -41,7 +35,7 @@ pub async fn main(args: RunArgs) -> u8 {
         Ok(settings) => settings.split(),
         Err(errors) => {
             complain(errors);
-            return COULD_NOT_RUN;
+            return ExitCode::FAILURE;
         }
     };
     // Before the tree: a signal that comes while it starts ends the start, in order, too.
@@ -51,7 +45,7 @@ pub async fn main(args: RunArgs) -> u8 {
             complain(format_args!(
                 "perennial: cannot listen for signals: {error}"
             ));
-            return COULD_NOT_RUN;
+            return ExitCode::FAILURE;
         }
     };
     let shutdown_deadline = settings.supervision.shutdown_deadline;
@@ -69,29 +63,14 @@ pub async fn main(args: RunArgs) -> u8 {
                 "perennial: the tree did not start: {}",
                 chain(&error)
             ));
-            return COULD_NOT_RUN;
+            return ExitCode::FAILURE;
         }
-        None => {
-            let ended = async {
-                if let Some(tree) = begun.get() {
-                    all_ended(tree.root().node()).await;
-                }
-            };
-            return tokio::select! {
-                () = ended => STOPPED,
-                () = sleep(shutdown_deadline) => cut_off_in_start("did not stop in time"),
-                () = stops.asked() => cut_off_in_start("had no time to stop"),
-            };
-        }
+        None => return end_of_start(begun.get(), shutdown_deadline, &mut stops).await,
     };
     tracing::info!("running; stop with SIGINT or SIGTERM");
     tokio::select! {
         () = stops.asked() => {}
-        reason = tree.ended() => {
-            let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
-            complain(format_args!("perennial: the tree gave up{reason}"));
-            return COULD_NOT_RUN;
-        }
+        _ = tree.ended() => {}
     }
     let report = tokio::select! {
         report = tree.shutdown() => report,
@@ -100,14 +79,29 @@ pub async fn main(args: RunArgs) -> u8 {
     };
     if report.is_clean() {
         tracing::info!("{report}");
-        return STOPPED;
+    } else {
+        complain(format_args!("perennial: {report}"));
     }
-    complain(format_args!("perennial: {report}"));
-    // Before the signal came, or while it was drained.
-    if report.gave_up.is_some() {
-        return COULD_NOT_RUN;
-    }
-    CUT_OFF
+    report.exit_code()
+}
+
+/// Waits for the end of what a start had started that a signal ended.
+async fn end_of_start(begun: Option<&Tree>, deadline: Duration, stops: &mut Stops) -> ExitCode {
+    let mut report = ShutdownReport::default();
+    let Some(tree) = begun else {
+        return report.exit_code();
+    };
+    let how = tokio::select! {
+        () = all_ended(tree.root().node()) => return report.exit_code(),
+        () = sleep(deadline) => "did not stop in time",
+        () = stops.asked() => "had no time to stop",
+    };
+    complain(format_args!(
+        "perennial: cut off by the shutdown: what had started {how}"
+    ));
+    // It ends after all others; now it does with the process.
+    report.killed.push(tree.root().path().clone());
+    report.exit_code()
 }
 
 /// Waits until nothing runs at a place and below it.
@@ -119,13 +113,6 @@ async fn all_ended(root: &Arc<Node>) {
         }
         open.extend(node.children());
     }
-}
-
-fn cut_off_in_start(how: &str) -> u8 {
-    complain(format_args!(
-        "perennial: cut off by the shutdown: what had started {how}"
-    ));
-    CUT_OFF
 }
 
 /// Starts the tree, and enters it as soon as it begins.
