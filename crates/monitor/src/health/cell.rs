@@ -135,7 +135,7 @@ fn find(services: &[Arc<Service>], name: &str) -> Result<usize, usize> {
 }
 
 impl Service {
-    async fn check(self: Arc<Self>) -> CheckReport {
+    pub(super) async fn check(self: Arc<Self>) -> CheckReport {
         if self.overdue.any() {
             // What was just given up may only not have been dropped yet.
             tokio::task::yield_now().await;

@@ -1,13 +1,14 @@
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    task::{Context, Waker},
 };
 
 use perennial_testkit::OnRegister;
 use ractor::{Actor, ActorRef};
 use tokio::{
     task::JoinHandle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::*;
@@ -90,34 +91,36 @@ async fn a_check_that_hangs_or_panics_is_a_result() {
     assert!(serde_json::to_string(&report).is_ok());
 }
 
-/// A service whose check blocks its thread until it is released.
+/// A service whose first check blocks its thread until it is released.
 struct Stuck {
     health: HealthAggregator,
     release: std::sync::mpsc::Sender<()>,
     started: Arc<AtomicUsize>,
-    begun: tokio::sync::mpsc::Receiver<()>,
+    begun: tokio::sync::oneshot::Receiver<()>,
 }
 
 impl Stuck {
     fn new() -> Self {
-        let config = HealthConfig::builder()
-            .timeout(Duration::from_millis(20))
-            .build();
-        let health = HealthAggregator::new(config.unwrap());
-        let (release, blocked) = std::sync::mpsc::channel::<()>();
-        let blocked = Arc::new(std::sync::Mutex::new(blocked));
+        // Nothing here takes nearly as long.
+        let long = 3600 * SECOND;
+        let config = HealthConfig::builder().refresh_every(long).timeout(long);
+        let health = HealthAggregator::new(config.build().unwrap());
+        let (release, blocked) = std::sync::mpsc::channel();
+        let (announce, begun) = tokio::sync::oneshot::channel();
+        let first = Arc::new(std::sync::Mutex::new(Some((announce, blocked))));
         let started = Arc::new(AtomicUsize::new(0));
-        let (announce, begun) = tokio::sync::mpsc::channel(8);
         let starts = Arc::clone(&started);
         health.register(
             "stuck",
             Box::new(move || {
-                let (blocked, starts) = (Arc::clone(&blocked), Arc::clone(&starts));
-                let announce = announce.clone();
+                let (first, starts) = (Arc::clone(&first), Arc::clone(&starts));
                 async move {
                     starts.fetch_add(1, Ordering::SeqCst);
-                    announce.try_send(()).unwrap();
-                    blocked.lock().unwrap().recv().unwrap();
+                    let first = first.lock().unwrap().take();
+                    if let Some((announce, blocked)) = first {
+                        announce.send(()).unwrap();
+                        blocked.recv().unwrap();
+                    }
                     CheckReport::new().with(Check::alive(true))
                 }
             }),
@@ -129,43 +132,47 @@ impl Stuck {
             begun,
         }
     }
-
-    /// Lets the threads go on, whoever has one by now.
-    fn release(self) {
-        (0..8).for_each(|_| self.release.send(()).unwrap());
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_check_that_blocks_its_thread_is_not_started_twice() {
     let mut it = Stuck::new();
-    // On a busy machine a check may be cut off before it has begun.
-    while it.begun.try_recv().is_err() {
-        assert_eq!(it.health.check().await.status, Status::Unhealthy);
+    // Given up once it blocks.
+    tokio::select! {
+        begun = &mut it.begun => begun.unwrap(),
+        report = it.health.check() => panic!("{report:?}"),
     }
     for _ in 0..3 {
-        let report = it.health.check().await;
+        let report = timeout(10 * SECOND, it.health.check()).await.unwrap();
         assert_eq!(
             report.services[0].causes,
             ["answers: an earlier check still blocks its thread"]
         );
     }
     assert_eq!(it.started.load(Ordering::SeqCst), 1);
-    it.release();
+    it.release.send(()).unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test]
 async fn of_checks_at_the_same_time_one_at_most_blocks_its_thread() {
-    let mut it = Stuck::new();
-    while it.begun.try_recv().is_err() {
-        let check = || it.health.check();
-        let reports = tokio::join!(check(), check(), check());
-        for report in <[_; 3]>::from(reports) {
-            assert_eq!(report.status, Status::Unhealthy);
-        }
+    let it = Stuck::new();
+    let service = Arc::clone(&it.health.cell().services.lock().unwrap()[0]);
+    let check = || Box::pin(Arc::clone(&service).check());
+    let (mut first, mut second, mut third) = (check(), check(), check());
+    let first = std::thread::spawn(move || {
+        let poll = first.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        poll.is_ready()
+    });
+    it.begun.await.unwrap();
+    for other in [&mut second, &mut third] {
+        let poll = other.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(poll.is_pending());
     }
     assert_eq!(it.started.load(Ordering::SeqCst), 1);
-    it.release();
+    it.release.send(()).unwrap();
+    assert!(first.join().unwrap());
+    drop(tokio::join!(second, third));
+    assert_eq!(it.started.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -251,7 +258,7 @@ async fn who_comes_after_one_that_gave_up_is_told_of_no_thread_that_is_blocked()
     let health = HealthAggregator::default();
     health.register("slow", taking(900 * Duration::from_millis(1)));
     for _ in 0..3 {
-        let given_up = tokio::time::timeout(SECOND / 2, health.check());
+        let given_up = timeout(SECOND / 2, health.check());
         assert!(given_up.await.is_err());
         assert_eq!(health.check().await.status, Status::Healthy);
     }
@@ -374,7 +381,7 @@ async fn dropping_a_check_aborts_what_it_started() {
             }
         }),
     );
-    let checking = tokio::time::timeout(SECOND / 2, health.check());
+    let checking = timeout(SECOND / 2, health.check());
     assert!(checking.await.is_err());
     sleep(Duration::from_millis(1)).await;
     assert!(gone.load(Ordering::SeqCst));
