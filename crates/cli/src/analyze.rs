@@ -12,8 +12,11 @@ use std::fmt;
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -26,7 +29,8 @@ use tokio::time::Instant;
 use crate::args::AnalyzeArgs;
 use crate::run::HostSettings;
 use crate::say::{chain, complain};
-use crate::signals::{self, Interrupts};
+pub use crate::signals::Signal;
+use crate::signals::Stops;
 use pipeline::Options;
 pub use pipeline::{Counts, StoreFailed};
 use report::Report;
@@ -34,8 +38,6 @@ use source::BadPath;
 
 /// Exit code: some files failed.
 const SOME_FAILED: u8 = 2;
-/// Exit code: interrupted, as a shell counts SIGINT.
-const INTERRUPTED: u8 = 130;
 
 /// Restarts that chaos may cause before a supervisor gives up, within ten seconds.
 const CHAOS_RESTARTS: u32 = 10_000;
@@ -97,8 +99,8 @@ pub async fn main(args: AnalyzeArgs) -> ExitCode {
                     "perennial: the report cannot be printed: {error}"
                 ));
                 ExitCode::FAILURE
-            } else if report.interrupted {
-                ExitCode::from(INTERRUPTED)
+            } else if let Some(signal) = report.interrupted {
+                ExitCode::from(signal.exit_code())
             } else if report.failures.is_empty() {
                 ExitCode::SUCCESS
             } else {
@@ -152,9 +154,13 @@ pub async fn run_with(args: AnalyzeArgs, analyzer: AnalyzerWorker) -> Result<Rep
     let tree = start_tree(&args, settings, analyzer, workers).await?;
 
     let stop = Arc::new(AtomicBool::new(false));
-    let interrupt = match signals::interrupts() {
-        Ok(interrupts) => tokio::spawn(interrupt(interrupts, Arc::clone(&stop))),
-        // Ctrl-C ends the process, as it does without us.
+    let interrupted = Arc::new(OnceLock::new());
+    let interrupt = match Stops::listen() {
+        Ok(stops) => {
+            let interrupt = interrupt(stops, Arc::clone(&interrupted), Arc::clone(&stop));
+            tokio::spawn(interrupt)
+        }
+        // A signal ends the process, as it does without us.
         Err(_) => tokio::spawn(std::future::ready(())),
     };
     let kills = Arc::new(AtomicU64::new(0));
@@ -183,7 +189,8 @@ pub async fn run_with(args: AnalyzeArgs, analyzer: AnalyzerWorker) -> Result<Rep
     }
     let outcome = match worked {
         Ok((counts, removed)) => {
-            let summary = summarize(&tree, &found, counts, removed, stop.load(Relaxed)).await;
+            let summary =
+                summarize(&tree, &found, counts, removed, interrupted.get().copied()).await;
             summary.map_err(failed)
         }
         Err(error) => Err(error),
@@ -194,7 +201,7 @@ pub async fn run_with(args: AnalyzeArgs, analyzer: AnalyzerWorker) -> Result<Rep
         ..report
     });
     tree.shutdown().await;
-    // Until here a second Ctrl-C ends the process, whatever it is at: no other does any more.
+    // Until here a second signal ends the process, whatever it is at: no other does any more.
     interrupt.abort();
     report
 }
@@ -257,16 +264,17 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Sets `stop` at the first Ctrl-C; the second one ends the process.
-async fn interrupt(mut interrupts: Interrupts, stop: Arc<AtomicBool>) {
-    if interrupts.recv().await.is_none() {
-        return;
-    }
-    stop.store(true, Relaxed);
-    complain("perennial: stopping; press Ctrl-C again to give up what is in flight");
-    if interrupts.recv().await.is_some() {
-        std::process::exit(i32::from(INTERRUPTED));
-    }
+/// Sets `stop` at the first signal, and says by which; the second one ends the process.
+async fn interrupt(mut stops: Stops, by: Arc<OnceLock<Signal>>, stop: Arc<AtomicBool>) {
+    let first = stops.asked().await;
+    by.get_or_init(|| first);
+    // Whoever sees this sees by which.
+    stop.store(true, Release);
+    complain(
+        "perennial: stopping; press Ctrl-C again, or send another signal, to give up what is in flight",
+    );
+    let again = stops.asked().await;
+    std::process::exit(i32::from(again.exit_code()));
 }
 
 fn progress_bar(files: u64, quiet: bool) -> ProgressBar {
@@ -303,7 +311,7 @@ async fn work(
         move || bar.inc(1)
     })
     .await?;
-    if stop.load(Relaxed) {
+    if stop.load(Acquire) {
         return Ok((counts, 0));
     }
     let found = Arc::clone(found);
@@ -340,7 +348,7 @@ async fn summarize(
     found: &Arc<source::Found>,
     counts: Counts,
     removed: usize,
-    interrupted: bool,
+    interrupted: Option<Signal>,
 ) -> Result<Report, StoreFailed> {
     let totals = {
         let found = Arc::clone(found);

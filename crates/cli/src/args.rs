@@ -34,7 +34,7 @@ pub enum Command {
 /// Arguments of `perennial analyze`.
 #[derive(Clone, Debug, Parser)]
 #[command(
-    after_help = "Examples:\n  perennial analyze .                        files below this directory, honouring .gitignore\n  perennial analyze lib test --db ex.db      two directories into a database of your choice\n  perennial analyze . --workers 2 --quiet    two analyzers, no progress bar\n  perennial analyze . --rate 200             at most 200 files a second\n  perennial analyze . --chaos 42             kill random actors meanwhile: the result is the same\n\nA second run analyzes only what changed and removes what is gone.\n\nExit codes: 0 all analyzed, 2 some files failed, 1 could not run, 130 interrupted."
+    after_help = "Examples:\n  perennial analyze .                        files below this directory, honouring .gitignore\n  perennial analyze lib test --db ex.db      two directories into a database of your choice\n  perennial analyze . --workers 2 --quiet    two analyzers, no progress bar\n  perennial analyze . --rate 200             at most 200 files a second\n  perennial analyze . --chaos 42             kill random actors meanwhile: the result is the same\n\nA second run analyzes only what changed and removes what is gone.\n\nExit codes: 0 all analyzed, 2 some files failed, 1 could not run, 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by\nSIGHUP (as `run` takes it). What was analyzed is kept then; a second signal gives up what is in flight."
 )]
 pub struct AnalyzeArgs {
     /// Files and directories to analyze.

@@ -54,7 +54,7 @@ pub async fn main(args: RunArgs) -> ExitCode {
     // Dropped with this statement: a start that was given up goes no further.
     let started = tokio::select! {
         started = start(settings, host, &begun) => Some(started),
-        () = stops.asked() => None,
+        _ = stops.asked() => None,
     };
     let tree = match started {
         Some(Ok(tree)) => tree,
@@ -69,13 +69,13 @@ pub async fn main(args: RunArgs) -> ExitCode {
     };
     tracing::info!("running; stop with SIGINT or SIGTERM");
     tokio::select! {
-        () = stops.asked() => {}
+        _ = stops.asked() => {}
         _ = tree.ended() => {}
     }
     let report = tokio::select! {
         report = tree.shutdown() => report,
         // Again: whoever sends it does not want to wait for the drain.
-        () = stops.asked() => tree.shutdown_within(Duration::ZERO).await,
+        _ = stops.asked() => tree.shutdown_within(Duration::ZERO).await,
     };
     if report.is_clean() {
         tracing::info!("{report}");
@@ -94,7 +94,7 @@ async fn end_of_start(begun: Option<&Tree>, deadline: Duration, stops: &mut Stop
     let how = tokio::select! {
         () = all_ended(tree.root().node()) => return report.exit_code(),
         () = sleep(deadline) => "did not stop in time",
-        () = stops.asked() => "had no time to stop",
+        _ = stops.asked() => "had no time to stop",
     };
     complain(format_args!(
         "perennial: cut off by the shutdown: what had started {how}"

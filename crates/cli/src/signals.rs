@@ -1,6 +1,7 @@
 //! Signals that ask the process to stop. Each counts from the moment it is listened to: `ctrl_c` of tokio
 //! begins to listen when it is first polled, and until then a signal ends the process.
 
+use std::fmt;
 use std::future::pending;
 use std::io;
 
@@ -10,9 +11,9 @@ use tokio::signal::unix::{self, SignalKind};
 use tokio::signal::windows;
 
 #[cfg(unix)]
-pub(crate) type Interrupts = unix::Signal;
+type Interrupts = unix::Signal;
 #[cfg(windows)]
-pub(crate) type Interrupts = windows::CtrlC;
+type Interrupts = windows::CtrlC;
 
 #[cfg(unix)]
 type Terminations = unix::Signal;
@@ -21,13 +22,13 @@ type Terminations = windows::CtrlClose;
 
 /// Listens to Ctrl-C.
 #[cfg(unix)]
-pub(crate) fn interrupts() -> io::Result<Interrupts> {
+fn interrupts() -> io::Result<Interrupts> {
     unix::signal(SignalKind::interrupt())
 }
 
 /// Listens to Ctrl-C.
 #[cfg(windows)]
-pub(crate) fn interrupts() -> io::Result<Interrupts> {
+fn interrupts() -> io::Result<Interrupts> {
     windows::ctrl_c()
 }
 
@@ -43,7 +44,39 @@ fn terminations() -> io::Result<Terminations> {
     windows::ctrl_close()
 }
 
-/// The signals that ask a service to stop.
+/// A signal that asked the process to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGHUP: the end of its session.
+    Hangup,
+    /// SIGINT: Ctrl-C.
+    Interrupt,
+    /// SIGTERM: what a service manager sends.
+    Terminate,
+}
+
+impl Signal {
+    /// What a shell says of a process that it ended.
+    pub(crate) fn exit_code(self) -> u8 {
+        128 + match self {
+            Self::Hangup => 1,
+            Self::Interrupt => 2,
+            Self::Terminate => 15,
+        }
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hangup => "SIGHUP",
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        })
+    }
+}
+
+/// The signals that ask the process to stop.
 pub(crate) struct Stops {
     interrupts: Interrupts,
     terminations: Terminations,
@@ -63,19 +96,20 @@ impl Stops {
     }
 
     /// Waits until one asks the process to stop, and says which.
-    pub(crate) async fn asked(&mut self) {
+    pub(crate) async fn asked(&mut self) -> Signal {
         let hangup = async {
             match &mut self.hangups {
                 Some(hangups) => hangups.recv().await,
                 None => pending().await,
             }
         };
-        let name = tokio::select! {
-            _ = self.interrupts.recv() => "SIGINT",
-            _ = self.terminations.recv() => "SIGTERM",
-            _ = hangup => "SIGHUP",
+        let signal = tokio::select! {
+            _ = self.interrupts.recv() => Signal::Interrupt,
+            _ = self.terminations.recv() => Signal::Terminate,
+            _ = hangup => Signal::Hangup,
         };
-        tracing::info!("{name}: stopping");
+        tracing::info!("{signal}: stopping");
+        signal
     }
 }
 

@@ -150,7 +150,7 @@ fn summary(report: &Report) -> String {
             "\nno file of a known language was found: {languages}"
         ));
     }
-    if report.interrupted {
+    if report.interrupted.is_some() {
         // What could not be walked failed without having been found.
         let seen = counts.analyzed + counts.unchanged + counts.binary + counts.failed;
         text.push_str(&format!(

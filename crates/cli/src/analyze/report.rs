@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::pipeline::Counts;
 use super::store::{ComplexFunction, LanguageTotals};
+use crate::signals::Signal;
 
 /// The version of the JSON document; raised when a field changes its meaning.
 const VERSION: u32 = 1;
@@ -31,8 +32,8 @@ pub struct Report {
     pub most_complex: Vec<ComplexFunction>,
     /// Files that failed, and why.
     pub failures: Vec<(String, String)>,
-    /// Ctrl-C came before everything was analyzed.
-    pub interrupted: bool,
+    /// The signal that came before everything was analyzed.
+    pub interrupted: Option<Signal>,
     /// What gates and breakers refused.
     pub refused: u64,
     /// How often actors were restarted.
@@ -85,7 +86,7 @@ impl Report {
             .collect();
         let mut document = json!({
             "version": VERSION,
-            "interrupted": self.interrupted,
+            "interrupted": self.interrupted.is_some(),
             "files": {
                 "found": self.found,
                 "analyzed": self.counts.analyzed,

@@ -1,4 +1,4 @@
-//! Ctrl-C.
+//! Ctrl-C, and the other signals that ask a run to stop.
 
 use rustix::process::Signal;
 
@@ -43,6 +43,28 @@ async fn ctrl_c_keeps_what_was_analyzed_and_another_run_does_the_rest() {
     assert_eq!(json["files"]["unchanged"], analyzed);
     assert_eq!(json["files"]["analyzed"], FILES as u64 - analyzed);
     assert_eq!(place.rows("a.db"), place.rows("calm.db"));
+}
+
+#[tokio::test]
+async fn every_signal_that_asks_it_to_stop_ends_it_in_order_with_its_own_exit_code() {
+    let (place, _) = Place::with_files(FILES);
+    for (database, signal, code) in [
+        ("term.db", Signal::TERM, 143),
+        #[cfg(target_os = "linux")]
+        ("hup.db", Signal::HUP, 129),
+    ] {
+        let arguments = format!("analyze src --db {database} --json --rate 100");
+        let mut command = place.perennial_in_a_session(&arguments);
+        let mut running = Running::start(&mut command);
+        running.committed().await.expect("something is committed");
+        running.signal(signal);
+        running.wait_for("perennial: stopping").await;
+        let json = running.end().await.expect(code).json();
+        assert_eq!(json["interrupted"], true);
+        let rows = Rows::read_sound(&place.path(database)).files().len();
+        assert_eq!(json["files"]["analyzed"], rows);
+        assert!(rows < FILES, "{json:#}");
+    }
 }
 
 #[tokio::test]

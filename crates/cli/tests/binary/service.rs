@@ -38,21 +38,15 @@ async fn configured_actors_run_until_a_signal_ends_them_in_order() {
 #[tokio::test]
 async fn the_end_of_its_session_ends_it_in_order_unless_it_was_started_to_outlive_it() {
     let place = Place::empty();
-    let start = |starter: &str| {
-        let mut command = crate::run::command("env");
-        let arguments = starter
-            .split(' ')
-            .chain([env!("CARGO_BIN_EXE_perennial"), "run"]);
-        Running::start(command.args(arguments).current_dir(place.root()))
-    };
-    // Whatever this test itself was started by.
-    let mut running = start("--default-signal=HUP");
+    let mut running = Running::start(&mut place.perennial_in_a_session("run"));
     running.wait_for("running").await;
     running.signal(Signal::HUP);
     running.wait_for("SIGHUP: stopping").await;
     running.end().await.expect(0);
 
-    let mut running = start("nohup");
+    let mut command = crate::run::command("nohup");
+    let command = command.args([env!("CARGO_BIN_EXE_perennial"), "run"]);
+    let mut running = Running::start(command.current_dir(place.root()));
     running.wait_for("running").await;
     running.signal(Signal::HUP);
     running.signal(Signal::TERM);

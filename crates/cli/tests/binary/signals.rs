@@ -114,6 +114,19 @@ impl Running {
 }
 
 impl Place {
+    /// Prepares `perennial` as it is started by a shell, whatever this test itself was started by.
+    pub(crate) fn perennial_in_a_session(&self, arguments: &str) -> Command {
+        if cfg!(not(target_os = "linux")) {
+            return self.perennial(arguments);
+        }
+        let mut command = run::command("env");
+        command
+            .args(["--default-signal=HUP", env!("CARGO_BIN_EXE_perennial")])
+            .args(arguments.split_whitespace())
+            .current_dir(self.root());
+        command
+    }
+
     /// Prepares `perennial` for a user who may not read and write everything: another one if this is root.
     ///
     /// `None`, with a message, when there is no such user.
