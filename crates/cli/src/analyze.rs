@@ -73,9 +73,6 @@ pub enum AnalyzeError {
         /// What failed.
         source: StoreFailed,
     },
-    /// The database of a running tree failed while it was used.
-    #[error(transparent)]
-    Refresh(#[from] StoreFailed),
 }
 
 /// Runs the command and returns the exit code.
@@ -322,24 +319,33 @@ async fn work(
     Ok((counts, removed))
 }
 
-/// Brings the analysis of some paths in a running tree's database up to date.
+/// Brings the analysis of some paths in a running tree's database up to date; `missing` is told of those that are not there,
+/// each of which counts as failed.
 ///
 /// # Errors
 ///
-/// [`AnalyzeError`] when a path is not there, or the database cannot be used.
+/// [`StoreFailed`] when the database cannot be used.
 pub async fn refresh(
     tree: &Tree,
     paths: Vec<PathBuf>,
     max_bytes: u64,
     stop: Arc<AtomicBool>,
-) -> Result<Counts, AnalyzeError> {
-    let found = tokio::task::spawn_blocking(move || source::find(&paths));
-    let found = Arc::new(found.await.expect("the walk does not panic")?);
+    missing: impl Fn(&BadPath),
+) -> Result<Counts, StoreFailed> {
+    let walk = tokio::task::spawn_blocking(move || {
+        let mut found = source::Found::default();
+        let walked = paths.iter().map(|path| found.walk(path));
+        let absent: Vec<_> = walked.filter_map(Result::err).collect();
+        (Arc::new(found), absent)
+    });
+    let (found, absent) = walk.await.expect("the walk does not panic");
+    absent.iter().for_each(missing);
     let options = Options {
         max_bytes,
         in_flight: actor::in_flight(1),
     };
-    let (counts, _removed) = work(tree, &found, options, &stop, &ProgressBar::hidden()).await?;
+    let (mut counts, _removed) = work(tree, &found, options, &stop, &ProgressBar::hidden()).await?;
+    counts.failed += absent.len() as u64;
     Ok(counts)
 }
 
@@ -435,7 +441,7 @@ mod tests {
             in_flight: 1,
         };
         let (stop, bar) = (Arc::default(), ProgressBar::hidden());
-        let work = async { Ok(work(&tree, &found, options, &stop, &bar).await?) };
+        let work = async { Ok(work(&tree, &found, options, &stop, &bar).await.unwrap()) };
         let end = async {
             begun.notified().await;
             tree.host().kill();

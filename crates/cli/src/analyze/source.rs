@@ -55,31 +55,7 @@ pub struct BadPath {
 pub fn find(paths: &[PathBuf]) -> Result<Found, BadPath> {
     let mut found = Found::default();
     for path in paths {
-        let root = path.canonicalize().map_err(|source| BadPath {
-            path: path.clone(),
-            source,
-        })?;
-        // Ignore files count in a directory that is no repository, too.
-        for entry in WalkBuilder::new(&root).require_git(false).build() {
-            match entry {
-                Ok(entry) => {
-                    let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
-                    if let (true, Some(language)) = (is_file, Language::from_path(entry.path())) {
-                        found.files.insert(entry.into_path(), language);
-                    }
-                }
-                Err(error) => {
-                    let place = place_of(&error).unwrap_or(&root).to_owned();
-                    // The text of the whole error names the place twice.
-                    let reason = match error.io_error() {
-                        Some(error) => format!("cannot be walked: {error}"),
-                        None => error.to_string(),
-                    };
-                    found.failed.insert(place, reason);
-                }
-            }
-        }
-        found.roots.push(root);
+        found.walk(path)?;
     }
     Ok(found)
 }
@@ -99,6 +75,40 @@ fn is_at(path: &str, place: &Path) -> bool {
 }
 
 impl Found {
+    /// Adds what is at a path and below it, honouring `.gitignore`.
+    ///
+    /// # Errors
+    ///
+    /// [`BadPath`] when the path is not there.
+    pub fn walk(&mut self, path: &Path) -> Result<(), BadPath> {
+        let root = path.canonicalize().map_err(|source| BadPath {
+            path: path.to_owned(),
+            source,
+        })?;
+        // Ignore files count in a directory that is no repository, too.
+        for entry in WalkBuilder::new(&root).require_git(false).build() {
+            match entry {
+                Ok(entry) => {
+                    let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
+                    if let (true, Some(language)) = (is_file, Language::from_path(entry.path())) {
+                        self.files.insert(entry.into_path(), language);
+                    }
+                }
+                Err(error) => {
+                    let place = place_of(&error).unwrap_or(&root).to_owned();
+                    // The text of the whole error names the place twice.
+                    let reason = match error.io_error() {
+                        Some(error) => format!("cannot be walked: {error}"),
+                        None => error.to_string(),
+                    };
+                    self.failed.insert(place, reason);
+                }
+            }
+        }
+        self.roots.push(root);
+        Ok(())
+    }
+
     /// Says whether a path, as the database [names](name) it, is below what was walked.
     #[must_use]
     pub fn is_below(&self, path: &str) -> bool {

@@ -10,7 +10,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde::Deserialize;
 use tokio::task::JoinHandle;
 
-use crate::analyze;
+use crate::analyze::{self, source::BadPath};
 
 /// Files larger than this are reported as failed unless the file says otherwise.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
@@ -219,15 +219,19 @@ async fn work(job: Job, stop: Arc<AtomicBool>) {
         },
         ActorSettings::Analyze {
             paths, max_bytes, ..
-        } => match analyze::refresh(&tree, paths, max_bytes, stop).await {
-            Ok(counts) => tracing::info!(
-                analyzed = counts.analyzed,
-                unchanged = counts.unchanged,
-                failed = counts.failed,
-                actor.name = %place,
-                "analysis is up to date"
-            ),
-            Err(error) => tracing::warn!(actor.name = %place, "analysis failed: {error}"),
-        },
+        } => {
+            let missing =
+                |path: &BadPath| tracing::warn!(actor.name = %place, "not analyzed: {path}");
+            match analyze::refresh(&tree, paths, max_bytes, stop, missing).await {
+                Ok(counts) => tracing::info!(
+                    analyzed = counts.analyzed,
+                    unchanged = counts.unchanged,
+                    failed = counts.failed,
+                    actor.name = %place,
+                    "analysis is up to date"
+                ),
+                Err(error) => tracing::warn!(actor.name = %place, "analysis failed: {error}"),
+            }
+        }
     }
 }

@@ -80,6 +80,30 @@ async fn an_actor_keeps_the_analysis_of_its_paths_up_to_date() {
 }
 
 #[tokio::test]
+async fn an_actor_whose_path_is_gone_names_it_and_keeps_the_others_up_to_date() {
+    let (place, corpus) = Place::with_files(20);
+    place.write("gone/a.rs", "fn a() {}\n");
+    place.write(
+        "p.toml",
+        "[database]\npath = \"a.db\"\n\n[host.actors.sources]\nkind = \"analyze\"\n\
+         paths = [\"gone\", \"src\"]\nevery = \"100ms\"\n",
+    );
+    place.run("analyze gone src --db a.db").await.expect(0);
+    std::fs::rename(place.path("gone"), place.path("elsewhere")).unwrap();
+    let mut running = Running::start(&mut place.perennial("run --config p.toml"));
+    running
+        .wait_for("not analyzed: gone: No such file or directory")
+        .await;
+    running.wait_for("analyzed=0 unchanged=20 failed=1").await;
+    std::fs::rename(place.path("elsewhere"), place.path("gone")).unwrap();
+    // What is known of it has stayed.
+    running.wait_for("analyzed=0 unchanged=21 failed=0").await;
+    running.signal(Signal::TERM);
+    running.end().await.expect(0);
+    assert_eq!(place.rows("a.db").files().len(), corpus.files.len() + 1);
+}
+
+#[tokio::test]
 async fn a_file_with_errors_is_not_run() {
     let place = Place::empty();
     place.write(
