@@ -62,6 +62,11 @@ async fn borrow(
     }
 }
 
+/// A start that nobody needs any more.
+#[derive(Debug, thiserror::Error)]
+#[error("the tree is stopping")]
+struct Stopping;
+
 /// The worker died during a write, so what is stored is not known; the restart reads it.
 #[derive(Debug, thiserror::Error)]
 #[error("the outcome of a write is not known")]
@@ -79,8 +84,11 @@ impl Actor for ConfigActor {
     ) -> Result<ConfigArguments, ActorProcessingErr> {
         // An incarnation before may have left a write under way: read after it.
         let settled = it.cell.store.lock().await;
-        let db = borrow(&it.pool, it.start_timeout).await;
-        let db = db.map_err(StoreError::from)?;
+        let db = tokio::select! {
+            db = borrow(&it.pool, it.start_timeout) => db.map_err(StoreError::from)?,
+            // Its supervisor, which stops the rest, waits for this start.
+            () = it.events.scope.stopping() => return Err(Stopping.into()),
+        };
         let (rows, version) = store::load(&db).await.map_err(StoreError::from)?;
         drop((db, settled));
         let stored = rows.len();

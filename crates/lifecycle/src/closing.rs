@@ -25,6 +25,8 @@ pub(crate) struct Closing {
     is_over: AtomicBool,
     /// Rings when it is.
     over: Notify,
+    /// Rings when nobody need wait any more.
+    stop: Notify,
     /// Tells the one who drains the tree that it may look again.
     stirred: Notify,
     losses: Mutex<Vec<Loss>>,
@@ -151,12 +153,7 @@ impl Traffic {
     ///
     /// Cancel safe: waiting changes nothing.
     pub async fn over(&self) {
-        let mut over = pin!(self.closing().over.notified());
-        // Before the look, or a ring between the look and the wait would be missed.
-        over.as_mut().enable();
-        if !self.is_over() {
-            over.await;
-        }
+        rung(&self.closing().over, || self.is_over()).await;
     }
 
     /// Waits until the tree [refuses](Self::refuses_sender) whoever waits here; for ever in a handler of the tree.
@@ -168,12 +165,18 @@ impl Traffic {
         if self.is_sender_inside() {
             return std::future::pending().await;
         }
-        let mut shut = pin!(self.closing().shut.notified());
-        // Before the look, or a ring between the look and the wait would be missed.
-        shut.as_mut().enable();
-        if !self.closing().has_begun() {
-            shut.await;
-        }
+        let closing = self.closing();
+        rung(&closing.shut, || closing.has_begun()).await;
+    }
+}
+
+/// Waits for a ring, unless there has been one.
+async fn rung(bell: &Notify, has_rung: impl FnOnce() -> bool) {
+    let mut ring = pin!(bell.notified());
+    // Before the look, or a ring between the look and the wait would be missed.
+    ring.as_mut().enable();
+    if !has_rung() {
+        ring.await;
     }
 }
 
@@ -194,7 +197,21 @@ impl Scope {
 
     /// Notes from now on what is lost when actors end; see [`losses`](Self::losses).
     pub fn begin_to_stop(&self) {
-        self.traffic().closing().phase.store(STOPPING, SeqCst);
+        let closing = self.traffic().closing();
+        closing.phase.store(STOPPING, SeqCst);
+        shield(|| closing.stop.notify_waiters());
+    }
+
+    /// Waits until the tree [begins to stop](Self::begin_to_stop).
+    ///
+    /// For a start that waits for something: its supervisor stops nobody before that start has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: waiting changes nothing.
+    pub async fn stopping(&self) {
+        let closing = self.traffic().closing();
+        rung(&closing.stop, || closing.phase.load(SeqCst) == STOPPING).await;
     }
 
     /// Returns what was cut off by the ends of actors since the tree began to stop.

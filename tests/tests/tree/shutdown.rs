@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use perennial::debug::CommandError;
 use perennial::{
-    CallError, ChildKind, ChildSpec, ChildTemplate, DATABASE, DynamicSupervisor, EventKind,
-    ExitReason, Name, PoolConfig, Refusal, Schema, Shutdown, ShutdownReport, Started, Tree,
+    CallError, ChildKind, ChildSpec, ChildState, ChildTemplate, DATABASE, DatabaseWorker,
+    DynamicSupervisor, EventKind, ExitReason, Name, PoolConfig, Refusal, Schema, Shutdown,
+    ShutdownReport, Started, Tree,
 };
 use perennial_testkit::{Journal, Order};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use crate::support::{
     DEADLINE, Folder, echoes, nothing_runs, patient, places, puppet, shut_down, within,
@@ -60,6 +62,25 @@ async fn tree_4_a_shutdown_in_order_makes_no_dead_letters() {
     assert!(shut_down(&tree).await.is_clean());
     // Not even of what the tree's own parts tell each other, as a pool does that misses its workers.
     assert_eq!(tree.scope().traffic().dead_letters().list().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_config_server_that_waits_for_a_worker_holds_up_no_shutdown() {
+    let database = DatabaseWorker::in_memory("t");
+    let tree = Tree::builder("t").pool(DATABASE, database, PoolConfig::new(1));
+    let tree = tree.start().await.unwrap();
+    let held = tree.pool(DATABASE).unwrap().checkout().await.unwrap();
+    let config = tree.root().node().child("config_server").unwrap();
+    let run = config.current().unwrap();
+    run.kill();
+    run.ended().await;
+    // Its successor waits for the only worker.
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(config.state(), ChildState::Starting);
+    let report = tree.shutdown_within(Duration::ZERO).await;
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(report.took, Duration::ZERO);
+    drop(held);
 }
 
 /// Starts an actor, and returns once it is in the middle of a message that it never finishes.
