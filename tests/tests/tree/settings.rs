@@ -221,6 +221,31 @@ fn the_section_of_the_host_is_the_hosts() {
 }
 
 #[test]
+fn a_field_that_the_section_of_the_host_lacks_is_named() {
+    #[derive(Debug, Default, Deserialize)]
+    struct Bank {
+        _limits: Depot,
+    }
+    #[derive(Debug, Default, Deserialize)]
+    struct Depot {
+        _vaults: u32,
+    }
+    for (text, said) in [
+        ("[host]\n", "t.toml:1:1: host: missing field `_limits`"),
+        (
+            "[host._limits]\n",
+            "t.toml:1:1: host._limits: missing field `_vaults`",
+        ),
+        // Without the section nothing is missing.
+        ("", ""),
+    ] {
+        let parsed = Settings::<Bank>::parse("t.toml", text);
+        let errors = parsed.map_or_else(|errors| errors.to_string(), |_| String::new());
+        assert_eq!(errors, said);
+    }
+}
+
+#[test]
 fn a_host_without_settings_refuses_a_section() {
     let errors = Settings::<NoHost>::parse("t.toml", "[host]\nx = 1\n").unwrap_err();
     assert_eq!(errors.iter().next().unwrap().key(), "host.x");
