@@ -255,15 +255,12 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         while shards > 0 && swept.examined < budget {
             let index = self.cursor.load(Ordering::Relaxed) & (self.shards.len() - 1);
             // Before the lock, so that it is dropped after it.
-            let mut gone = Gone::new();
+            let mut gone = Gone::new(&self.len);
             let mut shard = self.lock(index);
             let left = budget - swept.examined;
             let known = self.rules.known();
             let hasher = |key: &K| self.hasher.hash_one(key);
             let some = shard.sweep(&mut gone, &known, hasher, left, BUCKETS_PER_LOCK, now);
-            if some.removed > 0 {
-                self.len.fetch_sub(some.removed, Ordering::Relaxed);
-            }
             swept.examined += some.examined;
             swept.removed += some.removed;
             if shard.is_swept() {
@@ -321,6 +318,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 });
             }
         };
+        // Before the lock, and dropped after it if it is not needed: how a key is copied is its type's own code.
+        let own = key.to_owned();
         let mut shard = self.lock(index);
         if let Some(decision) = self.check_known(&mut shard, hash, key, ask) {
             return decision;
@@ -332,7 +331,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let verdict = rule.engine.spend(&mut state, ask.cells, now);
         if verdict.is_allowed() {
             let hasher = |key: &K| self.hasher.hash_one(key);
-            shard.entries.insert(hash, key.to_owned(), state, hasher);
+            shard.entries.insert(hash, own, state, hasher);
             place.take();
         }
         Decision::from_verdict(verdict, ask.now)
@@ -403,7 +402,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Nothing for an empty shard.
     fn make_room_in(&self, index: usize, now: Nanos) -> Option<Result<(), Nanos>> {
         // Before the lock, so that it is dropped after it.
-        let mut gone = Gone::new();
+        let mut gone = Gone::new(&self.len);
         let mut shard = self.lock(index & (self.shards.len() - 1));
         if shard.entries.is_empty() {
             return None;
@@ -411,9 +410,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let known = self.rules.known();
         let hasher = |key: &K| self.hasher.hash_one(key);
         let room = shard.make_room(&mut gone, &known, hasher, SAMPLE, self.when_full, now);
-        Some(room.map(|room| {
-            self.len.fetch_sub(room.removed, Ordering::Relaxed);
-            self.evicted.fetch_add(room.evicted, Ordering::Relaxed);
+        Some(room.map(|evicted| {
+            self.evicted.fetch_add(evicted, Ordering::Relaxed);
         }))
     }
 

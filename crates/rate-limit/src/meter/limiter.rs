@@ -111,20 +111,27 @@ where
     where
         K: Clone,
     {
-        let mut keys = self.shard(key);
-        // Not before: a key that was forgotten meanwhile would begin anew at the earlier time.
-        let now = self.inner.clock.now();
-        let spend = |state: &_| self.inner.algorithm.test_n_and_update(state, cells, now);
-        let answer = match keys.get(key) {
-            Some(state) => spend(state),
-            None => {
-                if let Err(until) = self.make_room(&mut keys, now) {
-                    return Decision::Refused {
-                        retry_after: until.since(now),
-                    };
-                }
-                spend(keys.entry(key.clone()).or_default())
+        // Outside of the lock: how a key is copied and dropped is its type's own code.
+        let mut own = None;
+        let (answer, now) = loop {
+            let mut gone = Vec::new();
+            let mut keys = self.shard(key);
+            // Not before: a key that was forgotten meanwhile would begin anew at the earlier time.
+            let now = self.inner.clock.now();
+            let spend = |state: &_| self.inner.algorithm.test_n_and_update(state, cells, now);
+            if let Some(state) = keys.get(key) {
+                break (spend(state), now);
             }
+            if let Err(until) = self.make_room(&mut keys, &mut gone, now) {
+                return Decision::Refused {
+                    retry_after: until.since(now),
+                };
+            }
+            if let Some(own) = own.take() {
+                break (spend(keys.entry(own).or_default()), now);
+            }
+            drop(keys);
+            own = Some(key.clone());
         };
         match answer {
             Ok(()) => Decision::Allowed { remaining: 0 },
@@ -137,15 +144,20 @@ where
 
     /// Makes the key as good as new; tells whether it was known.
     pub fn reset(&self, key: &K) -> bool {
-        self.shard(key).remove(key).is_some()
+        let known = self.shard(key).remove_entry(key);
+        // Here, for the lock is free again.
+        known.is_some()
     }
 
     /// Forgets all keys that are as good as new, a shard at a time; tells how many.
     pub fn sweep(&self) -> usize {
         self.inner.clock.correct();
         let forget = |shard| {
+            let mut gone = Vec::new();
             let mut keys = lock(shard);
-            self.forget_idle(&mut keys, self.inner.clock.now())
+            self.forget_idle(&mut keys, &mut gone, self.inner.clock.now());
+            drop(keys);
+            gone.len()
         };
         self.inner.shards.iter().map(forget).sum()
     }
@@ -164,18 +176,32 @@ where
     }
 
     /// Makes sure that there is a place for one key, or says when a known one is idle.
-    fn make_room(&self, keys: &mut Keys<K, A::BucketState>, now: Nanos) -> Result<(), Nanos> {
-        if keys.len() >= self.inner.keys_per_shard && self.forget_idle(keys, now) == 0 {
+    fn make_room(
+        &self,
+        keys: &mut Keys<K, A::BucketState>,
+        gone: &mut Vec<(K, A::BucketState)>,
+        now: Nanos,
+    ) -> Result<(), Nanos> {
+        let is_full = |keys: &Keys<K, A::BucketState>| keys.len() >= self.inner.keys_per_shard;
+        if is_full(keys) {
+            self.forget_idle(keys, gone, now);
+        }
+        if is_full(keys) {
             let idle = keys.values().filter_map(|state| self.idle_at(state));
             return Err(idle.min().unwrap_or(now));
         }
         Ok(())
     }
 
-    fn forget_idle(&self, keys: &mut Keys<K, A::BucketState>, now: Nanos) -> usize {
-        let before = keys.len();
-        keys.retain(|_, state| self.idle_at(state).is_some_and(|idle| idle > now));
-        before - keys.len()
+    /// Those that are forgotten are to be dropped when the lock is free.
+    fn forget_idle(
+        &self,
+        keys: &mut Keys<K, A::BucketState>,
+        gone: &mut Vec<(K, A::BucketState)>,
+        now: Nanos,
+    ) {
+        let is_idle = |_: &K, state: &mut _| self.idle_at(state).is_none_or(|idle| idle <= now);
+        gone.extend(keys.extract_if(is_idle));
     }
 
     fn idle_at(&self, state: &A::BucketState) -> Option<Nanos> {

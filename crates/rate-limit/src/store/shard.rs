@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     mem::{needs_drop, offset_of},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use super::{
@@ -43,26 +44,37 @@ pub(super) struct Shard<K> {
 const _: () = assert!(offset_of!(Shard<()>, entries) + CHECKED <= 56);
 
 /// Keys that were removed, to be dropped when the shard is not locked: how one is dropped is its type's own code, and
-/// may use the limiter.
-pub(super) struct Gone<K>(Vec<K>);
+/// may use the limiter. Then they count no more, also where it panics, or where a key panics that is hashed beside them.
+pub(super) struct Gone<'a, K> {
+    keys: Vec<K>,
+    removed: usize,
+    len: &'a AtomicUsize,
+}
 
-impl<K> Gone<K> {
-    pub(super) fn new() -> Self {
-        Self(Vec::new())
+impl<'a, K> Gone<'a, K> {
+    /// For keys that are counted in `len`.
+    pub(super) fn new(len: &'a AtomicUsize) -> Self {
+        Self {
+            keys: Vec::new(),
+            removed: 0,
+            len,
+        }
     }
 
     fn add(&mut self, key: Option<K>) {
+        self.removed += usize::from(key.is_some());
         if needs_drop::<K>() {
-            self.0.extend(key);
+            self.keys.extend(key);
         }
     }
 }
 
-/// What making room came to.
-pub(super) struct Room {
-    pub(super) removed: usize,
-    /// Of those, the ones that were not idle.
-    pub(super) evicted: u64,
+impl<K> Drop for Gone<'_, K> {
+    fn drop(&mut self) {
+        if self.removed > 0 {
+            self.len.fetch_sub(self.removed, Ordering::Relaxed);
+        }
+    }
 }
 
 impl<K> Shard<K> {
@@ -139,7 +151,7 @@ impl<K> Shard<K> {
     /// Removes idle keys among the next buckets, until so many keys or buckets were looked at.
     pub(super) fn sweep(
         &mut self,
-        gone: &mut Gone<K>,
+        gone: &mut Gone<'_, K>,
         known: &Known,
         hasher: impl Fn(&K) -> u64,
         keys: usize,
@@ -154,15 +166,13 @@ impl<K> Shard<K> {
             let idle = self.is_idle(known, bucket, now);
             swept.examined += usize::from(idle.is_some());
             if idle == Some(true) {
+                self.floor = self.floor.max(now);
                 // One from the first buckets, to which it has not come yet, may move up to here.
                 gone.add(self.entries.remove(bucket, &hasher));
                 swept.removed += 1;
             } else {
                 self.swept += 1;
             }
-        }
-        if swept.removed > 0 {
-            self.floor = self.floor.max(now);
         }
         if self.swept >= end {
             self.swept = 0;
@@ -179,24 +189,21 @@ impl<K> Shard<K> {
     }
 
     /// Frees a place among the next few keys: of those that are idle, else of the one that has spent least, and of
-    /// those the one idle soonest. What it spent is what forgetting it may over-admit.
+    /// those the one idle soonest. What it spent is what forgetting it may over-admit. Returns how many were not idle.
     ///
     /// If nobody may be pushed out, it says when the first of all that it has looked at is idle, and looks at that one and
     /// at the next few when it is asked again.
     pub(super) fn make_room(
         &mut self,
-        gone: &mut Gone<K>,
+        gone: &mut Gone<'_, K>,
         known: &Known,
         hasher: impl Fn(&K) -> u64,
         sample: usize,
         when_full: WhenFull,
         now: Nanos,
-    ) -> Result<Room, Nanos> {
+    ) -> Result<u64, Nanos> {
         let buckets = self.entries.num_buckets();
-        let mut room = Room {
-            removed: 0,
-            evicted: 0,
-        };
+        let mut has_room = false;
         let (mut seen, mut least, mut soonest) = (0, None, None);
         // The table may have shrunk.
         let begin = self.hand.min(buckets - 1);
@@ -217,8 +224,9 @@ impl<K> Shard<K> {
             let idle_at = engine.idle_at(&state);
             if idle_at <= now {
                 drop(state);
+                self.floor = self.floor.max(now);
                 gone.add(self.entries.remove(bucket, &hasher));
-                room.removed += 1;
+                has_room = true;
                 continue;
             }
             if soonest.is_none_or(|soonest| (idle_at, bucket) < soonest) {
@@ -230,22 +238,21 @@ impl<K> Shard<K> {
             }
         }
         self.hand = (begin + step) & (buckets - 1);
-        if room.removed > 0 {
-            self.floor = self.floor.max(now);
-        } else if when_full == WhenFull::Refuse {
+        if has_room {
+            return Ok(0);
+        }
+        if when_full == WhenFull::Refuse {
             let awaited = soonest.and_then(|(_, bucket)| self.entries.key(bucket));
             self.awaited = awaited.map(hasher);
             return Err(soonest.map_or(now, |(idle_at, _)| idle_at));
-        } else if let Some((_, _, bucket)) = least {
-            gone.add(self.entries.remove(bucket, hasher));
-            // It may have spent at the latest reading, and must not begin anew before that.
-            self.floor = self.changes(now);
-            room = Room {
-                removed: 1,
-                evicted: 1,
-            };
         }
-        Ok(room)
+        let Some((_, _, bucket)) = least else {
+            return Ok(0);
+        };
+        // It may have spent at the latest reading, and must not begin anew before that.
+        self.floor = self.changes(now);
+        gone.add(self.entries.remove(bucket, hasher));
+        Ok(1)
     }
 
     fn is_idle(&self, known: &Known, bucket: usize, now: Nanos) -> Option<bool> {

@@ -252,31 +252,94 @@ fn a_key_that_panics_leaves_the_others_in_order() {
     assert_eq!(store.len(), 2);
 }
 
-thread_local! {
-    /// What is done where a [`Telling`] key is dropped on this thread.
-    static ON_DROP: RefCell<Option<Box<dyn Fn()>>> = const { RefCell::new(None) };
+#[test]
+fn a_key_that_panics_where_others_are_removed_leaves_the_count_right() {
+    thread_local! {
+        /// So many keys are hashed before one panics.
+        static HASHED: Cell<u32> = const { Cell::new(u32::MAX) };
+    }
+
+    #[derive(Clone, PartialEq, Eq)]
+    struct Touchy(u64);
+
+    impl Hash for Touchy {
+        fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+            HASHED.set(HASHED.get().checked_sub(1).expect("touched"));
+            // Few homes, so that who is removed has others behind.
+            (self.0 / 2 % 4).hash(state);
+        }
+    }
+
+    type Act = fn(&Store<Touchy, Fixed>);
+    const NOW: u64 = 1_000 * SECOND;
+
+    let touched = |hashed, act: Act| {
+        HASHED.set(u32::MAX);
+        let cap = NonZeroUsize::new(40).unwrap();
+        let store = Store::new(
+            &Quota::per_second(1),
+            cap,
+            WhenFull::Evict,
+            Fixed::default(),
+        );
+        for key in 0..40 {
+            // Every other one is idle by now.
+            let then = if key % 2 == 0 { SECOND } else { NOW };
+            assert!(store.check(&Touchy(key), at(then)).is_allowed());
+        }
+        HASHED.set(hashed);
+        let act = std::panic::AssertUnwindSafe(|| act(&store));
+        let touched = std::panic::catch_unwind(act).is_err();
+        HASHED.set(u32::MAX);
+        let there = |index| store.lock(index).entries.len();
+        let there: usize = (0..store.shards.len()).map(there).sum();
+        assert_eq!(store.len(), there, "after {hashed}");
+        touched
+    };
+    let acts: [Act; 2] = [
+        |store| assert!(store.sweep(usize::MAX, Nanos(NOW)).removed > 0),
+        |store| assert!(store.check(&Touchy(40), at(NOW)).is_allowed()),
+    ];
+    for act in acts {
+        let touched = (0..).take_while(|hashed| touched(*hashed, act));
+        assert!(touched.count() > 3);
+    }
 }
 
-/// A key with a destructor that may do anything.
-#[derive(Clone, PartialEq, Eq, Hash)]
+type Told = Box<dyn Fn(bool)>;
+
+thread_local! {
+    /// What is done where a [`Telling`] key is copied or dropped on this thread.
+    static TOLD: RefCell<Option<Told>> = const { RefCell::new(None) };
+}
+
+/// A key that may do anything where it is copied, or dropped.
+#[derive(PartialEq, Eq, Hash)]
 struct Telling(u64);
+
+impl Clone for Telling {
+    fn clone(&self) -> Self {
+        TOLD.with_borrow(|told| told.iter().for_each(|told| told(false)));
+        Self(self.0)
+    }
+}
 
 impl Drop for Telling {
     fn drop(&mut self) {
-        ON_DROP.with_borrow(|told| told.iter().for_each(|told| told()));
+        TOLD.with_borrow(|told| told.iter().for_each(|told| told(true)));
     }
 }
 
 #[test]
-fn a_key_may_use_the_store_where_it_is_dropped() {
+fn a_key_may_use_the_store_where_it_is_copied_and_where_it_is_dropped() {
     for quota in [Quota::per_second(1), Quota::per_hour(1)] {
         let cap = NonZeroUsize::new(40).unwrap();
         let store = Arc::new(Store::new(&quota, cap, WhenFull::Evict, Fixed::default()));
         let (dropped, locked) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
         let told = (Arc::clone(&store), Rc::clone(&dropped), Rc::clone(&locked));
-        ON_DROP.set(Some(Box::new(move || {
+        TOLD.set(Some(Box::new(move |is_dropped| {
             let (store, dropped, locked) = &told;
-            dropped.set(dropped.get() + 1);
+            dropped.set(dropped.get() + u32::from(is_dropped));
             // To wait for a lock here would be to wait for ever.
             let taken = store.shards.iter().filter(|it| it.0.try_lock().is_err());
             locked.set(locked.get() + taken.count());
@@ -292,6 +355,6 @@ fn a_key_may_use_the_store_where_it_is_dropped() {
         assert_eq!(reset.count(), 3);
         assert_eq!(store.sweep(100, Nanos(100_000 * SECOND)).removed, known - 3);
         assert_eq!((dropped.get(), locked.get()), (60, 0));
-        ON_DROP.set(None);
+        TOLD.set(None);
     }
 }

@@ -1,4 +1,5 @@
 use std::{
+    cell::{Cell, RefCell},
     hash::Hasher,
     sync::{
         Barrier,
@@ -166,6 +167,62 @@ fn a_known_key_is_not_cloned() {
         assert!(limiter.check(&key).is_allowed());
     }
     assert_eq!(key.clones.load(Ordering::Relaxed), 1);
+}
+
+/// A key that counts the shards that are locked where it is copied or dropped.
+#[derive(PartialEq, Eq, Hash)]
+struct Watchful(u32);
+
+thread_local! {
+    static LIMITER: RefCell<Option<MeterLimiter<Watchful, Gcra>>> = const { RefCell::new(None) };
+    static LOOKS: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+}
+
+fn look() {
+    LIMITER.with_borrow(|limiter| {
+        let shards = limiter.iter().flat_map(|it| &it.inner.shards);
+        let locked = shards.filter(|it| it.try_lock().is_err()).count();
+        let (looks, before) = LOOKS.get();
+        LOOKS.set((looks + 1, before + locked));
+    });
+}
+
+impl Clone for Watchful {
+    fn clone(&self) -> Self {
+        look();
+        Self(self.0)
+    }
+}
+
+impl Drop for Watchful {
+    fn drop(&mut self) {
+        look();
+    }
+}
+
+#[test]
+fn a_key_may_use_the_limiter_where_it_is_copied_and_where_it_is_dropped() {
+    let time = Clock::manual();
+    let algorithm = Gcra::construct(NonZeroU32::MIN, NonZeroU32::MIN, SECOND).unwrap();
+    let limiter = MeterLimiter::with(algorithm, NonZeroUsize::MIN, time.clock());
+    let keys: Vec<_> = (0..1000).map(Watchful).collect();
+    LIMITER.set(Some(limiter.clone()));
+    let admitted = |keys: &[Watchful]| {
+        let admitted = keys.iter().filter(|key| limiter.check(key).is_allowed());
+        admitted.count()
+    };
+    let first = admitted(&keys[..900]);
+    time.advance(SECOND);
+    // Some make room, one of them is reset, and the others are swept.
+    let second = admitted(&keys[900..]);
+    let was_known = limiter.reset(&keys[900]);
+    time.advance(SECOND);
+    let swept = limiter.sweep();
+    LIMITER.set(None);
+    assert_eq!((first, was_known, swept), (SHARDS, true, SHARDS - 1));
+    assert!(second > 0);
+    // Each is copied once, and dropped.
+    assert_eq!(LOOKS.get(), (2 * (first + second), 0));
 }
 
 #[test]
