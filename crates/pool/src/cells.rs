@@ -18,7 +18,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ActorPath, ChildState, Count, ExitReason, Moment, Node, Restart, Scope, Stopwatch,
+    ActorPath, ChildState, Count, ExitReason, Moment, Node, Restart, Scope, Stopwatch, shield,
 };
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -28,7 +28,7 @@ use self::alarm::Alarm;
 use self::handover::Handovers;
 pub(crate) use self::lending::{Borrower, Claim, Offer, Taken, Turn, Waiter};
 use crate::event::{self, Meters};
-use crate::machine::{Effects, Machine};
+use crate::machine::{Effect, Effects, Machine};
 use crate::worker::Desk;
 use crate::{Holder, PoolConfig};
 
@@ -47,12 +47,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(640);
 
 /// Who holds a worker.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Held {
     since: Moment,
     location: &'static Location<'static>,
-    /// Apart, so that a holder of whom there is no more to say is copied fast.
-    more: Option<Box<More>>,
+    /// Apart, so that a holder of whom there is no more to say is copied fast; and shared, so that who looks at the books
+    /// takes a copy away: to copy a span is the code of who listens to spans.
+    more: Option<Arc<More>>,
 }
 
 #[derive(Debug)]
@@ -374,10 +375,16 @@ impl Cells {
         let first = ledger.next_call();
         let rest = ledger.effects();
         drop(ledger);
-        first.into_iter().for_each(Waker::wake);
-        if let Some(Effects { calls, endings }) = rest {
-            calls.into_iter().for_each(Waker::wake);
-            endings.into_iter().for_each(|it| self.carry_out(it));
+        first.into_iter().for_each(call);
+        let Some(Effects { calls, rest }) = rest else {
+            return;
+        };
+        calls.into_iter().for_each(call);
+        for effect in rest {
+            match effect {
+                Effect::End(ending) => self.carry_out(ending),
+                Effect::LetGo(gone) => shield(|| drop(gone)),
+            }
         }
     }
 
@@ -453,6 +460,11 @@ impl Drop for OpenBooks<'_> {
             self.cells.carry_on(ledger);
         }
     }
+}
+
+/// Calls somebody who waits. What that runs is his: if it panics, the others are called all the same.
+fn call(waker: Waker) {
+    shield(|| waker.wake());
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -11,6 +11,7 @@ mod places;
 mod waiting;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::mem;
 use std::time::Duration;
 
 use perennial_lifecycle::{Lane, Moment};
@@ -50,7 +51,7 @@ pub(crate) struct Machine<D, H, W> {
     max_overflow: usize,
     /// Places in state `Vacant`, within the limit.
     vacant: BTreeSet<usize>,
-    effects: Effects<D, W>,
+    effects: Effects<D, H, W>,
     strategy: PoolStrategy,
     dismissal: Dismissal,
     /// How long a worker beyond the size may be idle; `None`: it is ended at once.
@@ -118,19 +119,41 @@ enum State<H> {
 
 /// What is to be done outside.
 #[derive(Debug)]
-pub(crate) struct Effects<D, W> {
+pub(crate) struct Effects<D, H, W> {
     /// Who is to look whether it was given something, in this order.
     pub(crate) calls: VecDeque<W>,
-    pub(crate) endings: Vec<Ending<D>>,
+    pub(crate) rest: Vec<Effect<D, H, W>>,
 }
 
-impl<D, W> Default for Effects<D, W> {
+impl<D, H, W> Default for Effects<D, H, W> {
     fn default() -> Self {
         Self {
             calls: VecDeque::new(),
-            endings: Vec::new(),
+            rest: Vec::new(),
         }
     }
+}
+
+impl<D, H, W> Effects<D, H, W> {
+    fn let_go(&mut self, gone: Option<Gone<D, H, W>>) {
+        self.rest.extend(gone.map(Effect::LetGo));
+    }
+}
+
+/// What is to be done besides calling.
+#[derive(Debug)]
+pub(crate) enum Effect<D, H, W> {
+    End(Ending<D>),
+    LetGo(Gone<D, H, W>),
+}
+
+/// What is of no use any more. It goes outside: how it does may be anybody's code, as of the error that a worker ended
+/// with, or of the span of a holder.
+#[derive(Debug)]
+pub(crate) enum Gone<D, H, W> {
+    Worker(D),
+    Holder(H),
+    Call(W),
 }
 
 /// A worker that the pool ends.
@@ -208,7 +231,7 @@ const NEAR: usize = 8;
 
 impl<D: Clone, H, W> Machine<D, H, W> {
     /// How many bytes of it each loan writes, from its beginning.
-    pub(crate) const WRITTEN: usize = std::mem::offset_of!(Self, queue);
+    pub(crate) const WRITTEN: usize = mem::offset_of!(Self, queue);
 
     pub(crate) fn new(config: &PoolConfig) -> Self {
         let mut machine = Self {
@@ -297,6 +320,8 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     ///
     /// If others wait it goes to the first of them: `reach` says how that one is reached, by its ticket, if it can be,
     /// and `begin` makes it a holder from now on, and says when that is. Else that one is called, and looks here.
+    ///
+    /// Returns who held it as well, to be let go of outside.
     #[inline]
     pub(crate) fn give_back<R>(
         &mut self,
@@ -306,15 +331,36 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         condition: impl FnOnce(&D) -> Condition,
         reach: impl FnOnce(u64) -> Option<R>,
         begin: impl FnOnce(&mut H) -> Moment,
-    ) -> Back<W, R> {
-        let Some(it) = self.places.get(place) else {
-            return Back::Stale;
+    ) -> (Back<W, R>, Option<H>) {
+        let Some(it) = self.places.get_mut(place) else {
+            return (Back::Stale, None);
         };
         if it.loan != loan || !matches!(it.state, State::Out(_)) {
-            return Back::Stale;
+            return (Back::Stale, None);
         }
+        let holder = match mem::replace(&mut it.state, State::Down) {
+            State::Out(holder) => Some(holder),
+            _ => None,
+        };
         self.out -= 1;
-        match it.desk.as_ref().map_or(Condition::Dead, condition) {
+        let condition = it.desk.as_ref().map_or(Condition::Dead, condition);
+        (
+            self.go_back(place, lane, now, condition, reach, begin),
+            holder,
+        )
+    }
+
+    #[inline]
+    fn go_back<R>(
+        &mut self,
+        place: usize,
+        lane: usize,
+        now: Moment,
+        condition: Condition,
+        reach: impl FnOnce(u64) -> Option<R>,
+        begin: impl FnOnce(&mut H) -> Moment,
+    ) -> Back<W, R> {
+        match condition {
             Condition::Dead => self.go_down(place),
             Condition::Unfit => {
                 self.stats.retired += 1;
@@ -367,7 +413,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
                 .zip(limit)
                 .is_some_and(|(since, limit)| now.since(since) >= limit)
         };
-        for idle in std::mem::take(&mut self.idle) {
+        for idle in mem::take(&mut self.idle) {
             let place = idle.place();
             let it = &self.places[place];
             if self.is_surplus(place) && over(it.idle_since, self.overflow_ttl) {
@@ -386,7 +432,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     pub(crate) fn resize(&mut self, size: usize, max_overflow: usize) {
         (self.size, self.max_overflow) = (size, max_overflow);
         self.make_room();
-        for idle in std::mem::take(&mut self.idle).into_iter().rev() {
+        for idle in mem::take(&mut self.idle).into_iter().rev() {
             let place = idle.place();
             if place >= self.limit() || self.overflow_ttl.is_none() && self.is_surplus(place) {
                 self.dismiss(place);
@@ -421,12 +467,12 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         let it = &self.places[place];
         if let Some(desk) = it.desk.clone() {
             let life = it.life;
-            self.effects.endings.push(Ending {
+            self.effects.rest.push(Effect::End(Ending {
                 place,
                 life,
                 desk,
                 how,
-            });
+            }));
         }
     }
 
@@ -460,8 +506,15 @@ impl<D: Clone, H, W> Machine<D, H, W> {
 
     /// Notes that a worker, which is in no queue any more, is not up.
     fn go_down(&mut self, place: usize) {
-        self.places[place].state = State::Down;
+        self.go_over(place, State::Down);
         self.down += 1;
+    }
+
+    /// Changes the state of a place where somebody may hold a worker.
+    fn go_over(&mut self, place: usize, state: State<H>) {
+        if let State::Out(holder) = mem::replace(&mut self.places[place].state, state) {
+            self.effects.let_go(Some(Gone::Holder(holder)));
+        }
     }
 
     pub(crate) fn note_wait(&mut self, waited: Duration) {
@@ -501,7 +554,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     /// Says whether there is anything to be done outside.
     #[inline]
     pub(crate) fn has_effects(&self) -> bool {
-        !self.effects.calls.is_empty() || !self.effects.endings.is_empty()
+        !self.effects.calls.is_empty() || !self.effects.rest.is_empty()
     }
 
     /// Takes the first of those who are to be called: mostly all there is to be done.
@@ -511,11 +564,11 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     }
 
     /// Takes what is to be done outside.
-    pub(crate) fn effects(&mut self) -> Option<Effects<D, W>> {
+    pub(crate) fn effects(&mut self) -> Option<Effects<D, H, W>> {
         if !self.has_effects() {
             return None;
         }
-        Some(std::mem::take(&mut self.effects))
+        Some(mem::take(&mut self.effects))
     }
 
     /// Counts; an idle worker that has died, and was not missed yet, is down.

@@ -293,14 +293,15 @@ impl Cells {
         if let Some(limit) = self.config.hold_warning {
             for (desk, loan, held) in books.loans() {
                 if now.since(held.since) >= limit && desk.is_to_be_warned_about(loan) {
-                    long.push((Arc::clone(desk), held.show(desk, now)));
+                    long.push((Arc::clone(desk), held.clone()));
                 }
             }
         }
         drop(books);
         let home = self.home();
         let scope = home.as_ref().map(|home| &home.scope);
-        for (desk, holder) in long {
+        for (desk, held) in long {
+            let holder = held.show(&desk, now);
             event::held_for_long(&self.name, scope, &desk.node, &holder);
         }
     }

@@ -41,14 +41,14 @@ impl Borrower<'_> {
     }
 
     #[inline(never)]
-    fn more(self, level: LevelFilter) -> Option<Box<More>> {
+    fn more(self, level: LevelFilter) -> Option<Arc<More>> {
         let span = match level {
             LevelFilter::OFF => tracing::Span::none(),
             _ => tracing::Span::current(),
         };
         let more = self.actor.is_some() || !span.is_none();
         more.then(|| {
-            Box::new(More {
+            Arc::new(More {
                 actor: self.actor.cloned(),
                 span,
             })
@@ -125,8 +125,13 @@ impl Cells {
             }
         };
         let limit = self.config.max_waiting;
-        let Some(ticket) = books.join(limit, wait, held, || waker.clone()) else {
-            return Turn::Never;
+        let ticket = match books.join(limit, wait, held, || waker.clone()) {
+            Ok(ticket) => ticket,
+            Err(held) => {
+                drop(books);
+                drop(held);
+                return Turn::Never;
+            }
         };
         let alarm = books.alarm().looks_by(wait.deadline);
         let waiting = books.waiting();
@@ -148,9 +153,9 @@ impl Cells {
     }
 
     #[inline(always)]
-    fn offer(
+    fn offer<H>(
         self: &Arc<Self>,
-        take: Take<Arc<Desk>, Held>,
+        take: Take<Arc<Desk>, H>,
         since: Moment,
         (idle, used): (usize, usize),
     ) -> Option<Offer> {
@@ -230,7 +235,8 @@ impl Cells {
         };
         let lane = Lane::current().index();
         let mut books = self.books();
-        let back = books.give_back(
+        // Who held it goes with this call, when the books are closed.
+        let (back, _holder) = books.give_back(
             (desk.place, loan),
             lane,
             now,
@@ -257,7 +263,7 @@ impl Cells {
             }) => {
                 let desk = Arc::clone(desk);
                 to.lay_down(Taken { desk, loan, since });
-                call.into_iter().for_each(Waker::wake);
+                call.into_iter().for_each(super::call);
                 event::pending(self.meters(), waiting);
             }
             // Its supervisor was replaced and waits for it, while it works for nobody.
@@ -374,8 +380,9 @@ impl Waiter<'_> {
     ) -> Poll<Option<Offer>> {
         let (cells, ticket) = (self.cells, self.ticket);
         let now = cells.now();
-        let held = borrower.held(now);
         let waker = context.waker();
+        // Goes when the books are closed.
+        let mut before = None;
         let mut books = cells.books();
         if !cells.is_open() {
             drop(books);
@@ -383,7 +390,8 @@ impl Waiter<'_> {
             waker.wake_by_ref();
             return Poll::Pending;
         }
-        let take = books.serve(ticket, held, |desk| desk.is_alive());
+        let begin = |held: &mut Held| held.since = now;
+        let take = books.serve(ticket, |desk| desk.is_alive(), begin);
         let waited = match take {
             Take::Worker(_) => {
                 let waited = now.since(self.wait.since);
@@ -392,9 +400,10 @@ impl Waiter<'_> {
             }
             Take::Start { .. } => None,
             Take::Wait(_) => {
-                let look = books.waits_on(ticket, |call| match call {
-                    Some(call) => call.clone_from(waker),
-                    None => *call = Some(waker.clone()),
+                let look = books.waits_on(ticket, |call| {
+                    if !call.as_ref().is_some_and(|call| call.will_wake(waker)) {
+                        before = call.replace(waker.clone());
+                    }
                 });
                 let alarm = books.alarm().looks_by(self.wait.deadline);
                 drop(books);
@@ -443,11 +452,13 @@ impl Drop for Waiter<'_> {
         }
         let cells = self.cells;
         let mut books = cells.books();
-        let was_there = books.leave(ticket, cells.now());
+        let left = books.leave(ticket, cells.now());
         let waiting = books.waiting();
         drop(books);
         event::pending(cells.meters(), waiting);
-        if !was_there && let Some(taken) = cells.handovers.fetch(ticket) {
+        if left.is_none()
+            && let Some(taken) = cells.handovers.fetch(ticket)
+        {
             cells.take_back(&taken, self.wait);
         }
     }

@@ -34,13 +34,14 @@ impl Cells {
         let workers = machine.workers().into_iter();
         let mut holders: Vec<_> = workers
             .filter_map(|(desk, standing)| match standing {
-                Standing::Out(held) => Some((held.since, held.show(desk, now))),
+                Standing::Out(held) => Some((Arc::clone(desk), held.clone())),
                 Standing::Idle | Standing::Handed => None,
             })
             .collect();
         drop(machine);
-        holders.sort_by_key(|(since, _)| *since);
-        holders.into_iter().map(|(_, holder)| holder).collect()
+        holders.sort_by_key(|(_, held)| held.since);
+        let holders = holders.into_iter();
+        holders.map(|(desk, held)| held.show(&desk, now)).collect()
     }
 
     pub(crate) fn workers(&self) -> Vec<PoolWorker> {

@@ -1,10 +1,11 @@
 //! How workers come to their places, and how they go.
 
 use std::collections::BTreeSet;
+use std::mem;
 
 use perennial_lifecycle::Moment;
 
-use super::{Machine, Place, State, Take};
+use super::{Gone, Machine, Place, State, Take};
 use crate::Dismissal;
 
 impl<D: Clone, H, W> Machine<D, H, W> {
@@ -36,14 +37,21 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         self.idle.clear();
         self.handed.clear();
         self.vacant = BTreeSet::new();
-        for it in &mut self.places {
+        for place in 0..self.places.len() {
             self.serial += 1;
+            let it = &mut self.places[place];
             // Notices of earlier lives, and checkins of earlier loans, are late.
             (it.life, it.loan) = (self.serial, 0);
-            it.desk = None;
-            it.state = State::Vacant;
+            self.seat(place, None);
+            self.go_over(place, State::Vacant);
         }
         self.make_room();
+    }
+
+    /// Puts a worker, or none, in the place of another one.
+    fn seat(&mut self, place: usize, desk: Option<D>) {
+        let before = mem::replace(&mut self.places[place].desk, desk);
+        self.effects.let_go(before.map(Gone::Worker));
     }
 
     /// Begins a life at a vacant place that was taken out of the list.
@@ -52,8 +60,8 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         self.live += 1;
         let it = &mut self.places[place];
         it.life = self.serial;
-        it.desk = None;
         it.state = state;
+        self.seat(place, None);
         self.serial
     }
 
@@ -95,7 +103,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
             State::Vacant | State::Leaving { .. } => return false,
             State::Down => {}
             State::Starting => {
-                self.places[place].desk = None;
+                self.seat(place, None);
                 return true;
             }
             State::Idle => {
@@ -137,7 +145,8 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         };
         match it.state {
             State::Down => {
-                (it.desk, it.expires) = (Some(desk), expires);
+                it.expires = expires;
+                self.seat(place, Some(desk));
                 self.stats.created += 1;
                 self.down -= 1;
                 self.free(place, None, now);
@@ -145,7 +154,8 @@ impl<D: Clone, H, W> Machine<D, H, W> {
             }
             // Whoever starts it fetches it.
             State::Starting => {
-                (it.desk, it.expires) = (Some(desk), expires);
+                it.expires = expires;
+                self.seat(place, Some(desk));
                 self.stats.created += 1;
                 true
             }
@@ -222,9 +232,8 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     }
 
     pub(super) fn vacate(&mut self, place: usize) {
-        let it = &mut self.places[place];
-        it.state = State::Vacant;
-        it.desk = None;
+        self.go_over(place, State::Vacant);
+        self.seat(place, None);
         if place < self.limit() {
             self.vacant.insert(place);
         }

@@ -13,6 +13,13 @@ const FOREVER: Wait = Wait {
 };
 
 /// Gives back a worker that is in order; who waits is called.
+fn endings<D, H, W>(effects: Vec<Effect<D, H, W>>) -> impl Iterator<Item = Ending<D>> {
+    effects.into_iter().filter_map(|effect| match effect {
+        Effect::End(ending) => Some(ending),
+        Effect::LetGo(_) => None,
+    })
+}
+
 fn give_back(books: &mut Books, loan: (usize, u64), lane: usize, now: Moment) {
     let fit = |_: &Run| Condition::Fit;
     books.give_back(loan, lane, now, fit, |_| None::<()>, |()| now);
@@ -160,7 +167,7 @@ impl Prompt {
                 return;
             }
             let effects = effects.unwrap_or_default();
-            for ending in effects.endings {
+            for ending in endings(effects.rest) {
                 assert_eq!(ending.how, How::Dismiss);
                 self.books.left(ending.place, ending.life);
             }
@@ -169,7 +176,7 @@ impl Prompt {
                 let Some((&ticket, _)) = tickets.find(|(_, it)| **it == borrower) else {
                     continue;
                 };
-                let take = self.books.serve(ticket, (), |_| true);
+                let take = self.books.serve(ticket, |_| true, |()| {});
                 if self.take(borrower, take) {
                     self.tickets.remove(&ticket);
                 } else {
@@ -211,7 +218,8 @@ impl Prompt {
         let fit = |_: &Run| Condition::Fit;
         // Every other one who waits can be reached.
         let reach = |ticket| (self.is_direct && ticket % 2 == 0).then_some(ticket);
-        if let Back::Lent(onward) = books.give_back((place, loan), 0, now, fit, reach, |()| now) {
+        let (back, _) = books.give_back((place, loan), 0, now, fit, reach, |()| now);
+        if let Back::Lent(onward) = back {
             let borrower = self.tickets.remove(&onward.to).unwrap();
             assert_eq!(onward.call, Some(borrower));
             self.out.insert(borrower, (place, onward.loan, run));
@@ -406,7 +414,7 @@ impl Slow {
             life,
             desk,
             how,
-        } in effects.endings
+        } in endings(effects.rest)
         {
             self.alive.borrow_mut().remove(&desk);
             if how == How::Dismiss {
@@ -424,7 +432,7 @@ impl Slow {
         };
         let (books, now) = (&mut self.books, self.now);
         let reach = |ticket| reached.then_some(ticket);
-        let back = books.give_back((place, loan), 0, now, |_| condition, reach, |()| now);
+        let (back, _) = books.give_back((place, loan), 0, now, |_| condition, reach, |()| now);
         if let Back::Lent(onward) = back {
             let mut waiter = self.waiters.remove(0);
             assert_eq!(waiter.ticket, onward.to, "not the first");
@@ -439,7 +447,7 @@ impl Slow {
     /// Somebody looks, called or not, whether it was given something.
     fn serve(&mut self, at: usize) {
         let (ticket, number) = (self.waiters[at].ticket, self.waiters[at].number);
-        let take = self.books.serve(ticket, (), self.alive());
+        let take = self.books.serve(ticket, self.alive(), |()| {});
         if self.take(take) {
             self.waiters.remove(at);
             return;
@@ -452,7 +460,7 @@ impl Slow {
                     "given up too early"
                 );
                 self.waiters.remove(at);
-                assert!(self.books.leave(ticket, self.now));
+                assert!(self.books.leave(ticket, self.now).is_some());
             }
             Look::Gone => panic!("it is not in the queue"),
         }
@@ -472,7 +480,7 @@ impl Slow {
         self.give_back(loan, false, true);
         self.do_effects();
         if leaves {
-            assert!(!self.books.leave(ticket, self.now));
+            assert!(self.books.leave(ticket, self.now).is_none());
             return;
         }
         self.books.rejoin(ticket, wait, ());
@@ -531,7 +539,11 @@ impl Slow {
             }
             Step::Leave(at) => {
                 if let Some(at) = pick(at, 0..self.waiters.len()) {
-                    assert!(self.books.leave(self.waiters.remove(at).ticket, now));
+                    assert!(
+                        self.books
+                            .leave(self.waiters.remove(at).ticket, now)
+                            .is_some()
+                    );
                 }
             }
             Step::Serve(at) => {
@@ -655,7 +667,7 @@ impl Slow {
                 self.books.left(place, life);
             }
             for waiter in std::mem::take(&mut self.waiters) {
-                assert!(self.books.leave(waiter.ticket, self.now));
+                assert!(self.books.leave(waiter.ticket, self.now).is_some());
             }
             while !self.on_their_way.is_empty() {
                 self.fetch(0, true);
@@ -698,7 +710,7 @@ fn what_was_meant_for_one_that_leaves_goes_to_the_first_who_has_nothing() {
     assert_eq!(books.effects().unwrap().calls, [0, 1]);
     books.leave(tickets[0], now);
     assert_eq!(books.effects().unwrap().calls, [2]);
-    let mut serve = |ticket| match books.serve(ticket, (), |_| true) {
+    let mut serve = |ticket| match books.serve(ticket, |_| true, |()| {}) {
         Take::Worker(worker) => Some(worker.desk),
         _ => None,
     };
@@ -720,7 +732,7 @@ fn who_waits_once_more_is_not_called_for_what_it_finds_at_once() {
     let ticket = books.join(None, FOREVER, (), || 7).unwrap();
     let fit = |_: &Run| Condition::Fit;
     let back = books.give_back(lent[0], 0, now, fit, Some, |()| now);
-    let Back::Lent(onward) = back else {
+    let (Back::Lent(onward), _) = back else {
         panic!("{back:?}");
     };
     assert_eq!((onward.to, onward.call), (ticket, Some(7)));
@@ -731,7 +743,7 @@ fn who_waits_once_more_is_not_called_for_what_it_finds_at_once() {
     books.give_back((0, onward.loan), 0, now, dead, |_| None::<()>, |()| now);
     books.rejoin(ticket, FOREVER, ());
     assert!(books.effects().is_none());
-    let take = books.serve(ticket, (), |_| true);
+    let take = books.serve(ticket, |_| true, |()| {});
     assert!(matches!(take, Take::Worker(worker) if worker.desk == 1));
 }
 

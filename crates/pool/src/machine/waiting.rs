@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use perennial_lifecycle::Moment;
 
-use super::{Machine, State, Take};
+use super::{Gone, Machine, State, Take};
 
 /// From when until when somebody waits.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +16,7 @@ pub(crate) struct Wait {
 
 /// Somebody who waits.
 #[derive(Debug)]
-pub(super) struct Waiting<H, W> {
+pub(crate) struct Waiting<H, W> {
     pub(super) ticket: u64,
     wait: Wait,
     /// Its time is over, and it was called for that.
@@ -55,7 +55,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         self.queue.len().saturating_sub(self.handed.len())
     }
 
-    /// Joins the queue, unless `limit` wait already, to be called like this. Returns the ticket.
+    /// Joins the queue, unless `limit` wait already, to be called like this. Returns the ticket, or who does not wait.
     #[inline]
     pub(crate) fn join(
         &mut self,
@@ -63,9 +63,9 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         wait: Wait,
         holder: H,
         call: impl FnOnce() -> W,
-    ) -> Option<u64> {
+    ) -> Result<u64, H> {
         if limit.is_some_and(|limit| self.queue.len() >= limit) {
-            return None;
+            return Err(holder);
         }
         self.tickets += 1;
         self.queue.push_back(Waiting {
@@ -75,7 +75,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
             call: Some(call()),
             holder,
         });
-        Some(self.tickets)
+        Ok(self.tickets)
     }
 
     /// Joins the queue once more, with the ticket of before: what it was lent was of no use. It looks at once what it
@@ -182,53 +182,56 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         }
     }
 
-    /// Fetches what was given to who has this ticket, and takes it out of the queue. `Wait`: it was given nothing, or
-    /// that was taken back; the ticket stays good.
+    /// Fetches what was given to who has this ticket, and takes it out of the queue; `begin` makes it a holder from now on.
+    /// `Wait`: it was given nothing, or that was taken back; the ticket stays good.
     pub(crate) fn serve(
         &mut self,
         ticket: u64,
-        holder: H,
         alive: impl Fn(&D) -> bool,
-    ) -> Take<D, H> {
+        begin: impl FnOnce(&mut H),
+    ) -> Take<D, ()> {
         let Some(position) = self.position(ticket) else {
-            return Take::Wait(holder);
+            return Take::Wait(());
         };
         while position < self.handed.len()
             && let Some(place) = take_out(&mut self.handed, position)
         {
             let it = &self.places[place];
-            let desk = it.desk.as_ref().filter(|desk| alive(desk)).cloned();
-            match (&it.state, desk) {
-                (State::Starting, _) => {
-                    let life = it.life;
-                    take_out(&mut self.queue, position);
-                    return Take::Start { place, life };
-                }
-                (_, Some(desk)) => {
-                    take_out(&mut self.queue, position);
-                    return Take::Worker(self.lend_out(place, desk, holder));
-                }
-                (_, None) => {
-                    self.go_down(place);
-                    // Not called for what it finds here.
-                    self.hand_idle();
-                }
+            if let State::Starting = it.state {
+                let life = it.life;
+                let holder = self.step_out(position);
+                self.effects.let_go(holder.map(Gone::Holder));
+                return Take::Start { place, life };
             }
+            let desk = it.desk.as_ref().filter(|desk| alive(desk)).cloned();
+            if let Some(desk) = desk
+                && let Some(mut holder) = self.step_out(position)
+            {
+                begin(&mut holder);
+                return Take::Worker(self.lend_out(place, desk, holder));
+            }
+            self.go_down(place);
+            self.hand_idle();
         }
-        Take::Wait(holder)
+        Take::Wait(())
     }
 
-    /// Leaves the queue. What was kept for the one that leaves becomes free once more; `false`: it is there no more,
-    /// for it was lent something.
-    pub(crate) fn leave(&mut self, ticket: u64, now: Moment) -> bool {
-        let Some(position) = self.position(ticket) else {
-            return false;
-        };
-        self.queue.remove(position);
+    /// Takes somebody out of the queue who will be called no more.
+    fn step_out(&mut self, position: usize) -> Option<H> {
+        let Waiting { call, holder, .. } = take_out(&mut self.queue, position)?;
+        self.effects.let_go(call.map(Gone::Call));
+        Some(holder)
+    }
+
+    /// Leaves the queue. What was kept for the one that leaves becomes free once more; `None`: it is there no more,
+    /// for it was lent something. Else it is to be let go of outside.
+    pub(crate) fn leave(&mut self, ticket: u64, now: Moment) -> Option<Waiting<H, W>> {
+        let position = self.position(ticket)?;
+        let left = self.queue.remove(position);
         if let Some(place) = self.handed.remove(position) {
             self.keep_for_next(place, now);
         }
-        true
+        left
     }
 
     /// Gives to the next one what was kept for one that left.

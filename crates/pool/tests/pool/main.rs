@@ -11,3 +11,4 @@ mod lending;
 mod objects;
 mod recorder;
 mod support;
+mod wakers;
