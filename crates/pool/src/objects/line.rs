@@ -1,9 +1,13 @@
 //! Those who wait, and whatever else the threads must agree on.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use perennial_lifecycle::shield;
 use tokio::sync::Notify;
 
 use super::ObjectPoolStats;
@@ -17,6 +21,8 @@ pub(super) struct Line<T> {
     /// Shelves are not to be used: somebody waits for whom nothing is reserved, or the pool is not open. Written under
     /// the lock of the books.
     busy: AtomicBool,
+    /// As the books say it, for who shows it.
+    waiting: AtomicUsize,
     pub(super) name: Arc<str>,
     books: Mutex<Books<T>>,
     queue: Queue,
@@ -173,6 +179,7 @@ impl<T> Line<T> {
     pub(super) fn new(name: Arc<str>, max_waiting: Option<usize>) -> Self {
         Self {
             busy: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
             name,
             books: Mutex::new(Books::new(max_waiting)),
             queue: Queue::new(),
@@ -196,13 +203,29 @@ impl<T> Line<T> {
     /// Closes the books after a change.
     fn changed(&self, books: MutexGuard<'_, Books<T>>, turns: Turns) {
         self.busy.store(books.is_busy(), Relaxed);
-        // Under the lock, so that whoever takes a turn back finds it.
+        self.waiting.store(books.waiting, SeqCst);
+        drop(books);
+        // Without the lock: it wakes who waits, and a waker may run anything. Whoever takes a turn back meanwhile may not
+        // find it: then there is one too many, and who has that finds nothing and waits on.
         match turns {
             Turns::Unchanged => {}
-            Turns::Grant => self.queue.grant(),
+            Turns::Grant => shield(|| self.queue.grant()),
             Turns::Revoke => self.queue.revoke(),
         }
-        drop(books);
+    }
+
+    /// Shows how many wait, after that has changed.
+    fn show_waiting(&self) {
+        let mut shown = self.waiting.load(SeqCst);
+        loop {
+            event::pending(self.meters(), shown);
+            // Who has changed it meanwhile may have been the first to show it.
+            let waiting = self.waiting.load(SeqCst);
+            if waiting == shown {
+                return;
+            }
+            shown = waiting;
+        }
     }
 
     /// Says whether anything is lent at all.
@@ -218,9 +241,8 @@ impl<T> Line<T> {
         if !books.join() {
             return Ok(None);
         }
-        let waiting = books.waiting;
         self.changed(books, Turns::Unchanged);
-        event::pending(self.meters(), waiting);
+        self.show_waiting();
         Ok(Some(Waiter {
             line: self,
             shelf,
@@ -380,9 +402,8 @@ impl<T> Waiter<'_, T> {
             match books.serve() {
                 Take::Object(object) => {
                     self.stands = false;
-                    let waiting = books.waiting;
                     line.changed(books, Turns::Unchanged);
-                    event::pending(line.meters(), waiting);
+                    line.show_waiting();
                     return Ok(object);
                 }
                 // It was taken back while it was on its way.
@@ -407,8 +428,7 @@ impl<T> Drop for Waiter<'_, T> {
             }
             None => Turns::Unchanged,
         };
-        let waiting = books.waiting;
         self.line.changed(books, turns);
-        event::pending(self.line.meters(), waiting);
+        self.line.show_waiting();
     }
 }

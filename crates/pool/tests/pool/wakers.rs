@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake, Waker};
 
-use perennial_pool::CheckoutError;
+use perennial_pool::{CheckoutError, ObjectPool, Timeout};
 
 use crate::support::{Fixture, config, poll, status};
 
@@ -76,4 +76,18 @@ async fn pool_24_who_panics_where_he_is_woken_takes_nothing_from_the_others() {
     drop((first, second));
     it.lends_all().await;
     it.stop().await;
+}
+
+#[test]
+fn pool_24_who_waits_for_an_object_may_use_the_pool_where_he_is_woken() {
+    let pool = ObjectPool::builder("numbers", [7]).build().unwrap();
+    let held = pool.try_checkout().unwrap();
+    let asked = pool.clone();
+    let busy = Does::new(move || assert_eq!(asked.status().size, 1));
+    let mut waits = pin!(pool.checkout_within(Timeout::Never));
+    assert!(busy.poll(waits.as_mut()).is_pending());
+    drop(held);
+    assert_eq!(busy.times(), 1);
+    assert!(matches!(busy.poll(waits.as_mut()), Poll::Ready(Ok(object)) if *object == 7));
+    assert_eq!(pool.status().idle, 1);
 }
