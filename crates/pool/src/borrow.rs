@@ -504,8 +504,8 @@ impl<W: Worker> Pool<W> {
             location,
         };
         // Whoever is polled by a handler borrows for its actor.
-        if let Some(actor) = Incarnation::current_path() {
-            lease.desk.note_borrower(lease.loan, actor);
+        if let Some(caller) = Incarnation::current() {
+            lease.desk.note_borrower(lease.loan, caller);
         }
         match WorkerRef::new(&lease.desk, lease.loan) {
             Some(worker) => Ok(Checkout::new(self.worker.client(worker), lease)),

@@ -43,7 +43,7 @@ pub struct PoolStats {
     pub waits: u64,
     /// How long they waited, all together.
     pub wait_total: Duration,
-    /// How long the one waited that waited longest.
+    /// How long the one waited that waited longest, also if it went away just as it was lent a worker.
     pub wait_max: Duration,
     /// Workers started: first starts, restarts and overflow.
     pub created: u64,
@@ -71,7 +71,8 @@ pub struct Holder {
     pub location: &'static Location<'static>,
     /// The actor in whose handler it was checked out, or another one [on whose behalf](crate::Pool::on_behalf_of).
     ///
-    /// What a handler has given to a task of its own is no part of it: there nobody is known, unless it is said.
+    /// What a handler has given to a task of its own is no part of it: there nobody is known, unless it is said. Nor is an
+    /// actor of another tree, which may have the same paths.
     pub actor: Option<ActorPath>,
     /// The span in which it was checked out; disabled when nobody records spans.
     pub span: tracing::Span,

@@ -299,10 +299,13 @@ impl Desk {
         self.warned.swap(loan, Relaxed) != loan
     }
 
-    /// Remembers the actor in whose handler this loan was begun.
+    /// Remembers the actor in whose handler this loan was begun, if it is of this tree: another may have the same paths.
     #[inline(never)]
-    pub(crate) fn note_borrower(&self, loan: u64, actor: ActorPath) {
-        *self.borrower.lock().unwrap_or_else(PoisonError::into_inner) = Some((loan, actor));
+    pub(crate) fn note_borrower(&self, loan: u64, caller: Arc<Incarnation>) {
+        if Arc::ptr_eq(caller.traffic(), self.incarnation.traffic()) {
+            let actor = caller.node().path().clone();
+            *self.borrower.lock().unwrap_or_else(PoisonError::into_inner) = Some((loan, actor));
+        }
     }
 
     /// Returns the actor in whose handler the loan under way was begun.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use perennial_lifecycle::{ActorPath, ChildSpec};
 use perennial_pool::{CheckoutError, Holder, Pool, PoolConfig, PoolStrategy};
+use perennial_supervisor::Supervisor;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::Notify;
 
@@ -300,6 +301,22 @@ async fn pool_10_who_borrows_in_a_handler_is_listed_as_its_actor() {
     done.notify_one();
     drop(other);
     let_others_run().await;
+
+    // Another tree has the same paths.
+    let pool = it.pool.clone();
+    let clerk = ChildSpec::worker("clerk", move || (Clerk(pool.clone()), ()));
+    let other = Supervisor::builder().child(clerk).build().unwrap();
+    let other = other.start("test").await.unwrap();
+    let run = other.node().child("clerk").unwrap().current();
+    run.unwrap()
+        .post(Errand::Wait(Arc::clone(&done)))
+        .map_err(drop)
+        .unwrap();
+    let_others_run().await;
+    assert_eq!(listed(), [("worker-1".into(), None)]);
+    done.notify_one();
+    let_others_run().await;
+
     let behalf = ActorPath::root("shop").child("billing");
     let _held = it.pool.on_behalf_of(behalf.clone()).checkout().await;
     assert_eq!(listed(), [("worker-1".into(), Some(behalf))]);
