@@ -73,7 +73,13 @@ pub(crate) fn pool_spec<W: Worker>(worker: &Arc<W>, cells: &Arc<Cells>) -> Child
                 // Dropped when a worker does not start: then it is asked to stop again.
                 let supervisor = supervisor(&worker, cells).into_child(Arc::clone(&cells.name));
                 let started = supervisor.start_fn()(context).await?;
-                cells.warm_up().await?;
+                if let Err(error) = cells.warm_up().await {
+                    // The host is told when it starts the pool. One that has lent before comes back without workers, and
+                    // starts them when it can: or what is down behind them would take the tree with it.
+                    if !cells.was_open() {
+                        return Err(error);
+                    }
+                }
                 if let Some(supervisor) = DynamicSupervisor::at(&node) {
                     let keeper = supervisor.start_child_named("keeper", Child::Keeper);
                     keeper.await.map_err(|error| {

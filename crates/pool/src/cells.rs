@@ -120,6 +120,8 @@ pub(crate) struct Cells {
     /// The supervisor is up: workers can be started. Written under the lock of `home`, for what one run of the
     /// supervisor says late must not be taken for news of the next.
     ready: AtomicBool,
+    /// The supervisor and its workers were up once.
+    was_open: AtomicBool,
     machine: Apart<Mutex<Ledger>>,
     handovers: Handovers,
     /// The last start failed; what is in `failures` matters.
@@ -177,6 +179,7 @@ impl Cells {
             is_timed: times.iter().any(Option::is_some),
             phase: AtomicU8::new(OPEN),
             ready: AtomicBool::new(false),
+            was_open: AtomicBool::new(false),
             machine: Apart(Mutex::new(Ledger {
                 machine: Machine::new(&config),
                 alarm: Alarm::new(),
@@ -219,16 +222,21 @@ impl Cells {
         lock(&self.home).clone()
     }
 
-    /// The pool's supervisor, in the run that began this epoch, and its workers are up.
+    /// The pool's supervisor, in the run that began this epoch, is up, and its workers are, or are started when they can be.
     pub(crate) fn open(self: &Arc<Self>, epoch: u64) {
         let opened = self.during(epoch, || {
             self.ready.store(true, Release);
+            self.was_open.store(true, Release);
             self.phase.fetch_and(!STOPPED, AcqRel)
         });
         if opened.is_some_and(|before| before & !STOPPED == OPEN) {
             event::opened(&self.name);
         }
         self.mend();
+    }
+
+    pub(crate) fn was_open(&self) -> bool {
+        self.was_open.load(Acquire)
     }
 
     /// The run of the supervisor that began this epoch takes no more requests.

@@ -79,7 +79,8 @@
 //!   cancellation at any await.
 //! - Borrowers are served first come, first served; the strategy only says which idle worker is lent.
 //! - A pool outlives its actors. Its workers, its keeper and its supervisor may be killed at any moment:
-//!   whoever waits goes on waiting, within its deadline, and is served by their successors.
+//!   whoever waits goes on waiting, within its deadline, and is served by their successors. Only when it is started for the
+//!   first time must its workers start: later it comes back without those that do not, and starts them when it can.
 //! - A worker that dies on loan ends the holder's call with [`WorkerError::Died`]. Its place is free from then
 //!   on, while the holder still has what is left of it.
 //! - A worker whose holder gave up in the middle of a call is killed and started anew, not lent while it

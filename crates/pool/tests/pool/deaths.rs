@@ -3,11 +3,12 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use perennial_lifecycle::ExitReason;
-use perennial_pool::{CheckoutError, WorkerError};
+use perennial_pool::{CheckoutError, Pool, Timeout, WorkerError};
+use perennial_supervisor::Supervisor;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use crate::support::{Fixture, Msg, config, let_others_run, poll, status};
+use crate::support::{Fixture, Msg, ProbeWorker, config, let_others_run, poll, status};
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_dies_idle_is_replaced() {
@@ -386,10 +387,10 @@ async fn a_worker_that_does_not_come_back_does_not_take_the_tree_with_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pool_whose_workers_do_not_start_fails_the_start_of_its_tree() {
-    let worker = crate::support::ProbeWorker::default();
+    let worker = ProbeWorker::default();
     worker.failing.store(true, SeqCst);
-    let pool = perennial_pool::Pool::new("db", worker, config(2, 0)).unwrap();
-    let started = perennial_supervisor::Supervisor::builder()
+    let pool = Pool::new("db", worker, config(2, 0)).unwrap();
+    let started = Supervisor::builder()
         .child(pool.child_spec())
         .build()
         .unwrap()
@@ -397,4 +398,36 @@ async fn a_pool_whose_workers_do_not_start_fails_the_start_of_its_tree() {
         .await;
     let reason: ExitReason = started.unwrap_err().reason;
     assert!(reason.to_string().contains("no connection"), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pool_8_a_supervisor_that_is_killed_while_no_worker_starts_does_not_take_the_tree_with_it()
+{
+    let worker = ProbeWorker::default();
+    let pool = Pool::new("db", worker.clone(), config(2, 1)).unwrap();
+    let root = Supervisor::builder().child(pool.child_spec()).build();
+    let root = root.unwrap().start("test").await.unwrap();
+    let held = pool.checkout().await.unwrap();
+    let mut waits = Box::pin(pool.checkout_within(Timeout::Never));
+    worker.failing.store(true, SeqCst);
+    let run = root.node().child("db").unwrap().current().unwrap();
+    run.kill();
+    run.ended().await;
+    drop(held);
+    let refused = pool.checkout_within(Duration::from_millis(50)).await;
+    assert!(
+        matches!(refused, Err(CheckoutError::Start { .. })),
+        "{refused:?}"
+    );
+    assert!(poll(waits.as_mut()).is_pending());
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(root.node().restarts(), 0);
+    assert_eq!((pool.status().idle, pool.is_closed()), (0, false));
+    assert!(worker.made.load(SeqCst) < 400, "it spins");
+
+    worker.failing.store(false, SeqCst);
+    assert_eq!(waits.await.unwrap().echo(3).await.unwrap(), 3);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(pool.status().idle, 2);
+    root.stop(ExitReason::Shutdown).await;
 }
