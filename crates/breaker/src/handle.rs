@@ -22,6 +22,10 @@ use crate::{
 /// Every clone shares one cell. Everything here acts on it directly, in the caller's task: nothing waits for an
 /// actor, and commands hold even while the breaker's actor is being restarted.
 ///
+/// Who moves the breaker, by a call or a command, tells of it before he goes on: those who [watch](Self::watch) it, its
+/// [events](Self::events), logs and metrics. Where another thread is just telling of an earlier move, that one does, so that
+/// all hear of the moves in their order: then a command may return a moment before its event is sent.
+///
 /// # Examples
 ///
 /// ```
@@ -145,7 +149,8 @@ impl Breaker {
 
     /// Runs an operation if the breaker admits it; `classify` says what its output means.
     ///
-    /// A panic in the operation counts as a failure and goes on unwinding.
+    /// A panic in the operation counts as a failure and goes on unwinding. One in `classify` goes on unwinding as well; as
+    /// nothing was said of the service, the call counts as cancelled.
     ///
     /// # Errors
     ///

@@ -66,6 +66,11 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
     ///
     /// As [`run`](Self::run).
     ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run). A panic of `classify` goes on unwinding, and says nothing of the service: the call counts as
+    /// cancelled.
+    ///
     /// # Cancel safety
     ///
     /// As [`run`](Self::run).

@@ -385,6 +385,26 @@ async fn panics_count_as_failures_and_go_on_unwinding() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_classifier_that_panics_says_nothing_of_the_service_and_keeps_no_place() {
+    let breaker = touchy();
+    fail(&breaker, 1);
+    open_time_ends().await;
+    let unsure = breaker.clone();
+    let call = async move {
+        let classify = |_: &u32| -> Outcome { panic!("unknown status") };
+        unsure.call_with(classify, async { 299 }).await
+    };
+    let panic = tokio::spawn(call).await.unwrap_err().into_panic();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"unknown status"));
+    let status = breaker.status();
+    assert_eq!(
+        (status.state, status.cancelled),
+        (BreakerState::HalfOpen, 1)
+    );
+    assert!(breaker.try_acquire().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unwinding_caller_cancels_a_call_that_did_not_panic_itself() {
     let breaker = touchy();
     let inside = breaker.clone();

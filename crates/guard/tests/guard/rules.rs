@@ -205,6 +205,28 @@ async fn a_panic_counts_as_failure_and_goes_on_unwinding() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_classifier_that_panics_says_nothing_of_the_service_and_keeps_nothing() {
+    let (_supervisor, pool) = pool(PoolConfig::new(1)).await;
+    let breaker = breaker();
+    let guard = Guard::builder("svc")
+        .breaker(breaker.clone())
+        .pool(pool.clone());
+    let guard = guard.build().unwrap();
+    let unsure = guard.clone();
+    let task = tokio::spawn(async move {
+        let classify = |_: &Result<u32, io::Error>| -> Outcome { panic!("unknown") };
+        unsure.run_with(|_worker| ok(), classify).await
+    });
+    assert!(task.await.unwrap_err().is_panic());
+    assert_eq!(guard.status().count(OperationOutcome::Cancelled), 1);
+    assert_eq!(
+        (breaker.status().failures, breaker.status().cancelled),
+        (0, 1)
+    );
+    assert_eq!(pool.status().in_use, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_environment_wires_every_stage_and_records_each_outcome_once() {
     let seen = Arc::new(Seen::default());
     let critical = Arc::new(AtomicBool::new(false));
