@@ -108,7 +108,7 @@ impl Breakers {
     fn tell(&self, event: BreakerEvent) {
         shield(|| event::log(&event));
         // An error only says that nobody listens.
-        drop(self.0.events.send(event));
+        shield(|| drop(self.0.events.send(event)));
     }
 
     /// Returns the breaker of this name, or `None` if there is none.

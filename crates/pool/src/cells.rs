@@ -344,7 +344,7 @@ impl Cells {
     /// Tells who drains the pool that something is on loan no more.
     pub(super) fn note_return(&self) {
         if self.is_drained() {
-            self.news.notify_waiters();
+            shield(|| self.news.notify_waiters());
         }
     }
 
@@ -361,7 +361,7 @@ impl Cells {
 
     /// Tells whoever waits for anything that there is news.
     fn tell(self: &Arc<Self>) {
-        self.news.notify_waiters();
+        shield(|| self.news.notify_waiters());
         self.books().call_all();
     }
 

@@ -287,7 +287,7 @@ impl Inner {
 
     fn reset(&self, print: &Fingerprint) -> bool {
         let was_known = self.store.reset(print);
-        self.changed.notify_waiters();
+        wait::tell(&self.changed);
         was_known
     }
 

@@ -194,7 +194,7 @@ impl<K: Hash + Eq> KeyedLimiter<K> {
         Q: Hash + Eq + ?Sized,
     {
         let was_known = self.inner.store.reset(key);
-        self.inner.changed.notify_waiters();
+        wait::tell(&self.inner.changed);
         was_known
     }
 
@@ -212,7 +212,8 @@ impl<K: Hash + Eq> KeyedLimiter<K> {
         *current = quota;
         let now = self.inner.clock.now();
         self.inner.store.set_quota(&quota, now);
-        self.inner.changed.notify_waiters();
+        drop(current);
+        wait::tell(&self.inner.changed);
     }
 
     /// Returns the quota.

@@ -2,6 +2,7 @@
 
 use std::{pin::pin, time::Duration};
 
+use perennial_lifecycle::shield;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, sleep_until},
@@ -120,6 +121,11 @@ pub(crate) async fn until(
             Decision::Refused { retry_after } => retry_after,
         };
     }
+}
+
+/// Tells those who wait that another answer may be had sooner. What their wakers run is theirs, so no lock is held.
+pub(crate) fn tell(changed: &Notify) {
+    shield(|| changed.notify_waiters());
 }
 
 /// Some time within `most` after `at`.

@@ -268,7 +268,7 @@ impl<T> Line<T> {
         };
         self.changed(books, turns);
         if phase != Phase::Open {
-            self.news.notify_waiters();
+            self.tell();
         }
         unused.map_or(Ok(()), Err)
     }
@@ -276,7 +276,7 @@ impl<T> Line<T> {
     /// An object was taken out of the pool.
     pub(super) fn removed(&self) {
         self.books().size -= 1;
-        self.news.notify_waiters();
+        self.tell();
     }
 
     /// Goes over to another phase, if there is a next one; says whether it did.
@@ -287,7 +287,7 @@ impl<T> Line<T> {
         };
         books.phase = phase;
         self.changed(books, Turns::Unchanged);
-        self.news.notify_waiters();
+        self.tell();
         true
     }
 
@@ -302,13 +302,18 @@ impl<T> Line<T> {
         books.unreserved().for_each(|object| places.put(object));
         drop(places);
         self.changed(books, Turns::Unchanged);
-        self.news.notify_waiters();
+        self.tell();
         true
     }
 
     /// Takes an object that lies on no shelf, once the pool is closed.
     pub(super) fn clear(&self) -> Option<T> {
         self.books().pile.pop()
+    }
+
+    /// Tells of news.
+    fn tell(&self) {
+        shield(|| self.news.notify_waiters());
     }
 
     /// Waits for news after this call; look at what they are about once it is made.

@@ -72,8 +72,16 @@ async fn pool_24_who_panics_where_he_is_woken_takes_nothing_from_the_others() {
 
     drop(held);
     assert_eq!(it.pool.status(), status(&it.pool, 0, 1, 0, 0));
-    assert!(matches!(panics.poll(first.as_mut()), Poll::Ready(Ok(_))));
-    drop((first, second));
+    let Poll::Ready(Ok(held)) = panics.poll(first.as_mut()) else {
+        panic!("it was lent a worker");
+    };
+    let mut drain = Box::pin(it.pool.drain());
+    assert!(panics.poll(drain.as_mut()).is_pending());
+    drop(held);
+    assert!(panics.poll(drain.as_mut()).is_ready());
+    assert_eq!(panics.times(), 3);
+    drop((first, second, drain));
+    it.pool.resume();
     it.lends_all().await;
     it.stop().await;
 }

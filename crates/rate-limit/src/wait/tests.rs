@@ -1,7 +1,11 @@
 use std::{
     future::{Future as _, poll_fn},
     pin::pin,
-    task::Poll,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Wake, Waker},
 };
 
 use tokio::time::advance;
@@ -23,6 +27,35 @@ async fn who_waits_goes_on_when_the_next_cell_is_back() {
     }
     assert_eq!(left, [Ok(1), Ok(0), Ok(0), Ok(0), Ok(0)]);
     assert_eq!(begin.elapsed(), Duration::from_millis(1500));
+}
+
+/// Asks the limiter where it is woken, or panics.
+struct Busy(Option<KeyedLimiter<String>>, AtomicU32);
+
+impl Wake for Busy {
+    fn wake(self: Arc<Self>) {
+        self.1.fetch_add(1, Relaxed);
+        let limiter = self.0.as_ref().expect("there is nobody to ask");
+        assert!(!limiter.quota().period().is_zero());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_may_use_the_limiter_where_he_is_woken_and_may_panic_there() {
+    let limiter = limiter(Quota::per_hour(1));
+    assert!(limiter.check("ada").is_allowed());
+    for asks in [Some(limiter.clone()), None] {
+        let busy = Arc::new(Busy(asks, AtomicU32::new(0)));
+        let waker = Waker::from(Arc::clone(&busy));
+        let mut context = Context::from_waker(&waker);
+        let mut waits = pin!(limiter.until_ready("ada", Patience::forever()));
+        assert!(waits.as_mut().poll(&mut context).is_pending());
+        limiter.set_quota(Quota::per_minute(1));
+        assert!(waits.as_mut().poll(&mut context).is_pending());
+        assert!(limiter.reset("ada"));
+        assert_eq!(waits.as_mut().poll(&mut context), Poll::Ready(Ok(0)));
+        assert_eq!(busy.1.load(Relaxed), 2);
+    }
 }
 
 #[tokio::test(start_paused = true)]
