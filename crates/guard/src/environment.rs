@@ -171,8 +171,9 @@ impl Environment {
         let recorder = self.0.parts.recorders.as_ref().map(|make| make(name));
         let name: Arc<str> = name.into();
         let service = Arc::new(Service::new(Arc::clone(&name), recorder));
-        // Another thread may have been first.
-        Arc::clone(self.services().entry(name).or_insert(service))
+        // And that drops one: another thread may have been first, and then this one goes after the lock.
+        let ours = Arc::clone(&service);
+        Arc::clone(self.services().entry(name).or_insert(ours))
     }
 
     fn services(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Service>>> {

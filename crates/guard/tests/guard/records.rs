@@ -1,6 +1,7 @@
 //! Every end is recorded once.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -191,6 +192,40 @@ fn grd_16_a_recorder_is_made_where_the_environment_can_be_used() {
         .map(|it| it.service)
         .collect();
     assert_eq!(names, ["audit".into(), "svc".into()]);
+}
+
+/// Looks at the environment where it is dropped.
+struct Looks(Arc<OnceLock<Environment>>);
+
+impl Recorder for Looks {
+    fn record(&self, _: OperationOutcome, _: Duration) {}
+}
+
+impl Drop for Looks {
+    fn drop(&mut self) {
+        let environment = self.0.get().unwrap();
+        assert_eq!(environment.status().len(), 1);
+    }
+}
+
+#[test]
+fn grd_16_a_recorder_that_came_second_is_dropped_where_the_environment_can_be_used() {
+    let environment = Arc::new(OnceLock::<Environment>::new());
+    let is_first = AtomicBool::new(true);
+    let made = Environment::builder().recorders({
+        let environment = Arc::clone(&environment);
+        move |service| {
+            // As another thread may, meanwhile.
+            if is_first.swap(false, SeqCst) {
+                let environment = environment.get().unwrap();
+                environment.guard(service).build().unwrap();
+            }
+            Arc::new(Looks(Arc::clone(&environment))) as Arc<dyn Recorder>
+        }
+    });
+    let of_svc = environment.get_or_init(|| made.build());
+    of_svc.guard("svc").build().unwrap();
+    assert_eq!(of_svc.status().len(), 1);
 }
 
 fn panic_now() -> Result<(), io::Error> {
