@@ -397,23 +397,30 @@ impl<T> Waiter<'_, T> {
     /// Waits for its turn, and takes what it is given; the pool may lend nothing before that.
     pub(super) async fn served(&mut self) -> Result<T, Phase> {
         let line = self.line;
-        let look = || match line.books().phase {
-            Phase::Open => Ok(()),
-            phase => Err(phase),
-        };
         loop {
-            line.queue.turn(&line.news, look).await?;
-            let mut books = line.books();
-            match books.serve() {
-                Take::Object(object) => {
-                    self.stands = false;
-                    line.changed(books, Turns::Unchanged);
-                    line.show_waiting();
-                    return Ok(object);
-                }
-                // It was taken back while it was on its way.
-                Take::Wait => {}
-                Take::Shut(phase) => return Err(phase),
+            line.queue.turn(&line.news, || line.lends()).await?;
+            if let Some(object) = self.use_turn()? {
+                return Ok(object);
+            }
+        }
+    }
+
+    /// Takes what it is given; nothing if that was taken back while its turn was on its way.
+    fn use_turn(&mut self) -> Result<Option<T>, Phase> {
+        let line = self.line;
+        let mut books = line.books();
+        match books.serve() {
+            Take::Object(object) => {
+                self.stands = false;
+                line.changed(books, Turns::Unchanged);
+                line.show_waiting();
+                Ok(Some(object))
+            }
+            Take::Wait => Ok(None),
+            Take::Shut(phase) => {
+                // Drained since the turn came: it is that of who waits behind, who may not look before the pool is resumed.
+                line.changed(books, Turns::Grant);
+                Err(phase)
             }
         }
     }
@@ -435,5 +442,30 @@ impl<T> Drop for Waiter<'_, T> {
         };
         self.line.changed(books, turns);
         self.line.show_waiting();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::PoolStrategy;
+
+    #[test]
+    fn a_turn_that_comes_just_as_the_pool_is_drained_goes_to_who_waits_behind() {
+        let line = Arc::new(Line::new("db".into(), None));
+        let shelf = Shelf::new(PoolStrategy::Lifo, &line);
+        let join = || line.join(&shelf).unwrap().unwrap();
+        let (mut first, mut second) = (join(), join());
+        line.receive(7, &shelf).unwrap();
+        let turn = line.queue.turn(&line.news, || line.lends());
+        assert_eq!(turn.now_or_never(), Some(Ok(())));
+        line.go_on(|_| Some(Phase::Drained));
+        assert_eq!(first.use_turn(), Err(Phase::Drained));
+        drop(first);
+        // Before the second one has looked.
+        assert!(line.resume(&shelf));
+        assert_eq!(second.served().now_or_never(), Some(Ok(7)));
     }
 }

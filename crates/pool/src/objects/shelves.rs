@@ -127,12 +127,13 @@ impl<T> Shelves<T> {
         self.shelves.iter().find_map(|shelf| shelf.pick())
     }
 
-    /// Takes an object from any shelf for one who has joined the line, unless nothing is lent since then.
-    fn take_in_line(&self) -> Option<T> {
+    /// Takes an object from any shelf for one who has joined the line, unless nothing is lent since then. Then that one must
+    /// go: what lies on a shelf would be lent to others when the pool is resumed, and not to who stands in the line.
+    fn take_in_line(&self) -> Result<Option<T>, Phase> {
         // Held meanwhile: who drains the pool opens them after he has said so, and finds all that was lent before.
         let line = self.line.books();
-        line.lends().ok()?;
-        self.find()
+        line.lends()?;
+        Ok(self.find())
     }
 
     /// Lends an object from elsewhere; whoever gets none joins the line.
@@ -150,8 +151,12 @@ impl<T> Shelves<T> {
             // From here on whatever comes back goes to the line. What came back before may lie on a shelf, since the
             // first look.
             Ok(Some(waiter)) => match self.take_in_line() {
-                Some(object) => Ok(Ok(self.adopt(object, location))),
-                None => Ok(Err(waiter)),
+                Ok(Some(object)) => Ok(Ok(self.adopt(object, location))),
+                Ok(None) => Ok(Err(waiter)),
+                Err(phase) => {
+                    drop(waiter);
+                    Err(self.not_open(phase))
+                }
             },
         }
     }
@@ -307,14 +312,15 @@ mod tests {
     }
 
     #[test]
-    fn who_joins_the_line_just_as_the_pool_is_drained_is_given_nothing() {
+    fn who_joins_the_line_just_as_the_pool_is_drained_is_refused_and_does_not_wait_past_what_is_idle()
+     {
         let pool = ObjectPool::builder("db", [1]).build().unwrap();
         let shelves = &*pool.0;
         let waiter = shelves.line.join(shelves.own()).unwrap().unwrap();
         drain(shelves);
-        assert_eq!(shelves.take_in_line(), None);
+        assert_eq!(shelves.take_in_line(), Err(Phase::Drained));
         drop(waiter);
         assert!(shelves.resume());
-        assert_eq!(shelves.take_in_line(), Some(1));
+        assert_eq!(shelves.take_in_line(), Ok(Some(1)));
     }
 }
