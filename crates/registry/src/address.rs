@@ -169,7 +169,8 @@ impl<M: Message> Address<M> {
         make: impl FnOnce(RpcReplyPort<T>) -> M,
         timeout: Duration,
     ) -> Result<T, CallError<M>> {
-        dispatch::call(self, make, timeout).await
+        let answer = dispatch::call(self, make, timeout).await;
+        answer.map_err(|error| *error)
     }
 }
 

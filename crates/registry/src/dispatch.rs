@@ -1,5 +1,7 @@
 //! The way of one message, be it to an address or to a group.
 
+mod call;
+
 use std::future::{pending, poll_fn};
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
@@ -7,20 +9,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use perennial_lifecycle::{
-    ActorName, Caller, Entry, ExitReason, Incarnation, Listening, Moment, Node, Room, Terms,
-    Traffic, Waiting, after, early, poll_answer,
+    ActorName, Entry, Incarnation, Moment, Node, Room, Terms, Traffic, after,
 };
-use ractor::{Message, RpcReplyPort};
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
-use tracing::Instrument as _;
+use ractor::Message;
+use tokio::time::{Instant, timeout_at};
 
+pub(crate) use self::call::call;
 use crate::policy::WhenDown;
-use crate::{CallError, CastError, Refusal, event};
-
-/// How long a call waits to hear whether its callee, which has dropped the reply port, fails: the message is dropped a
-/// moment before.
-const END_GRACE: Duration = Duration::from_millis(20);
+use crate::{CastError, Refusal, event};
 
 /// What messages are sent to.
 pub(crate) trait Target<M: Message>: Sync {
@@ -131,262 +127,10 @@ fn refused<M: Message>(target: &impl Target<M>, refusal: &Refusal) {
     event::refused(refusal);
 }
 
-pub(crate) async fn call<M: Message, T: Send + 'static>(
-    target: &impl Target<M>,
-    make: impl FnOnce(RpcReplyPort<T>) -> M,
-    timeout: Duration,
-) -> Result<T, CallError<M>> {
-    let span = event::call_span(target.name());
-    let result = if span.is_disabled() {
-        try_call(target, make, timeout).await
-    } else {
-        // Boxed, since the future of each call would have room for both.
-        Box::pin(try_call(target, make, timeout))
-            .instrument(span)
-            .await
-    };
-    let error = match result {
-        Ok(value) => return Ok(value),
-        Err(error) => *error,
-    };
-    if let CallError::Refused(error) = &error {
-        refused(target, &error.refusal);
-    } else {
-        event::call_failed(&error);
-    }
-    Err(error)
-}
-
-/// An error is large, and what has its answer is not to be moved about with room for one: so it is boxed.
-async fn try_call<M: Message, T: Send + 'static>(
-    target: &impl Target<M>,
-    make: impl FnOnce(RpcReplyPort<T>) -> M,
-    timeout: Duration,
-) -> Result<T, Box<CallError<M>>> {
-    let (reply, mut answer) = oneshot::channel();
-    let message = make(reply.into());
-    let traffic = target.traffic();
-    let clock = traffic.clock();
-    // Made inside a handler: by whom, and how long its own message has left, which may be in the hand of another tree.
-    let current = Incarnation::current();
-    let caller = current.as_ref();
-    let own = caller.map_or(Moment::NEVER, |it| it.deadline_in_hand_by(traffic));
-    // The clock is read only for what needs it: most calls come from outside of all handlers, have no envelope and are
-    // answered at once.
-    let began = caller.map(|_| clock.recent());
-    let limit = || timeout.min(own.since(began.unwrap_or_default()));
-    let until = once(|| after(timeout.min(clock.until(own))));
-    // Never early, though the reading may be late.
-    let deadline = |now: Moment| now.after(timeout).after(clock.grain()).min(own);
-    let mut slip = None;
-    // From outside of all handlers nobody is made to wait in a cycle.
-    let is_outside = caller.is_none();
-    let terms = |now| {
-        let (own, other) = Caller::pair(traffic);
-        slip = Some(own);
-        Terms {
-            deadline: deadline(now),
-            caller: Some(other),
-        }
-    };
-    // A look at the message only after the step that lets it in: see `Entry`.
-    let sent = match is_outside.then(|| target.enter_quickly()).flatten() {
-        Some((entry, run)) => entry.send(message, terms).map(|()| Callee::Lent(run)),
-        None if is_outside => target.deliver_quickly(message, terms),
-        None => Err(message),
-    };
-    let (callee, mut listening, ticket) = match sent {
-        Ok(callee) => (callee, None, Ticket(slip)),
-        Err(message) => {
-            let now = began.unwrap_or_else(|| clock.recent());
-            let checked = if own <= now {
-                let name = target.name().clone();
-                Err(Refusal::Expired { name })
-            } else {
-                target.admit()
-            };
-            if let Err(refusal) = checked {
-                return Err(Box::new(CastError { message, refusal }.into()));
-            }
-            let deadline = deadline(now);
-            let slip = OnceLock::new();
-            let terms = || Terms {
-                deadline,
-                caller: Some(slip.get_or_init(|| Caller::new(traffic)).clone()),
-            };
-            let task = match caller {
-                Some(_) => Some(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await),
-                None => None,
-            };
-            let meet = |run: &Arc<Incarnation>| {
-                let listening = match (caller, &task) {
-                    (Some(caller), Some(task)) => {
-                        let waiting = wait_for(traffic, caller, run.node(), target)?;
-                        // Before the message goes.
-                        Some(waiting.listen(&mut answer, task))
-                    }
-                    _ => None,
-                };
-                Ok((Callee::Own(Arc::clone(run)), listening))
-            };
-            let await_place = |place: &Node| match caller {
-                Some(caller) => wait_for(traffic, caller, place, target).map(Some),
-                None => Ok(None),
-            };
-            let delivered = deliver_by(target, message, &until, terms, meet, await_place);
-            let (callee, listening) = match delivered.await {
-                Ok(delivered) => delivered,
-                Err(error) => return Err(Box::new(error.into())),
-            };
-            (callee, listening, Ticket(slip.into_inner()))
-        }
-    };
-    let name = || target.name().clone();
-    let answered = early(timeout, |cx| {
-        poll_answer(&mut answer, listening.as_mut(), cx)
-    });
-    let answered = match answered.await {
-        Some(Ok(value)) => return Ok(value),
-        Some(Err(_)) => Err(NoAnswer::Dropped),
-        None => {
-            tokio::select! {
-                biased;
-                answered = answer_of::<M, T>(&callee, &mut answer, listening.as_mut(), &ticket) => answered,
-                () = sleep_until(until()) => Err(NoAnswer::Late),
-            }
-        }
-    };
-    let error = match answered {
-        Ok(value) => return Ok(value),
-        Err(NoAnswer::Ended(reason)) => CallError::CalleeFailed {
-            name: name(),
-            reason,
-        },
-        Err(NoAnswer::Dropped) if ticket.was_dropped() => CallError::Dropped { name: name() },
-        Err(NoAnswer::Dropped) if Instant::now() < until() => {
-            why_dropped(name(), &callee, until()).await
-        }
-        Err(_) => CallError::TimedOut {
-            name: name(),
-            timeout: limit(),
-        },
-    };
-    Err(Box::new(error))
-}
-
 /// Looks at the time once, when it is first asked for: most messages find their actor and its answer without.
 fn once(look: impl Fn() -> Instant) -> impl Fn() -> Instant {
     let seen = OnceLock::new();
     move || *seen.get_or_init(&look)
-}
-
-/// What a call leaves behind when it is given up: its message need not be handled any more.
-///
-/// Made when the message gets an envelope, which is where it is written.
-struct Ticket(Option<Caller>);
-
-impl Ticket {
-    fn is_taken(&self) -> bool {
-        self.0.as_ref().is_some_and(Caller::is_taken)
-    }
-
-    fn was_dropped(&self) -> bool {
-        self.0.as_ref().is_some_and(Caller::was_dropped)
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        if let Some(caller) = self.0.take() {
-            caller.leave();
-        }
-    }
-}
-
-/// Notes who waits for whom, and refuses a call that would never be answered.
-fn wait_for<'a, M: Message>(
-    traffic: &Traffic,
-    caller: &'a Incarnation,
-    callee: &Node,
-    target: &impl Target<M>,
-) -> Result<Waiting<'a>, Refusal> {
-    let (waits, path) = (caller.traffic().waits(), caller.node().path());
-    let waiting = waits.begin_across(path, traffic.waits(), callee.path());
-    waiting.map_err(|cycle| Refusal::WouldDeadlock {
-        name: target.name().clone(),
-        path: cycle.path,
-    })
-}
-
-/// Why there is no answer.
-enum NoAnswer {
-    /// The reply port was dropped, or nobody will take the message.
-    Dropped,
-    /// The callee has ended with the message.
-    Ended(ExitReason),
-    /// The deadline has passed.
-    Late,
-}
-
-/// Waits for the answer, or for the end of the run that has the message.
-async fn answer_of<M: Message, T>(
-    callee: &Incarnation,
-    answer: &mut oneshot::Receiver<T>,
-    mut listening: Option<&mut Listening<'_>>,
-    ticket: &Ticket,
-) -> Result<T, NoAnswer> {
-    let reason = tokio::select! {
-        biased;
-        answered = poll_fn(|cx| poll_answer(answer, listening.as_deref_mut(), cx)) => {
-            return answered.map_err(|_| NoAnswer::Dropped);
-        }
-        // A channel that closes while a message is on its way into it may keep the message, and with it the port.
-        reason = callee.ended() => reason,
-    };
-    if let Ok(value) = answer.try_recv() {
-        return Ok(value);
-    }
-    if callee.takes_mail::<M>() && !ticket.is_taken() {
-        // It waits for the next run.
-        tokio::select! {
-            biased;
-            answered = poll_fn(|cx| poll_answer(answer, listening.as_deref_mut(), cx)) => {
-                return answered.map_err(|_| NoAnswer::Dropped);
-            }
-            // There will be none, though the message may be kept, as in a port that closed with it on its way.
-            () = callee.node().retired() => return answer.try_recv().map_err(|_| NoAnswer::Dropped),
-        }
-    }
-    Err(NoAnswer::Ended(reason))
-}
-
-async fn why_dropped<M>(
-    name: ActorName,
-    callee: &Arc<Incarnation>,
-    until: Instant,
-) -> CallError<M> {
-    // Where it waited over a restart, a later run had it.
-    let run = match callee.has_ended() {
-        true => callee.node().current(),
-        false => Some(Arc::clone(callee)),
-    };
-    if let Some(run) = run {
-        let mut ended = timeout(END_GRACE, run.ended()).await;
-        if ended.is_err() && run.is_failing_or_ending() {
-            // Its end is on record once all is dropped that it holds, and that may take its time.
-            ended = timeout_at(until, run.ended()).await;
-        }
-        if let Ok(reason) = ended {
-            return CallError::CalleeFailed { name, reason };
-        }
-    }
-    match callee.node().last_end() {
-        Some(end) if callee.has_ended() => CallError::CalleeFailed {
-            name,
-            reason: end.reason,
-        },
-        _ => CallError::NoReply { name },
-    }
 }
 
 /// Hands the message to the actor that is alive, or comes to life or gets room by the deadline. That is asked for more

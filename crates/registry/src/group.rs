@@ -213,7 +213,8 @@ impl<M: Message> Group<M> {
         make: impl FnOnce(RpcReplyPort<T>) -> M,
         timeout: Duration,
     ) -> Result<T, CallError<M>> {
-        dispatch::call(&self.to(route), make, timeout).await
+        let answer = dispatch::call(&self.to(route), make, timeout).await;
+        answer.map_err(|error| *error)
     }
 
     /// Sends a copy of the message to every member.

@@ -202,7 +202,9 @@ impl Registry {
         make: impl FnOnce(RpcReplyPort<T>) -> M,
         timeout: Duration,
     ) -> Result<T, CallError<M>> {
-        dispatch::call(&ByName::new(self, &name, true), make, timeout).await
+        let target = ByName::new(self, &name, true);
+        let answer = dispatch::call(&target, make, timeout).await;
+        answer.map_err(|error| *error)
     }
 
     /// Resolves a name once, for many messages; [`Address::present`] says which run is alive, and its epoch.
