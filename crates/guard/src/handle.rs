@@ -122,144 +122,154 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
     }
 
     /// Runs an operation once, within a time that counts from the first poll.
-    pub(crate) async fn attempt<T, E, F, Fut>(
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "one copies what it is given, and reads at once as a whole what was just written in parts"
+    )]
+    pub(crate) fn attempt<T, E, F, Fut>(
         &self,
         at: &'static Location<'static>,
         payer: impl Payer,
         deadline: &Option<Duration>,
         operation: F,
         classify: impl FnOnce(&Result<T, E>) -> Outcome,
-    ) -> Result<T, GuardError<E>>
+    ) -> impl Future<Output = Result<T, GuardError<E>>>
     where
         F: FnOnce(P::Item) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        // Pinned here, so that neither way moves it: it is as large as the operation.
-        let stages = pin!(self.stages(at, payer, deadline, operation, classify));
-        let span = event::span(&self.service.name);
-        // Where nobody listens, entering and leaving the span at each poll would cost for nothing.
-        if span.is_disabled() {
-            stages.await
-        } else {
-            stages.instrument(span).await
+        async move {
+            // Pinned here, so that neither way moves it: it is as large as the operation.
+            let stages = pin!(self.stages(at, payer, deadline, operation, classify));
+            let span = event::span(&self.service.name);
+            // Where nobody listens, entering and leaving the span at each poll would cost for nothing.
+            if span.is_disabled() {
+                stages.await
+            } else {
+                stages.instrument(span).await
+            }
         }
     }
 
     /// All in one: what a stage hands over, such as an item or a permit, is not carried from future to future.
-    async fn stages<T, E, F, Fut>(
+    #[expect(clippy::manual_async_fn, reason = "as for `attempt`")]
+    fn stages<T, E, F, Fut>(
         &self,
         at: &'static Location<'static>,
         payer: impl Payer,
         deadline: &Option<Duration>,
         operation: F,
         classify: impl FnOnce(&Result<T, E>) -> Outcome,
-    ) -> Result<T, GuardError<E>>
+    ) -> impl Future<Output = Result<T, GuardError<E>>>
     where
         F: FnOnce(P::Item) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        self.has_quota_for(&payer)?;
-        let mut call = Call::new(&self.service, &self.slow_after);
-        if self.critical.as_ref().is_some_and(|critical| critical()) {
-            call.ends(OperationOutcome::MemoryPressure);
-            return Err(self.memory_pressure());
-        }
-        let mut unpaid = None;
-        if let Some(limiter) = &self.limiter {
-            // Who is over quota is refused, and counted, by the check.
-            if self.spend == Spend::WhenBegun && payer.peek(limiter).is_allowed() {
-                unpaid = Some(limiter);
-            } else if let Some(refused) = self.over_quota(payer.check(limiter, call.began_at())) {
+        async move {
+            self.has_quota_for(&payer)?;
+            let mut call = Call::new(&self.service, &self.slow_after);
+            if self.critical.as_ref().is_some_and(|critical| critical()) {
+                call.ends(OperationOutcome::MemoryPressure);
+                return Err(self.memory_pressure());
+            }
+            let mut unpaid = None;
+            if let Some(limiter) = &self.limiter {
+                // Who is over quota is refused, and counted, by the check.
+                if self.spend == Spend::WhenBegun && payer.peek(limiter).is_allowed() {
+                    unpaid = Some(limiter);
+                } else if let Some(refused) = self.over_quota(payer.check(limiter, call.began_at()))
+                {
+                    call.ends(OperationOutcome::RateLimited);
+                    return Err(refused);
+                }
+            }
+            if let Some(breaker) = &self.breaker {
+                // The call is measured anyhow.
+                match breaker.try_acquire_untimed() {
+                    Ok(permit) => call.permit = Some(permit),
+                    Err(open) => {
+                        call.ends(OperationOutcome::CircuitOpen);
+                        return Err(GuardError::CircuitOpen(open));
+                    }
+                }
+            }
+            let mut left = *deadline;
+            let mut has_waited = false;
+            let mut _place = None;
+            if let Some(bulkhead) = &self.bulkhead {
+                _place = bulkhead.try_enter();
+                if _place.is_none() {
+                    has_waited = true;
+                    _place = bulkhead.enter(left).await;
+                    let waited = call.elapsed();
+                    left = left.map(|left| left.saturating_sub(waited));
+                    // Who gets one only as his time ends has waited in vain as well.
+                    if _place.is_none() || left == Some(Duration::ZERO) {
+                        call.ends(OperationOutcome::BulkheadFull);
+                        return Err(self.bulkhead_full(bulkhead));
+                    }
+                    // An open circuit does not wait for a worker.
+                    if let Err(open) = call.readmit() {
+                        call.ends(OperationOutcome::CircuitOpen);
+                        return Err(GuardError::CircuitOpen(open));
+                    }
+                }
+            }
+            // After a wait it was read too long ago.
+            let count = if has_waited { None } else { call.began_at() };
+            let lending = Noted {
+                wait: pin!(self.pool.lend_at(left, at, count)),
+                has_waited: &mut has_waited,
+            };
+            let item = match lending.await {
+                Ok(item) => item,
+                Err(refused) => {
+                    call.ends(OperationOutcome::NoWorker);
+                    return Err(GuardError::Pool(refused));
+                }
+            };
+            if has_waited && let Err(open) = call.readmit() {
+                call.ends(OperationOutcome::CircuitOpen);
+                return Err(GuardError::CircuitOpen(open));
+            }
+            let mut waited = Duration::ZERO;
+            if has_waited {
+                waited = call.begins_late();
+                // An operation without any time left would fail by that, and not by the service.
+                if deadline.is_some_and(|deadline| waited >= deadline) {
+                    call.ends(OperationOutcome::NoWorker);
+                    return Err(self.too_late(deadline));
+                }
+            }
+            if let Some(limiter) = unpaid
+                && let Some(refused) = self.over_quota(payer.check(limiter, None))
+            {
                 call.ends(OperationOutcome::RateLimited);
                 return Err(refused);
             }
-        }
-        if let Some(breaker) = &self.breaker {
-            // The call is measured anyhow.
-            match breaker.try_acquire_untimed() {
-                Ok(permit) => call.permit = Some(permit),
-                Err(open) => {
-                    call.ends(OperationOutcome::CircuitOpen);
-                    return Err(GuardError::CircuitOpen(open));
+            let mut work = pin!(call.operate(|| operation(item)));
+            let result = match deadline {
+                None => Some(poll_fn(|context| call.operate(|| work.as_mut().poll(context))).await),
+                Some(deadline) => {
+                    // The timer costs more than all the rest of a guard, so it is made only for an operation that takes some
+                    // milliseconds: many end at once, and one that asks an actor next door is answered soon.
+                    let left = deadline.saturating_sub(waited);
+                    let first = early(left, |context| call.operate(|| work.as_mut().poll(context)));
+                    match first.await {
+                        Some(result) => Some(result),
+                        None => call.finish(work, *deadline).await,
+                    }
                 }
-            }
-        }
-        let mut left = *deadline;
-        let mut has_waited = false;
-        let mut _place = None;
-        if let Some(bulkhead) = &self.bulkhead {
-            _place = bulkhead.try_enter();
-            if _place.is_none() {
-                has_waited = true;
-                _place = bulkhead.enter(left).await;
-                let waited = call.elapsed();
-                left = left.map(|left| left.saturating_sub(waited));
-                // Who gets one only as his time ends has waited in vain as well.
-                if _place.is_none() || left == Some(Duration::ZERO) {
-                    call.ends(OperationOutcome::BulkheadFull);
-                    return Err(self.bulkhead_full(bulkhead));
+            };
+            match result {
+                Some(result) => {
+                    call.judged(classify(&result));
+                    result.map_err(GuardError::Operation)
                 }
-                // An open circuit does not wait for a worker.
-                if let Err(open) = call.readmit() {
-                    call.ends(OperationOutcome::CircuitOpen);
-                    return Err(GuardError::CircuitOpen(open));
+                None => {
+                    call.ends(OperationOutcome::DeadlineExceeded);
+                    Err(self.deadline_exceeded(deadline))
                 }
-            }
-        }
-        // After a wait it was read too long ago.
-        let count = call.began_at().filter(|_| !has_waited);
-        let lending = Noted {
-            wait: pin!(self.pool.lend_at(left, at, count)),
-            has_waited: &mut has_waited,
-        };
-        let item = match lending.await {
-            Ok(item) => item,
-            Err(refused) => {
-                call.ends(OperationOutcome::NoWorker);
-                return Err(GuardError::Pool(refused));
-            }
-        };
-        if has_waited && let Err(open) = call.readmit() {
-            call.ends(OperationOutcome::CircuitOpen);
-            return Err(GuardError::CircuitOpen(open));
-        }
-        let mut waited = Duration::ZERO;
-        if has_waited {
-            waited = call.begins_late();
-            // An operation without any time left would fail by that, and not by the service.
-            if deadline.is_some_and(|deadline| waited >= deadline) {
-                call.ends(OperationOutcome::NoWorker);
-                return Err(self.too_late(deadline));
-            }
-        }
-        if let Some(limiter) = unpaid
-            && let Some(refused) = self.over_quota(payer.check(limiter, None))
-        {
-            call.ends(OperationOutcome::RateLimited);
-            return Err(refused);
-        }
-        let mut work = pin!(call.operate(|| operation(item)));
-        let result = match deadline {
-            None => Some(poll_fn(|context| call.operate(|| work.as_mut().poll(context))).await),
-            Some(deadline) => {
-                // The timer costs more than all the rest of a guard, so it is made only for an operation that takes some
-                // milliseconds: many end at once, and one that asks an actor next door is answered soon.
-                let left = deadline.saturating_sub(waited);
-                let first = early(left, |context| call.operate(|| work.as_mut().poll(context)));
-                match first.await {
-                    Some(result) => Some(result),
-                    None => call.finish(work, *deadline).await,
-                }
-            }
-        };
-        match result {
-            Some(result) => {
-                call.judged(classify(&result));
-                result.map_err(GuardError::Operation)
-            }
-            None => {
-                call.ends(OperationOutcome::DeadlineExceeded);
-                Err(self.deadline_exceeded(deadline))
             }
         }
     }
