@@ -121,6 +121,10 @@ impl<W: Worker> Future for Borrow<'_, W> {
                 let borrower = pool.borrower(this.location);
                 let wait = terms.wait_since(terms.began);
                 match cells.take_or_join(borrower, terms.began, wait, context.waker()) {
+                    Turn::Now(Offer::Worker(taken)) => {
+                        cells.note_no_wait();
+                        return Poll::Ready(pool.hand_over(taken, this.location));
+                    }
                     Turn::Now(offer) => {
                         if !matches!(offer, Offer::Start(_)) {
                             cells.note_no_wait();

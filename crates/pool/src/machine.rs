@@ -260,7 +260,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     }
 
     /// Gives a worker to somebody who comes on a thread of this lane, or the right to start one if that is possible now.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(
         &mut self,
         lane: usize,
@@ -476,7 +476,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn lend_out(&mut self, place: usize, desk: D, holder: H) -> Lent<D> {
         let idle_since = self.places[place].idle_since.take();
         Lent {
@@ -488,7 +488,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     }
 
     /// Begins a loan, and returns its number.
-    #[inline]
+    #[inline(always)]
     fn lend(&mut self, place: usize, holder: H) -> u64 {
         self.serial += 1;
         let loan = self.serial;

@@ -271,6 +271,7 @@ impl Desk {
         }
     }
 
+    #[inline]
     pub(crate) fn is_alive(&self) -> bool {
         !self.incarnation.is_ending()
     }

@@ -48,7 +48,7 @@ impl Handovers {
         place.is_none().then_some(Reach { ticket, place })
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn fetch(&self, ticket: u64) -> Option<Taken> {
         let mut place = self.place(ticket);
         let handover = place.take_if(|it| it.ticket == ticket)?;

@@ -110,19 +110,34 @@ impl Cells {
     ) -> Turn<'_> {
         let held = borrower.held(now);
         let lane = Lane::current().index();
-        let mut books = self.books();
+        // Bare, since nothing that follows is to be done outside, and what is dropped in more steps is moved first.
+        let mut books = lock(&self.machine.0);
         // Under the lock: who drains the pool opens the books after he has said so, and finds all that was lent before.
         if !self.is_open() {
             return Turn::Shut;
         }
-        let take = books.take(lane, held, |desk| desk.is_alive(), || self.is_startable());
-        let held = match take {
-            Take::Wait(held) => held,
-            take => {
+        // Taken apart at once: what is moved as a whole is read at once as it was just written in parts.
+        let held = match books.take(lane, held, |desk| desk.is_alive(), || self.is_startable()) {
+            Take::Worker(Lent {
+                desk,
+                loan,
+                idle_since,
+                ..
+            }) => {
                 let counts = (books.idle(), books.in_use());
                 drop(books);
-                return self.offer(take, now, counts).map_or(Turn::Never, Turn::Now);
+                let taken = Taken {
+                    desk,
+                    loan,
+                    since: now,
+                };
+                return Turn::Now(self.lend_idle(taken, idle_since, counts));
             }
+            Take::Start { place, life } => {
+                drop(books);
+                return Turn::Now(self.claim(place, life));
+            }
+            Take::Wait(held) => held,
         };
         let limit = self.config.max_waiting;
         let ticket = match books.join(limit, wait, held, || waker.clone()) {
@@ -133,7 +148,7 @@ impl Cells {
                 return Turn::Never;
             }
         };
-        let alarm = books.alarm().looks_by(wait.deadline);
+        let alarm = books.alarm.looks_by(wait.deadline);
         let waiting = books.waiting();
         let is_short = books.is_short();
         drop(books);
@@ -157,19 +172,17 @@ impl Cells {
         self: &Arc<Self>,
         take: Take<Arc<Desk>, H>,
         since: Moment,
-        (idle, used): (usize, usize),
+        counts: (usize, usize),
     ) -> Option<Offer> {
         match take {
-            Take::Worker(lent) => {
-                let Lent {
-                    desk,
-                    loan,
-                    idle_since,
-                    ..
-                } = lent;
-                event::counted(self.meters(), idle, used);
-                let was_idle = || idle_since.map_or(Duration::ZERO, |idle| since.since(idle));
-                Some(self.lend(Taken { desk, loan, since }, was_idle))
+            Take::Worker(Lent {
+                desk,
+                loan,
+                idle_since,
+                ..
+            }) => {
+                let taken = Taken { desk, loan, since };
+                Some(self.lend_idle(taken, idle_since, counts))
             }
             Take::Start { place, life } => Some(self.claim(place, life)),
             Take::Wait(_) => None,
@@ -184,6 +197,20 @@ impl Cells {
             life,
             asked: false,
         }))
+    }
+
+    #[inline(always)]
+    fn lend_idle(
+        &self,
+        taken: Taken,
+        idle_since: Option<Moment>,
+        (idle, used): (usize, usize),
+    ) -> Offer {
+        event::counted(self.meters(), idle, used);
+        let since = taken.since;
+        self.lend(taken, || {
+            idle_since.map_or(Duration::ZERO, |idle| since.since(idle))
+        })
     }
 
     #[inline(always)]
@@ -324,6 +351,7 @@ impl Waiter<'_> {
     }
 
     /// Waits for its turn, and takes what it is given; `None`: its time is over.
+    #[inline(always)]
     pub(crate) fn poll_turn(
         &mut self,
         context: &mut Context<'_>,
@@ -340,7 +368,7 @@ impl Waiter<'_> {
     }
 
     /// Takes what was lent to it while it waited.
-    #[inline]
+    #[inline(always)]
     fn take_up(
         &mut self,
         taken: Taken,
@@ -373,6 +401,7 @@ impl Waiter<'_> {
     }
 
     /// Looks into the books for what is kept for it.
+    #[inline(never)]
     fn poll_queue(
         &mut self,
         context: &mut Context<'_>,

@@ -56,7 +56,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     }
 
     /// Joins the queue, unless `limit` wait already, to be called like this. Returns the ticket, or who does not wait.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn join(
         &mut self,
         limit: Option<usize>,
