@@ -22,9 +22,9 @@ use crate::{Dismissal, PoolConfig, PoolStats, PoolStatus, PoolStrategy};
 
 /// The books of a pool. `D` stands for one run of a worker, `H` for who holds it, `W` for how who waits is called.
 ///
-/// Laid out as written: what each loan writes lies together, beside the lock, apart from what it only reads. Where
-/// threads lend side by side, each cache line that is written goes over from one to the other, while all wait for the
-/// books.
+/// Laid out as written: what each loan writes lies together, beside the lock, apart from what it only reads; then what it
+/// writes that had to wait. Where threads lend side by side, each cache line that is written goes over from one to the
+/// other, while all wait for the books.
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct Machine<D, H, W> {
@@ -38,6 +38,8 @@ pub(crate) struct Machine<D, H, W> {
     /// Who waits, in order of arrival: growing numbers.
     queue: VecDeque<Waiting<H, W>>,
     tickets: u64,
+    /// Checkouts that had to wait and got a worker, and how long they waited.
+    waits: (u64, Duration),
     /// Without what is counted above.
     stats: PoolStats,
     /// Places kept for who waits and not fetched yet: the first to the first in the queue, and so on. Whoever comes to
@@ -252,6 +254,7 @@ impl<D: Clone, H, W> Machine<D, H, W> {
             down: 0,
             out: 0,
             lent: 0,
+            waits: (0, Duration::ZERO),
             stats: PoolStats::default(),
             effects: Effects::default(),
         };
@@ -518,16 +521,21 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     }
 
     pub(crate) fn note_wait(&mut self, waited: Duration) {
-        self.stats.waits += 1;
-        self.stats.wait_total += waited;
-        self.stats.wait_max = self.stats.wait_max.max(waited);
+        let (waits, total) = &mut self.waits;
+        *waits += 1;
+        *total += waited;
+        // Written only when it grows.
+        if waited > self.stats.wait_max {
+            self.stats.wait_max = waited;
+        }
     }
 
     /// The loan of somebody who waited for so long is none: it had no use for it.
     pub(crate) fn note_unused(&mut self, waited: Duration) {
         self.lent -= 1;
-        self.stats.waits -= 1;
-        self.stats.wait_total -= waited;
+        let (waits, total) = &mut self.waits;
+        *waits -= 1;
+        *total -= waited;
     }
 
     /// A worker that was lent is asked first whether it is in order: only then it is known what comes of the checkout.
@@ -626,8 +634,11 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     }
 
     pub(crate) fn stats(&self) -> PoolStats {
+        let (waits, wait_total) = self.waits;
         PoolStats {
             checkouts: self.lent,
+            waits,
+            wait_total,
             ..self.stats
         }
     }
