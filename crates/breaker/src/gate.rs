@@ -105,19 +105,22 @@ impl Word {
     }
 }
 
-/// Proof of admission: the word under which the call was let in, and when if that matters and the breaker is to see.
+/// Proof of admission: the word under which the call was let in, and when if that matters and the breaker is to see; else
+/// [`UNTIMED`], for an option is a word more, and is moved through memory where two words stay in registers.
 #[derive(Clone, Copy)]
 pub(crate) struct Ticket {
     word: Word,
-    started: Option<Nanos>,
+    started: Nanos,
 }
+
+const UNTIMED: Nanos = Nanos::MAX;
 
 impl Ticket {
     #[inline]
     fn new(word: Word) -> Self {
         Self {
             word,
-            started: None,
+            started: UNTIMED,
         }
     }
 
@@ -130,7 +133,7 @@ impl Ticket {
     /// Notes when the call begins, if that matters.
     pub(crate) fn begin(&mut self, now: impl FnOnce() -> Nanos) {
         if self.is_timed() {
-            self.started = Some(now());
+            self.started = now();
         }
     }
 
@@ -143,7 +146,10 @@ impl Ticket {
     /// The timing of a call that ends now.
     #[inline]
     pub(crate) fn timing(self) -> Timing {
-        self.started.map_or(Timing::Unknown, Timing::Since)
+        match self.started {
+            UNTIMED => Timing::Unknown,
+            started => Timing::Since(started),
+        }
     }
 }
 
