@@ -7,6 +7,9 @@
 //! longest; when nobody waits and more workers live than the pool keeps, one is ended; else it is idle. A
 //! worker that dies on loan frees its place at its death.
 
+mod counts;
+mod effects;
+mod idle;
 mod places;
 mod waiting;
 
@@ -14,11 +17,13 @@ use std::collections::{BTreeSet, VecDeque};
 use std::mem;
 use std::time::Duration;
 
-use perennial_lifecycle::{Lane, Moment};
+use perennial_lifecycle::Moment;
 
+pub(crate) use self::effects::{Effect, Effects, Ending, Gone, How};
+use self::idle::Idle;
 use self::waiting::Waiting;
 pub(crate) use self::waiting::{Look, Onward, Wait};
-use crate::{Dismissal, PoolConfig, PoolStats, PoolStatus, PoolStrategy};
+use crate::{Dismissal, PoolConfig, PoolStats, PoolStrategy};
 
 /// The books of a pool. `D` stands for one run of a worker, `H` for who holds it, `W` for how who waits is called.
 ///
@@ -61,30 +66,6 @@ pub(crate) struct Machine<D, H, W> {
     idle_timeout: Option<Duration>,
 }
 
-/// A place whose worker is idle, and the lane of the thread on which it came back; `None`: it came from elsewhere.
-///
-/// The lane is not looked for at the place, which another thread may be writing to. All in one word, as it is written
-/// and read right after: the lane plus one in its lowest bits.
-#[derive(Clone, Copy, Debug)]
-struct Idle(usize);
-
-impl Idle {
-    const LANE: u32 = 4;
-
-    fn new(place: usize, lane: Option<usize>) -> Self {
-        const { assert!(Lane::COUNT < 1 << Self::LANE) };
-        Self(place << Self::LANE | lane.map_or(0, |lane| lane + 1))
-    }
-
-    fn place(self) -> usize {
-        self.0 >> Self::LANE
-    }
-
-    fn lane(self) -> Option<usize> {
-        (self.0 & ((1 << Self::LANE) - 1)).checked_sub(1)
-    }
-}
-
 /// On cache lines of its own: a worker mostly stays with one thread.
 #[repr(align(128))]
 #[derive(Debug)]
@@ -117,64 +98,6 @@ enum State<H> {
     /// Idle, and meant for somebody in the queue.
     Handed,
     Out(H),
-}
-
-/// What is to be done outside.
-#[derive(Debug)]
-pub(crate) struct Effects<D, H, W> {
-    /// Who is to look whether it was given something, in this order.
-    pub(crate) calls: VecDeque<W>,
-    pub(crate) rest: Vec<Effect<D, H, W>>,
-}
-
-impl<D, H, W> Default for Effects<D, H, W> {
-    fn default() -> Self {
-        Self {
-            calls: VecDeque::new(),
-            rest: Vec::new(),
-        }
-    }
-}
-
-impl<D, H, W> Effects<D, H, W> {
-    fn let_go(&mut self, gone: Option<Gone<D, H, W>>) {
-        self.rest.extend(gone.map(Effect::LetGo));
-    }
-}
-
-/// What is to be done besides calling.
-#[derive(Debug)]
-pub(crate) enum Effect<D, H, W> {
-    End(Ending<D>),
-    LetGo(Gone<D, H, W>),
-}
-
-/// What is of no use any more. It goes outside: how it does may be anybody's code, as of the error that a worker ended
-/// with, or of the span of a holder.
-#[derive(Debug)]
-pub(crate) enum Gone<D, H, W> {
-    Worker(D),
-    Holder(H),
-    Call(W),
-}
-
-/// A worker that the pool ends.
-#[derive(Debug)]
-pub(crate) struct Ending<D> {
-    pub(crate) place: usize,
-    pub(crate) life: u64,
-    pub(crate) desk: D,
-    pub(crate) how: How,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum How {
-    /// For good: there are more than the pool keeps.
-    Dismiss,
-    /// For a successor: it is too old, or was idle for too long.
-    Renew,
-    /// Killed, for a successor: it is still busy, or failed its check.
-    Retire,
 }
 
 /// What a borrower is given, who is to be the holder.
@@ -227,9 +150,6 @@ pub(crate) enum Standing<'a, H> {
     Handed,
     Out(&'a H),
 }
-
-/// Among so many of those that came back last, who comes looks for one that came back on its own thread.
-const NEAR: usize = 8;
 
 impl<D: Clone, H, W> Machine<D, H, W> {
     /// How many bytes of it each loan writes, from its beginning.
@@ -288,35 +208,6 @@ impl<D: Clone, H, W> Machine<D, H, W> {
             return Take::Start { place, life };
         }
         Take::Wait(holder)
-    }
-
-    /// Takes the idle worker whose turn it is out of their list, for who comes on a thread of this lane.
-    #[inline]
-    fn next_idle(&mut self, lane: Option<usize>) -> Option<usize> {
-        match self.strategy {
-            PoolStrategy::Fifo => Some(self.idle.pop_front()?.place()),
-            PoolStrategy::Lifo => {
-                let last = self.idle.pop_back()?;
-                Some(match (last.lane(), lane) {
-                    (Some(others), Some(lane)) if others != lane => self.own_idle(lane, last),
-                    _ => last.place(),
-                })
-            }
-        }
-    }
-
-    /// Where two threads lend side by side, the worker of one would be the next one's at every other turn, and all that
-    /// belongs to it would go over from processor to processor each time. So who comes is given the last that came back
-    /// on its own thread, if there is one near `last`.
-    #[cold]
-    fn own_idle(&mut self, lane: usize, last: Idle) -> usize {
-        let mut near = self.idle.iter().rev().take(NEAR);
-        let back = near.position(|it| it.lane() == Some(lane));
-        let own = back.and_then(|back| self.idle.remove(self.idle.len() - 1 - back));
-        if own.is_some() {
-            self.idle.push_back(last);
-        }
-        own.unwrap_or(last).place()
     }
 
     /// Takes a worker back, on a thread of this lane.
@@ -520,87 +411,6 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         }
     }
 
-    pub(crate) fn note_wait(&mut self, waited: Duration) {
-        let (waits, total) = &mut self.waits;
-        *waits += 1;
-        *total += waited;
-        // Written only when it grows.
-        if waited > self.stats.wait_max {
-            self.stats.wait_max = waited;
-        }
-    }
-
-    /// The loan of somebody who waited for so long is none: it had no use for it.
-    pub(crate) fn note_unused(&mut self, waited: Duration) {
-        self.lent -= 1;
-        let (waits, total) = &mut self.waits;
-        *waits -= 1;
-        *total -= waited;
-    }
-
-    /// A worker that was lent is asked first whether it is in order: only then it is known what comes of the checkout.
-    pub(crate) fn note_check(&mut self) {
-        self.lent -= 1;
-    }
-
-    pub(crate) fn note_checked(&mut self) {
-        self.lent += 1;
-    }
-
-    pub(crate) fn note_timeout(&mut self) {
-        self.stats.timeouts += 1;
-    }
-
-    pub(crate) fn note_refusal(&mut self) {
-        self.stats.refused += 1;
-    }
-
-    pub(crate) fn note_no_start(&mut self) {
-        self.stats.not_started += 1;
-    }
-
-    /// Says whether there is anything to be done outside.
-    #[inline]
-    pub(crate) fn has_effects(&self) -> bool {
-        !self.effects.calls.is_empty() || !self.effects.rest.is_empty()
-    }
-
-    /// Takes the first of those who are to be called: mostly all there is to be done.
-    #[inline]
-    pub(crate) fn next_call(&mut self) -> Option<W> {
-        self.effects.calls.pop_front()
-    }
-
-    /// Takes what is to be done outside.
-    pub(crate) fn effects(&mut self) -> Option<Effects<D, H, W>> {
-        if !self.has_effects() {
-            return None;
-        }
-        Some(mem::take(&mut self.effects))
-    }
-
-    /// Counts; an idle worker that has died, and was not missed yet, is down.
-    pub(crate) fn status(&self, alive: impl Fn(&D) -> bool) -> PoolStatus {
-        let lives = |it: &&Idle| self.places[it.place()].desk.as_ref().is_some_and(&alive);
-        let idle = self.idle.iter().filter(lives).count();
-        let dead = self.idle.len() - idle;
-        let is_starting = |it: &Place<D, H>| matches!(it.state, State::Starting);
-        let starting = self.places.iter().filter(|it| is_starting(it)).count();
-        let granted = self.handed.iter();
-        let granted = granted
-            .filter(|place| is_starting(&self.places[**place]))
-            .count();
-        PoolStatus {
-            size: self.size,
-            max_overflow: self.max_overflow,
-            idle: idle + self.handed.len() - granted,
-            in_use: self.out,
-            overflow: self.live.saturating_sub(self.size),
-            down: self.down + dead + self.size.saturating_sub(self.live),
-            waiting: self.queue.len() + starting - granted,
-        }
-    }
-
     /// Says whether a life is the last one that was begun at its place.
     pub(crate) fn is_current(&self, place: usize, life: u64) -> bool {
         self.places.get(place).is_some_and(|it| it.life == life)
@@ -631,16 +441,6 @@ impl<D: Clone, H, W> Machine<D, H, W> {
     /// Says whether no worker is up or being started by a borrower: only a restart can help who waits.
     pub(crate) fn is_bare(&self) -> bool {
         self.live == self.down
-    }
-
-    pub(crate) fn stats(&self) -> PoolStats {
-        let (waits, wait_total) = self.waits;
-        PoolStats {
-            checkouts: self.lent,
-            waits,
-            wait_total,
-            ..self.stats
-        }
     }
 
     /// Lists the workers that are up: the idle ones in their order, then those given to who waits, then
