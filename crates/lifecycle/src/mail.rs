@@ -88,14 +88,16 @@ pub(crate) enum Cover {
     Slip(Caller),
 }
 
+/// Through which letterbox a letter was sent, and in the upper half which number it has in hand.
+type Mark = NonZeroU64;
+
 /// What each envelope says.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Plain {
     /// When it was sent; and [`TAKEN`], once it has been in hand.
     sent: u64,
-    /// Through which letterbox it was sent, and in the upper half which number it has in hand.
-    mark: NonZeroU64,
+    mark: Mark,
 }
 
 /// No clock has come that far.
@@ -163,36 +165,47 @@ pub(crate) fn low(number: u64) -> u32 {
 impl Cover {
     #[inline(always)]
     pub(crate) fn new(home: Home, sent: Moment, origin: Option<Caller>) -> Self {
+        let plain = Plain::new(home, sent);
         match origin {
-            None => Self::Plain(Plain::new(home, sent)),
-            Some(caller) => Self::Slip(caller.with_plain(home, 0, sent)),
+            None => Self::Plain(plain),
+            Some(caller) => Self::slip(caller, plain),
+        }
+    }
+
+    #[inline(always)]
+    fn slip(caller: Caller, plain: Plain) -> Self {
+        caller.set_plain(plain);
+        Self::Slip(caller)
+    }
+
+    /// Returns what each envelope says.
+    #[inline]
+    fn plain(&self) -> Plain {
+        match self {
+            Self::Plain(plain) => *plain,
+            Self::Slip(caller) => caller.plain(),
         }
     }
 
     /// Returns through which letterbox it was sent.
     #[inline]
     pub(crate) fn home(&self) -> Home {
-        match self {
-            Self::Plain(plain) => plain.home(),
-            Self::Slip(caller) => caller.0.home.get(),
-        }
+        self.plain().home()
     }
 
     /// It is no longer to find back there.
     pub(crate) fn leave_home(&mut self) {
+        let left = Plain::new(Home::NOWHERE, self.sent());
         match self {
-            Self::Plain(plain) => *plain = Plain::new(Home::NOWHERE, plain.sent()),
-            Self::Slip(caller) => caller.0.home.set(Home::NOWHERE),
+            Self::Plain(plain) => *plain = left,
+            Self::Slip(caller) => caller.set_plain(left),
         }
     }
 
     /// Returns the number that it has in hand, and had when it was last; 0 on its first way.
     #[inline]
     pub(crate) fn number(&self) -> u32 {
-        match self {
-            Self::Plain(plain) => plain.number(),
-            Self::Slip(caller) => caller.0.number.load(Relaxed),
-        }
+        self.plain().number()
     }
 
     /// Says whether it was not in hand yet.
@@ -208,17 +221,14 @@ impl Cover {
     pub(crate) fn take(&mut self, front: &Front, run: &Incarnation) -> Option<Special> {
         match self {
             Self::Plain(plain) if plain.is_from(front.home) => plain.take_from(front, run),
-            Self::Slip(_) => self.take_slip(front, run),
+            Self::Slip(caller) if caller.is_from(front.home) => self.take_slip(front, run),
             // An actor's own, one that was handled and sent on in its envelope, or one sent by a `Name<Mail<M>>`.
-            Self::Plain(_) => run.begin_plain(),
+            _ => run.begin_plain(),
         }
     }
 
     #[inline(never)]
     fn take_slip(&mut self, front: &Front, run: &Incarnation) -> Option<Special> {
-        if !self.is_on_its_way() || self.home() != front.home {
-            return run.begin_plain();
-        }
         let now = run.take_in_hand();
         front.count_taken();
         self.take_counted(front, now, run)
@@ -235,28 +245,26 @@ impl Cover {
         front.tracked.taken();
         match self {
             Self::Plain(plain) => plain.take(front.hand.take(Moment::NEVER)),
-            Self::Slip(caller) => {
-                let deadline = caller.deadline();
-                if deadline <= now || caller.is_call() && caller.is_gone() {
-                    Ledger::count(&run.ledger().expired);
-                    self.leave_home();
-                    run.take_back_in_hand();
-                    return Some(Special::Skip);
-                }
-                if caller.is_call() {
-                    caller.take();
-                }
-                caller.0.number.store(front.hand.take(deadline), Relaxed);
+            Self::Slip(caller) if caller.is_wanted(now) => {
+                caller.take(front.hand.take(caller.deadline()));
             }
+            Self::Slip(_) => return self.skip(run),
         }
         None
     }
 
+    /// What was taken in hand is wanted by nobody any more.
+    #[cold]
+    #[inline(never)]
+    fn skip(&mut self, run: &Incarnation) -> Option<Special> {
+        Ledger::count(&run.ledger().expired);
+        self.leave_home();
+        run.take_back_in_hand();
+        Some(Special::Skip)
+    }
+
     pub(crate) fn sent(&self) -> Moment {
-        match self {
-            Self::Plain(plain) => plain.sent(),
-            Self::Slip(caller) => Moment::from_nanos(caller.0.sent.load(Relaxed)),
-        }
+        self.plain().sent()
     }
 
     /// Returns what few have.
@@ -281,8 +289,7 @@ impl Cover {
     /// Notes that it was in hand at one more, and returns at how many it was.
     pub(crate) fn note_crash(&mut self) -> u32 {
         if let Self::Plain(plain) = *self {
-            let slip = Caller::of(false, None, 0);
-            *self = Self::Slip(slip.with_plain(plain.home(), plain.number(), plain.sent()));
+            *self = Self::slip(Caller::of(false, None, 0), plain);
         }
         let Self::Slip(caller) = self else { return 0 };
         // Whoever has the letter has its count.

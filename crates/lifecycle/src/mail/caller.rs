@@ -9,7 +9,8 @@ use std::sync::atomic::{
 
 use tracing::Span;
 
-use crate::mailbox::homes::{Home, HomeCell};
+use super::{Mark, Plain};
+use crate::mailbox::homes::Home;
 use crate::{ActorPath, Moment, Traffic, current, span};
 
 /// Where a message comes from: of a call, the two ends as far as each needs to know of the other.
@@ -19,8 +20,8 @@ pub struct Caller(pub(super) Arc<Slip>);
 thread_local! {
     static SPARE: Spare = const {
         Spare {
-            kept: Cell::new(None),
-            back: Cell::new(None),
+            own: Cell::new(None),
+            other: Cell::new(None),
         }
     };
 }
@@ -28,10 +29,10 @@ thread_local! {
 /// The slip of the last call from outside of all handlers which is over, with both its handles: the next call takes no
 /// memory, and counts none of them up and down, which costs as much as to hand the message over.
 struct Spare {
-    /// That of whoever waited, once the call is over; and that of the envelope, if it had come back by then.
-    kept: Cell<Option<(Caller, Option<Caller>)>>,
-    /// That of the envelope, once the message was taken out on the thread that has sent it.
-    back: Cell<Option<Caller>>,
+    /// That of whoever waited, once the call is over and nobody else comes to the slip any more.
+    own: Cell<Option<Caller>>,
+    /// That of the envelope, once the message was taken out on the thread that has sent it; of this call or another.
+    other: Cell<Option<Caller>>,
 }
 
 impl Spare {
@@ -40,46 +41,51 @@ impl Spare {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Returns a slip of which nobody else knows: new, or with nothing of what it said.
+    /// Returns a slip of which nobody else knows, for who waits and for the envelope. What each call says of itself is
+    /// written when it is sent.
     #[inline(always)]
-    fn take(&self) -> (Caller, Option<Caller>) {
-        let Some((own, other)) = self.kept.take() else {
-            return (Caller::of(true, None, self.thread()), None);
-        };
-        let slip = &own.0;
-        slip.is_gone.store(false, Relaxed);
-        slip.is_taken.store(false, Relaxed);
-        slip.was_dropped.store(false, Relaxed);
-        slip.deadline.store(Moment::NEVER.as_nanos(), Relaxed);
-        (own, other)
+    fn take(&self) -> (Caller, Caller) {
+        match (self.own.take(), self.other.take()) {
+            (Some(own), Some(other)) if other.is_same(&own) => (own, other),
+            (own, _) => self.pair(own),
+        }
     }
 
-    /// Keeps the slip of a call that is over, if nobody else comes to it any more.
-    #[inline]
-    fn put(&self, own: Caller) {
-        let other = self.back.take().filter(|it| it.is_same(&own));
-        let known = 1 + usize::from(other.is_some());
-        if Arc::strong_count(&own.0) == known {
-            // Whoever had the message has let go of it.
-            fence(Acquire);
-            self.kept.set(Some((own, other)));
+    #[inline(never)]
+    fn pair(&self, own: Option<Caller>) -> (Caller, Caller) {
+        let own = own.unwrap_or_else(|| Caller::of(true, None, self.thread()));
+        (own.clone(), own)
+    }
+
+    /// Keeps the slip of a call that is over, if nobody else comes to it any more; else it comes back.
+    #[inline(always)]
+    fn put(&self, own: Caller) -> Option<Caller> {
+        let other = self.other.take();
+        let is_back = other.as_ref().is_some_and(|it| it.is_same(&own));
+        self.other.set(other);
+        if Arc::strong_count(&own.0) > 1 + usize::from(is_back) {
+            return Some(own);
         }
+        // Whoever had the message has let go of it.
+        fence(Acquire);
+        own.0.was_dropped.store(false, Relaxed);
+        self.own.set(Some(own));
+        None
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Slip {
     pub(super) is_call: bool,
-    /// Which thread made it for calls from outside of all handlers; 0 for one that no other call is to have.
-    thread: usize,
     /// The caller waits no longer.
     is_gone: AtomicBool,
-    is_taken: AtomicBool,
     pub(super) was_dropped: AtomicBool,
-    pub(super) home: HomeCell,
-    pub(super) number: AtomicU32,
-    pub(super) sent: AtomicU64,
     pub(super) crashes: AtomicU32,
+    /// Which thread made it for calls from outside of all handlers; 0 for one that no other call is to have.
+    thread: usize,
+    /// What a plain cover has: when it was sent, and its [`Mark`].
+    sent: AtomicU64,
+    mark: AtomicU64,
     deadline: AtomicU64,
     pub(super) sender: Option<ActorPath>,
     /// In which it was sent, while anybody traces messages.
@@ -100,10 +106,7 @@ impl Caller {
         let own = if current::is_any() || span::is_on() {
             Self::of(true, current::path_in(tree), 0)
         } else {
-            match SPARE.with(|it| it.take()) {
-                (own, Some(other)) => return (own, other),
-                (own, None) => own,
-            }
+            return SPARE.with(Spare::take);
         };
         (own.clone(), own)
     }
@@ -119,7 +122,7 @@ impl Caller {
             // Without a place for it at the end of a thread.
             _ = SPARE.try_with(|it| {
                 if self.0.thread == it.thread() {
-                    it.back.set(Some(self));
+                    it.other.set(Some(self));
                 }
             });
         }
@@ -148,12 +151,26 @@ impl Caller {
         self
     }
 
+    /// Returns what a plain cover has.
+    #[inline]
+    pub(super) fn plain(&self) -> Plain {
+        Plain {
+            sent: self.0.sent.load(Relaxed),
+            mark: Mark::new(self.0.mark.load(Relaxed)).unwrap_or(Home::NOWHERE.get().into()),
+        }
+    }
+
     /// Sets what a plain cover has.
-    pub(super) fn with_plain(self, home: Home, number: u32, sent: Moment) -> Self {
-        self.0.home.set(home);
-        self.0.number.store(number, Relaxed);
-        self.0.sent.store(sent.as_nanos(), Relaxed);
-        self
+    #[inline]
+    pub(super) fn set_plain(&self, plain: Plain) {
+        self.0.sent.store(plain.sent, Relaxed);
+        self.0.mark.store(plain.mark.get(), Relaxed);
+    }
+
+    /// Says whether its message is on its way from this letterbox.
+    #[inline]
+    pub(super) fn is_from(&self, home: Home) -> bool {
+        self.0.mark.load(Relaxed) == home.get().get().into()
     }
 
     pub(super) fn of(is_call: bool, sender: Option<ActorPath>, thread: usize) -> Self {
@@ -162,32 +179,31 @@ impl Caller {
             is_call,
             thread: if span.is_none() { thread } else { 0 },
             is_gone: AtomicBool::new(false),
-            is_taken: AtomicBool::new(false),
             was_dropped: AtomicBool::new(false),
-            home: HomeCell::default(),
-            number: AtomicU32::new(0),
-            sent: AtomicU64::new(0),
             crashes: AtomicU32::new(0),
+            sent: AtomicU64::new(0),
+            mark: AtomicU64::new(0),
             deadline: AtomicU64::new(Moment::NEVER.as_nanos()),
             sender,
             span,
         }))
     }
 
-    pub(crate) fn is_call(&self) -> bool {
-        self.0.is_call
-    }
-
+    #[inline]
     pub(crate) fn deadline(&self) -> Moment {
         Moment::from_nanos(self.0.deadline.load(Relaxed))
     }
 
     /// The caller waits no longer: its message need not be handled any more.
+    #[inline]
     pub fn leave(self) {
-        self.0.is_gone.store(true, Release);
-        if self.0.thread != 0 {
+        let mut own = Some(self);
+        if own.as_ref().is_some_and(|it| it.0.thread != 0) {
             // Without a place for it at the end of a thread.
-            _ = SPARE.try_with(|it| it.put(self));
+            _ = SPARE.try_with(|it| own = own.take().and_then(|own| it.put(own)));
+        }
+        if let Some(own) = own {
+            own.0.is_gone.store(true, Release);
         }
     }
 
@@ -195,15 +211,24 @@ impl Caller {
         self.0.is_gone.load(Acquire)
     }
 
-    /// Its message is in hand, and goes down with the run that has it.
-    pub(crate) fn take(&self) {
-        self.0.is_taken.store(true, Release);
+    /// Says whether anybody is served if its message is handled now.
+    #[inline(always)]
+    pub(super) fn is_wanted(&self, now: Moment) -> bool {
+        self.deadline() > now && !self.is_gone()
+    }
+
+    /// Its message is in hand, with this number, and goes down with the run that has it.
+    #[inline(always)]
+    pub(super) fn take(&self, number: u32) {
+        let home = u64::from(super::low(self.0.mark.load(Relaxed)));
+        let mark = home | u64::from(number) << u32::BITS;
+        self.0.mark.store(mark, Release);
     }
 
     /// Says whether the message has been taken in hand.
     #[must_use]
     pub fn is_taken(&self) -> bool {
-        self.0.is_taken.load(Acquire)
+        self.0.mark.load(Acquire) >> u32::BITS != 0
     }
 
     /// Says whether the mailbox has dropped the message, for want of room or for a later one with the same key.
@@ -224,11 +249,14 @@ mod tests {
         let first = Caller::new(&tree).with_deadline(Moment::default());
         // As long as this is here, no other slip gets its memory.
         let slip = Arc::downgrade(&first.0);
-        first.take();
+        first.set_plain(Plain::new(Home::new(), Moment::default()));
+        first.take(3);
+        assert!(first.is_taken());
         first.0.was_dropped.store(true, Release);
         first.leave();
-        let second = Caller::new(&tree);
+        let second = Caller::new(&tree).with_deadline(Moment::NEVER);
         assert_eq!(Arc::as_ptr(&second.0), slip.as_ptr());
+        second.set_plain(Plain::new(Home::new(), Moment::default()));
         assert!(!second.is_gone() && !second.is_taken() && !second.was_dropped());
         assert_eq!(second.deadline(), Moment::NEVER);
     }
@@ -249,7 +277,7 @@ mod tests {
         // Taken out by another thread, which has no use for it.
         let thread = std::thread::spawn(move || {
             envelope.give_back();
-            SPARE.with(|it| it.back.take().is_none())
+            SPARE.with(|it| it.other.take().is_none())
         });
         assert!(thread.join().unwrap());
         assert_eq!(counted(&second), 1);

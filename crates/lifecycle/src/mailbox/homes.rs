@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use ractor::Message;
@@ -18,28 +17,6 @@ use crate::mailbox::letterbox::{AnyLetterbox, Letterbox};
 /// letterbox, or one that is asked for its age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Home(NonZeroU32);
-
-/// One that is written where several may look.
-#[derive(Debug)]
-pub(crate) struct HomeCell(AtomicU32);
-
-impl HomeCell {
-    #[inline]
-    pub(crate) fn get(&self) -> Home {
-        Home::of(self.0.load(Relaxed))
-    }
-
-    #[inline]
-    pub(crate) fn set(&self, home: Home) {
-        self.0.store(home.0.get(), Relaxed);
-    }
-}
-
-impl Default for HomeCell {
-    fn default() -> Self {
-        Self(AtomicU32::new(0))
-    }
-}
 
 /// All letterboxes of the process.
 struct Homes {
