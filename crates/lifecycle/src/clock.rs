@@ -41,8 +41,8 @@ impl Moment {
 #[derive(Debug)]
 pub struct Clock {
     source: Source,
-    /// What the cheap reading may be late.
-    grain: Duration,
+    /// What the cheap reading may be late, in nanoseconds.
+    grain: u64,
 }
 
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Clock {
         }
         Self {
             source: Source::Tokio(Instant::now()),
-            grain: Duration::ZERO,
+            grain: 0,
         }
     }
 
@@ -100,7 +100,19 @@ impl Clock {
     /// Returns how late [`recent`](Self::recent) may be: some milliseconds, and nothing where tokio's time is followed.
     #[must_use]
     pub fn grain(&self) -> Duration {
-        self.grain
+        Duration::from_nanos(self.grain)
+    }
+
+    /// Returns the moment so long after a [`recent`](Self::recent) one, or a little later: never too early, though that
+    /// may have been late.
+    #[inline]
+    #[must_use]
+    pub fn after(&self, recent: Moment, time: Duration) -> Moment {
+        Moment(
+            recent
+                .0
+                .saturating_add(nanos(time).saturating_add(self.grain)),
+        )
     }
 
     /// Returns how long ago a moment was; zero for one that is to come.
@@ -144,8 +156,6 @@ fn since(begin: Instant) -> Moment {
 /// The machine's monotonic clock: exact, and as of the last tick of its timer.
 #[cfg(target_os = "linux")]
 mod machine {
-    use std::time::Duration;
-
     use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
 
     pub(super) const EXACT: ClockId = ClockId::Monotonic;
@@ -157,8 +167,8 @@ mod machine {
         nanos(clock_gettime(clock))
     }
 
-    pub(super) fn grain() -> Duration {
-        Duration::from_nanos(nanos(clock_getres(COARSE)))
+    pub(super) fn grain() -> u64 {
+        nanos(clock_getres(COARSE))
     }
 
     /// The calendar's time; `None` before 1970.
@@ -211,7 +221,8 @@ impl From<WallTime> for SystemTime {
 }
 
 fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+    let seconds = time.as_secs().saturating_mul(1_000_000_000);
+    seconds.saturating_add(time.subsec_nanos().into())
 }
 
 /// Tells whether tokio's clock is the machine's, and not paused as in a test.
@@ -282,5 +293,8 @@ mod tests {
             took >= true_time.saturating_sub(clock.grain()),
             "{took:?} {true_time:?}"
         );
+        let soon = clock.after(begin, MINUTE);
+        assert_eq!(soon, begin.after(MINUTE).after(clock.grain()));
+        assert_eq!(clock.after(begin, Duration::MAX), Moment::NEVER);
     }
 }

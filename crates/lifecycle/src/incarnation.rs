@@ -430,6 +430,13 @@ impl Incarnation {
         current::is_any().then(current::run).flatten()
     }
 
+    /// Says whether a handler is being run on this thread.
+    #[inline]
+    #[must_use]
+    pub fn is_any_current() -> bool {
+        current::is_any()
+    }
+
     /// Returns where the actor lives whose handler is being run on this thread, where one is: less than the run, and
     /// cheaper.
     #[inline]

@@ -164,13 +164,12 @@ impl<M: Message> Address<M> {
     /// # Cancel safety
     ///
     /// Dropping the future gives up the answer; a message that was delivered is handled all the same.
-    pub async fn call<T: Send + 'static>(
+    pub fn call<T: Send + 'static>(
         &self,
         make: impl FnOnce(RpcReplyPort<T>) -> M,
         timeout: Duration,
-    ) -> Result<T, CallError<M>> {
-        let answer = dispatch::call(self, make, timeout).await;
-        answer.map_err(|error| *error)
+    ) -> impl Future<Output = Result<T, CallError<M>>> {
+        dispatch::call(self, make, timeout)
     }
 }
 

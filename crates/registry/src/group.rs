@@ -213,8 +213,7 @@ impl<M: Message> Group<M> {
         make: impl FnOnce(RpcReplyPort<T>) -> M,
         timeout: Duration,
     ) -> Result<T, CallError<M>> {
-        let answer = dispatch::call(&self.to(route), make, timeout).await;
-        answer.map_err(|error| *error)
+        dispatch::call(&self.to(route), make, timeout).await
     }
 
     /// Sends a copy of the message to every member.

@@ -203,8 +203,7 @@ impl Registry {
         timeout: Duration,
     ) -> Result<T, CallError<M>> {
         let target = ByName::new(self, &name, true);
-        let answer = dispatch::call(&target, make, timeout).await;
-        answer.map_err(|error| *error)
+        dispatch::call(&target, make, timeout).await
     }
 
     /// Resolves a name once, for many messages; [`Address::present`] says which run is alive, and its epoch.
