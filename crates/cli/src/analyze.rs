@@ -245,7 +245,11 @@ async fn start_tree(
             DatabaseWorker::sqlite(&args.db),
             PoolConfig::new(1).max_overflow(1),
         )
-        .pool(ANALYZER, analyzer, PoolConfig::new(workers))
+        .pool(
+            ANALYZER,
+            analyzer,
+            PoolConfig::new(workers).wait_timeout(actor::DEADLINE),
+        )
         .breaker(DATABASE.as_str(), breaker.clone())
         .breaker(ANALYZER.as_str(), breaker)
         .depends_on("analysis", ANALYZER.as_str())

@@ -25,7 +25,7 @@ const DEFAULT_QUOTA: Quota = Quota::per_minute(100);
 /// | breaker | in a tree: the one named as the service; alone: none |
 /// | bulkhead | none |
 /// | pool | none: the operation is given `()` |
-/// | deadline | none: a checkout waits as the pool's settings say, the operation as it likes |
+/// | deadline | none: a checkout waits as the pool's settings say, the operation takes as long as it likes |
 /// | slow_after | none: nothing counts as slow |
 #[must_use]
 pub struct GuardBuilder<P = NoPool, K = ()> {
@@ -169,6 +169,8 @@ impl<P, K> GuardBuilder<P, K> {
     }
 
     /// Bounds the whole call: the wait for a place and for a worker, and the operation.
+    ///
+    /// It makes nothing wait longer: a bulkhead and a pool that have less patience refuse before.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self

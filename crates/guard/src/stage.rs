@@ -12,7 +12,7 @@ pub trait Lend: Send + Sync {
     /// What the operation is given.
     type Item: Send;
 
-    /// Lends an item within the time that is left; `None`: as the pool's own settings say.
+    /// Lends an item within the time that is left, if there is a limit, and no later than the pool's own settings say.
     ///
     /// The time counts from the first poll. An item that is there at once should be lent without making a timer,
     /// which costs more than all the rest of a guard.

@@ -153,8 +153,8 @@ impl<W: Worker> Pool<W> {
 
     /// Borrows a worker for who is listed as its holder: a place in the code, other than the one that calls this.
     ///
-    /// Waits at most for `limit`, or as the pool's own settings say. `count` is what the processor's counter showed just
-    /// now, for who has read it: to read it again would take longer than to lend.
+    /// Waits at most for `limit`, and no longer than the pool's own settings say. `count` is what the processor's counter
+    /// showed just now, for who has read it: to read it again would take longer than to lend.
     ///
     /// # Errors
     ///
@@ -169,7 +169,8 @@ impl<W: Worker> Pool<W> {
         location: &'static Location<'static>,
         count: Option<Count>,
     ) -> impl Future<Output = Result<Checkout<W>, CheckoutError>> + Send {
-        let limit = limit.unwrap_or(self.cells.config.wait_timeout);
+        let own = self.cells.config.wait_timeout;
+        let limit = limit.map_or(own, |limit| limit.min(own));
         self.borrow(limit.into(), location, count)
     }
 

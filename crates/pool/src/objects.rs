@@ -119,7 +119,7 @@ impl<T> ObjectPool<T> {
 
     /// Borrows an object for who is listed as its holder: a place in the code, other than the one that calls this.
     ///
-    /// Waits at most for `limit`, or as the pool's own settings say.
+    /// Waits at most for `limit`, and no longer than the pool's own settings say.
     ///
     /// # Errors
     ///
@@ -133,7 +133,8 @@ impl<T> ObjectPool<T> {
         limit: Option<Duration>,
         location: &'static Location<'static>,
     ) -> Result<Object<T>, CheckoutError> {
-        let limit = || limit.unwrap_or(self.0.wait_timeout).into();
+        let own = || self.0.wait_timeout;
+        let limit = || limit.map_or_else(own, |limit| limit.min(own())).into();
         self.0.borrow(limit, location).await
     }
 

@@ -17,7 +17,7 @@ use super::source::SourceFile;
 pub const ANALYSIS: Name<AnalysisMsg> = Name::new("analysis");
 
 /// How long one chunk may take: the wait for an analyzer, and the analysis.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The most files that an analyzer is given at once, and the most bytes of source.
 ///

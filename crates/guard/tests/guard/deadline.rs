@@ -7,8 +7,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::poll;
-use perennial_guard::{Bulkhead, Guard, GuardError, OperationOutcome, Spend, Stage};
-use perennial_pool::PoolConfig;
+use perennial_guard::{
+    Bulkhead, ChoosePool, Guard, GuardError, Lend, OperationOutcome, Spend, Stage,
+};
+use perennial_pool::{CheckoutError, ObjectPool, PoolConfig};
 use perennial_rate_limit::{Quota, RateGate};
 use tokio::task::coop::{consume_budget, has_budget_remaining};
 use tokio::task::yield_now;
@@ -52,6 +54,31 @@ async fn the_waits_for_a_place_and_a_worker_and_the_operation_share_one_deadline
     );
     assert!(late.is_retryable() && !late.is_refusal());
     assert_eq!(pool.status().in_use, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn grd_8_a_deadline_makes_nobody_wait_longer_for_a_worker_than_the_pool_says() {
+    async fn refused_after<P: Lend>(
+        pool: impl ChoosePool<Stage = P>,
+        deadline: Duration,
+    ) -> Duration {
+        let guard = Guard::builder("svc").pool(pool).deadline(deadline);
+        let began = Instant::now();
+        let refused = guard.run(|_| ok()).await.unwrap_err();
+        let out_of_time = matches!(refused, GuardError::Pool(CheckoutError::TimedOut { .. }));
+        assert!(out_of_time, "{refused:?}");
+        began.elapsed()
+    }
+
+    let patience = SECOND / 4;
+    let (_supervisor, workers) = pool(PoolConfig::new(1).wait_timeout(patience)).await;
+    let objects = ObjectPool::builder("objects", [7]).wait_timeout(patience);
+    let objects = objects.build().unwrap();
+    let _held = (workers.checkout().await.unwrap(), objects.try_checkout());
+    for (deadline, expected) in [(SECOND, patience), (SECOND / 10, SECOND / 10)] {
+        assert_eq!(refused_after(workers.clone(), deadline).await, expected);
+        assert_eq!(refused_after(objects.clone(), deadline).await, expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]
