@@ -26,14 +26,15 @@ enum Started {
     NotNow,
 }
 
-/// What somebody has who asked for a worker, and does not have one yet.
+/// What somebody has who asked for a worker, and does not have one yet; the number is his place in line, if what he has
+/// comes to nothing.
 enum Begin<W: Worker> {
-    Asked {
-        has_waited: bool,
-    },
-    Claim(Box<Claim>),
+    Asked,
+    Claim(Box<Claim>, u64),
     /// It is to be asked first whether it is in order.
-    Unchecked(Box<Checkout<W>>),
+    Unchecked(Box<Checkout<W>>, u64),
+    /// What he had has come to nothing.
+    Again(u64),
 }
 
 /// What somebody who waits goes by.
@@ -109,7 +110,7 @@ impl<W: Worker> Future for Borrow<'_, W> {
         let this = &mut *self;
         let pool = this.pool;
         let cells = &pool.cells;
-        let (terms, offer) = match &mut this.stage {
+        let (terms, ticket, offer) = match &mut this.stage {
             Stage::Asked(limit, count) => {
                 // Before anything is taken: a permit that waits for its turn with the scheduler helps nobody.
                 if pin!(consume_budget()).poll(context).is_pending() {
@@ -129,7 +130,7 @@ impl<W: Worker> Future for Borrow<'_, W> {
                         if !matches!(offer, Offer::Start(_)) {
                             cells.note_no_wait();
                         }
-                        (terms, offer)
+                        (terms, 0, offer)
                     }
                     Turn::Later(waiter) => return this.wait(terms, waiter, context),
                     Turn::Never => {
@@ -140,8 +141,9 @@ impl<W: Worker> Future for Borrow<'_, W> {
             }
             Stage::Waiting(waiter) => {
                 let terms = Terms::of(waiter.wait, this.location);
+                let ticket = waiter.ticket;
                 match ready!(pool.poll_turn(&terms, waiter, context)) {
-                    Ok(offer) => (terms, offer),
+                    Ok(offer) => (terms, ticket, offer),
                     Err(over) => return Poll::Ready(Err(this.give_up(over, terms))),
                 }
             }
@@ -150,7 +152,7 @@ impl<W: Worker> Future for Borrow<'_, W> {
         };
         match offer {
             Offer::Worker(taken) => Poll::Ready(pool.hand_over(taken, this.location)),
-            offer => this.go_on(terms, offer, context),
+            offer => this.go_on(terms, ticket, offer, context),
         }
     }
 }
@@ -184,10 +186,11 @@ impl<'a, W: Worker> Borrow<'a, W> {
         context: &mut Context<'_>,
     ) -> Poll<Result<Checkout<W>, CheckoutError>> {
         let pool = self.pool;
+        let ticket = waiter.ticket;
         let begin = async move {
             match pool.served(&terms, terms.began, waiter).await? {
                 Offer::Worker(taken) => pool.hand_over(taken, terms.location),
-                offer => pool.wait(terms, pool.begin(offer, &terms)?).await,
+                offer => pool.wait(terms, pool.begin(offer, &terms, ticket)?).await,
             }
         };
         self.slowly(Box::pin(begin), context)
@@ -205,11 +208,12 @@ impl<'a, W: Worker> Borrow<'a, W> {
     fn go_on(
         &mut self,
         terms: Terms,
+        ticket: u64,
         offer: Offer,
         context: &mut Context<'_>,
     ) -> Poll<Result<Checkout<W>, CheckoutError>> {
         let pool = self.pool;
-        match pool.begin(offer, &terms) {
+        match pool.begin(offer, &terms, ticket) {
             Ok(begin) => self.slowly(Box::pin(pool.wait(terms, begin)), context),
             Err(refused) => Poll::Ready(Err(refused)),
         }
@@ -240,13 +244,15 @@ impl<W: Worker> Pool<W> {
         }
     }
 
-    fn begin(&self, offer: Offer, terms: &Terms) -> Result<Begin<W>, CheckoutError> {
+    /// Begins with what was given to who had this ticket, or who has just come (0).
+    fn begin(&self, offer: Offer, terms: &Terms, ticket: u64) -> Result<Begin<W>, CheckoutError> {
         Ok(match offer {
             Offer::Worker(taken) | Offer::Unchecked(taken) => {
-                self.cells.note_check();
-                Begin::Unchecked(Box::new(self.hand_over(taken, terms.location)?))
+                let ticket = self.cells.note_check(ticket);
+                let checkout = self.hand_over(taken, terms.location)?;
+                Begin::Unchecked(Box::new(checkout), ticket)
             }
-            Offer::Start(claim) => Begin::Claim(claim),
+            Offer::Start(claim) => Begin::Claim(claim, self.cells.place_in_line(ticket)),
         })
     }
 
@@ -288,7 +294,7 @@ impl<W: Worker> Pool<W> {
                 None if self.cells.has_room_soon() => {
                     // Part of the start, which the same time bounds.
                     let terms = Terms::new(limit.into(), location, began);
-                    return Box::pin(self.wait(terms, Begin::Asked { has_waited: false })).await;
+                    return Box::pin(self.wait(terms, Begin::Asked)).await;
                 }
                 None => {
                     let waited = self.cells.since(began);
@@ -300,7 +306,7 @@ impl<W: Worker> Pool<W> {
                 }
             };
             self.cells.note_no_wait();
-            self.cells.note_check();
+            self.cells.note_check(0);
             let checkout = self.hand_over(taken, location)?;
             if let Some(checkout) = self.checked(checkout).await {
                 return Ok(checkout);
@@ -363,39 +369,42 @@ impl<W: Worker> Pool<W> {
         let mut since = terms.began;
         async move {
             loop {
-                let offer = match begin {
-                    Begin::Asked { has_waited } => match self.take_or_join(terms, since).await {
-                        Turn::Now(offer) => {
-                            if has_waited && !matches!(offer, Offer::Start(_)) {
-                                cells.note_wait(cells.since(since));
-                            }
-                            offer
+                let (ticket, offer) = match begin {
+                    Begin::Asked => match self.take_or_join(terms, since).await {
+                        Turn::Now(offer) => (0, offer),
+                        Turn::Later(waiter) => {
+                            (waiter.ticket, self.served(terms, since, waiter).await?)
                         }
-                        Turn::Later(waiter) => self.served(terms, since, waiter).await?,
                         Turn::Never => return Err(cells.exhausted(cells.since(since))),
                         Turn::Shut => return Err(cells.not_open()),
                     },
-                    Begin::Unchecked(checkout) => {
+                    Begin::Again(ticket) => {
+                        let wait = terms.wait_since(since);
+                        let borrower = self.borrower(terms.location);
+                        let waiter = cells.stand_again(ticket, wait, borrower);
+                        (ticket, self.served(terms, since, waiter).await?)
+                    }
+                    Begin::Unchecked(checkout, ticket) => {
                         if let Some(checkout) = self.in_time(terms, self.checked(*checkout)).await?
                         {
                             return Ok(checkout);
                         }
                         since = cells.now();
-                        begin = Begin::Asked { has_waited: false };
+                        begin = Begin::Again(ticket);
                         continue;
                     }
-                    Begin::Claim(claim) => {
+                    Begin::Claim(claim, ticket) => {
                         let start = self.start(claim, terms.location);
                         match self.in_time(terms, start).await? {
                             Started::Worker(offer) => {
                                 cells.note_wait(cells.since(since));
-                                offer
+                                (ticket, offer)
                             }
                             Started::Failed(source) => {
                                 return Err(cells.no_start(cells.since(since), source));
                             }
                             Started::NotNow => {
-                                begin = Begin::Asked { has_waited: true };
+                                begin = Begin::Again(ticket);
                                 continue;
                             }
                         }
@@ -404,7 +413,7 @@ impl<W: Worker> Pool<W> {
                 if let Offer::Worker(taken) = offer {
                     return self.hand_over(taken, terms.location);
                 }
-                begin = self.begin(offer, terms)?;
+                begin = self.begin(offer, terms, ticket)?;
             }
         }
     }

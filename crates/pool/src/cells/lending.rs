@@ -301,8 +301,43 @@ impl Cells {
         self.note_return();
     }
 
-    pub(crate) fn note_check(&self) {
-        lock(&self.machine.0).note_check();
+    /// A worker that was lent is asked first whether it is in order; returns the place in line of who is to have it.
+    pub(crate) fn note_check(&self, ticket: u64) -> u64 {
+        let mut books = lock(&self.machine.0);
+        books.note_check();
+        books.place_in_line(ticket)
+    }
+
+    /// Returns the place in line of who may have to wait again: that of this ticket, or a new one if it is 0.
+    pub(crate) fn place_in_line(&self, ticket: u64) -> u64 {
+        lock(&self.machine.0).place_in_line(ticket)
+    }
+
+    /// Gives somebody his place in line again: what he was given was of no use.
+    pub(crate) fn stand_again(
+        self: &Arc<Self>,
+        ticket: u64,
+        wait: Wait,
+        borrower: Borrower<'_>,
+    ) -> Waiter<'_> {
+        self.rejoin(ticket, wait, borrower);
+        Waiter {
+            cells: self,
+            ticket,
+            wait,
+            timer: None,
+        }
+    }
+
+    #[cold]
+    fn rejoin(self: &Arc<Self>, ticket: u64, wait: Wait, borrower: Borrower<'_>) {
+        let held = borrower.held(self.now());
+        let mut books = self.books();
+        books.rejoin(ticket, wait, held);
+        let waiting = books.waiting();
+        drop(books);
+        event::pending(self.meters(), waiting);
+        self.mend();
     }
 
     pub(crate) fn note_checked(&self) {
@@ -323,7 +358,7 @@ impl Cells {
 pub(crate) struct Waiter<'a> {
     cells: &'a Arc<Cells>,
     /// 0 once it was served.
-    ticket: u64,
+    pub(crate) ticket: u64,
     pub(crate) wait: Wait,
     /// Where the pool's alarm cannot be set.
     timer: Option<Pin<Box<Sleep>>>,
@@ -394,9 +429,7 @@ impl Waiter<'_> {
     ) -> Poll<Option<Offer>> {
         let cells = self.cells;
         cells.take_back(taken, self.wait);
-        let held = borrower.held(cells.now());
-        cells.books().rejoin(self.ticket, self.wait, held);
-        cells.mend();
+        cells.rejoin(self.ticket, self.wait, borrower);
         self.poll_queue(context, borrower)
     }
 

@@ -78,6 +78,17 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         Ok(self.tickets)
     }
 
+    /// Returns the ticket of who may come to wait again: the one that he has, or a new one if that is 0.
+    pub(crate) fn place_in_line(&mut self, ticket: u64) -> u64 {
+        match ticket {
+            0 => {
+                self.tickets += 1;
+                self.tickets
+            }
+            before => before,
+        }
+    }
+
     /// Joins the queue once more, with the ticket of before: what it was lent was of no use. It looks at once what it
     /// is given now, for which it is not called, and may be given what another one was called for.
     pub(crate) fn rejoin(&mut self, ticket: u64, wait: Wait, holder: H) {

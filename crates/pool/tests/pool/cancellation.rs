@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Barrier, mpsc};
 use std::task::Poll;
 use std::thread::JoinHandle;
@@ -263,6 +264,18 @@ async fn in_the_middle_of_a_call() {
     };
     let polls = drop_at_every_poll(&mut it, job, release_late).await;
     assert!(polls > 5 && it.pool.stats().retired >= 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_worker_that_is_not_in_order() {
+    let mut it = Fixture::start(config(1, 0).check_after(Duration::ZERO)).await;
+    let spoil = async |it: &Fixture, number: usize| {
+        if number == 0 {
+            it.worker.unfit.store(true, SeqCst);
+        }
+    };
+    let polls = drop_at_every_poll(&mut it, borrow_and_call, spoil).await;
+    assert!(polls > 3 && it.pool.stats().retired >= 3);
 }
 
 #[tokio::test(start_paused = true)]

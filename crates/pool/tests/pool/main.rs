@@ -9,6 +9,7 @@ mod keeping;
 mod late;
 mod lending;
 mod objects;
+mod places;
 mod recorder;
 mod support;
 mod wakers;
