@@ -263,6 +263,7 @@ impl<W: Worker> Pool<W> {
         consume_budget().await;
         let began = self.cells.now();
         let limit = self.cells.config.wait_timeout;
+        let terms = Terms::new(limit.into(), location, began);
         loop {
             let taken = match self.cells.take(self.borrower(location), self.cells.now()) {
                 Some(Offer::Worker(taken)) => {
@@ -293,7 +294,6 @@ impl<W: Worker> Pool<W> {
                 None if !self.cells.is_open() => return Err(self.cells.not_open()),
                 None if self.cells.has_room_soon() => {
                     // Part of the start, which the same time bounds.
-                    let terms = Terms::new(limit.into(), location, began);
                     return Box::pin(self.wait(terms, Begin::Asked)).await;
                 }
                 None => {
@@ -308,7 +308,7 @@ impl<W: Worker> Pool<W> {
             self.cells.note_no_wait();
             self.cells.note_check(0);
             let checkout = self.hand_over(taken, location)?;
-            if let Some(checkout) = self.checked(checkout).await {
+            if let Some(checkout) = self.in_time(&terms, self.checked(checkout)).await? {
                 return Ok(checkout);
             }
         }

@@ -176,12 +176,13 @@ impl<W: Worker> Pool<W> {
 
     /// Borrows a worker if one is to be had now, and never waits for one to come back.
     ///
-    /// It is async because an overflow worker may be started, which the pool's wait timeout bounds.
+    /// It is async because an overflow worker may be started, or one that was idle be asked whether it is in order; the
+    /// pool's wait timeout bounds both.
     ///
     /// # Errors
     ///
     /// - [`CheckoutError::Exhausted`] when all workers are on loan or being restarted.
-    /// - [`CheckoutError::TimedOut`] when an overflow worker did not start in time.
+    /// - [`CheckoutError::TimedOut`] when an overflow worker did not start in time, or no worker was found in order.
     /// - [`CheckoutError::Start`] when a worker had to be started and was not, or may not be started yet after
     ///   failures.
     /// - [`CheckoutError::Drained`] and [`CheckoutError::Closed`] as for [`checkout`](Self::checkout).

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "this is a test, its helpers included")]
 
 mod cancellation;
+mod checks;
 mod config;
 mod deaths;
 mod hammer;
