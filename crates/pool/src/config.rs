@@ -170,7 +170,7 @@ impl PoolConfig {
         self
     }
 
-    /// Sets how long a checkout waits for a worker.
+    /// Sets how long a checkout waits for a worker. Zero: not at all; then no worker is started on demand or checked.
     pub fn wait_timeout(mut self, wait_timeout: Duration) -> Self {
         self.wait_timeout = wait_timeout;
         self
@@ -301,6 +301,12 @@ impl PoolConfig {
                 "must be shorter than max_lifetime",
             ));
         }
+        if self.wait_timeout.is_zero() && (self.max_overflow > 0 || self.check_after.is_some()) {
+            return Err(error(
+                PoolField::WaitTimeout,
+                "must not be zero with max_overflow or check_after: no worker is started or checked in no time",
+            ));
+        }
         let longest = [self.idle_timeout, self.max_lifetime];
         if let Some(idle) = self.check_after
             && longest.into_iter().flatten().any(|limit| idle >= limit)
@@ -333,6 +339,8 @@ pub enum PoolField {
     Size,
     /// `max_overflow`.
     MaxOverflow,
+    /// `wait_timeout`.
+    WaitTimeout,
     /// `overflow_ttl`.
     OverflowTtl,
     /// `idle_timeout`.
@@ -355,6 +363,7 @@ impl std::fmt::Display for PoolField {
             Self::Name => "name",
             Self::Size => "size",
             Self::MaxOverflow => "max_overflow",
+            Self::WaitTimeout => "wait_timeout",
             Self::OverflowTtl => "overflow_ttl",
             Self::IdleTimeout => "idle_timeout",
             Self::MaxLifetime => "max_lifetime",
@@ -435,6 +444,12 @@ mod tests {
             let checked = |after| config.clone().check_after(after).validate("db");
             assert!(checked(second / 2).is_ok());
             assert_eq!(checked(second).unwrap_err().field, PoolField::CheckAfter);
+        }
+        let hasty = PoolConfig::new(1).wait_timeout(Duration::ZERO);
+        assert!(hasty.validate("db").is_ok());
+        for config in [hasty.clone().max_overflow(1), hasty.check_after(second)] {
+            let error = config.validate("db").unwrap_err();
+            assert_eq!(error.field, PoolField::WaitTimeout);
         }
         // A pool without workers may be resized later.
         assert!(PoolConfig::new(0).validate("db").is_ok());

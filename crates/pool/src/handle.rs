@@ -294,7 +294,8 @@ impl<W: Worker> Pool<W> {
     ///
     /// # Errors
     ///
-    /// [`PoolConfigError`] when there would be too many; nothing is changed then.
+    /// [`PoolConfigError`] when there would be too many, or the pool's wait timeout is zero and leaves no time to start one
+    /// on demand; nothing is changed then.
     pub fn resize(&self, size: usize, max_overflow: usize) -> Result<(), PoolConfigError> {
         self.view().resize(size, max_overflow)
     }

@@ -54,6 +54,7 @@ impl PoolView {
     pub fn resize(&self, size: usize, max_overflow: usize) -> Result<(), PoolConfigError> {
         PoolConfig::new(size)
             .max_overflow(max_overflow)
+            .wait_timeout(self.config().wait_timeout)
             .validate(self.name())?;
         self.cells.resize(size, max_overflow);
         Ok(())

@@ -35,6 +35,18 @@ fn a_bad_config_makes_no_pool() {
 }
 
 #[test]
+fn a_size_that_the_settings_cannot_bear_changes_nothing() {
+    let hasty = PoolConfig::new(1).wait_timeout(std::time::Duration::ZERO);
+    let pool = Pool::new(PROBES, ProbeWorker::default(), hasty).unwrap();
+    let refused = |size, max_overflow| pool.resize(size, max_overflow).unwrap_err().field;
+    assert_eq!(refused(1, 1), PoolField::WaitTimeout);
+    assert_eq!(refused(usize::MAX, 0), PoolField::Size);
+    assert_eq!((pool.status().size, pool.status().max_overflow), (1, 0));
+    pool.resize(2, 0).unwrap();
+    assert_eq!(pool.status().size, 2);
+}
+
+#[test]
 fn pools_are_found_by_name_and_kind() {
     let pools = Pools::new();
     let pool = Pool::new(PROBES, ProbeWorker::default(), PoolConfig::new(1)).unwrap();
