@@ -93,7 +93,8 @@
 //!
 //! It does not look into workers: one that is alive is taken to be in order, unless [`Worker::check`] says
 //! otherwise and [`check_after`](PoolConfig::check_after) has it asked. It resets nothing between
-//! two holders; what a client leaves in a worker's state, the next one finds. Messages that were cast and
+//! two holders by itself; what a client leaves in a worker's state, the next one finds, unless the kind of worker sees to
+//! that where a [client is made](Worker::client), or where it is dropped. Messages that were cast and
 //! not yet handled when a worker is checked in are handled before those of the next holder.
 
 mod actor;

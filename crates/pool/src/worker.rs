@@ -35,6 +35,9 @@ pub trait Worker: Send + Sync + 'static {
     fn actor(&self) -> (Self::Actor, <Self::Actor as Actor>::Arguments);
 
     /// Wraps the reference to one worker in what holders use; called at every checkout.
+    ///
+    /// For a worker that keeps something for its holder this is the place to reset it: what is cast here is handled before
+    /// all that the holder sends. What a client casts as it is dropped is handled before what the next holder sends.
     fn client(&self, worker: WorkerRef<<Self::Actor as Actor>::Msg>) -> Self::Client;
 
     /// Says whether an idle worker is in order, before it is lent; asked when the pool's

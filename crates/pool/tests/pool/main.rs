@@ -12,5 +12,6 @@ mod lending;
 mod objects;
 mod places;
 mod recorder;
+mod resets;
 mod support;
 mod wakers;
