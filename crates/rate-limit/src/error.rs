@@ -20,6 +20,14 @@ pub enum QuotaError {
         /// The period that was asked for.
         period: Duration,
     },
+    /// A window, fixed or sliding, admits its limit at once, whatever a burst says.
+    #[error("burst: {algorithm:?} has no use for one, and admits its limit of {limit} at once")]
+    BurstOfWindow {
+        /// The limit.
+        limit: u32,
+        /// The algorithm that was asked for.
+        algorithm: Algorithm,
+    },
     /// governor meters by the generic cell rate algorithm alone.
     #[error("governor cannot meter by {algorithm:?}, only by Gcra")]
     OtherAlgorithm {

@@ -44,6 +44,13 @@ pub enum Algorithm {
     SlidingWindow,
 }
 
+impl Algorithm {
+    /// Tells whether it has no use for a burst.
+    fn is_window(self) -> bool {
+        matches!(self, Self::FixedWindow | Self::SlidingWindow)
+    }
+}
+
 /// How many cells a key may spend per period, and how many of them at once.
 ///
 /// A limit of 0 always refuses. The burst (by default the limit) is what may be spent at once after a rest, and
@@ -52,7 +59,7 @@ pub enum Algorithm {
 /// is never exceeded. A rate above one cell per nanosecond is held at that.
 ///
 /// In a configuration file a quota is a table; only `limit` and
-/// `period` are required:
+/// `period` are required, and a burst beside a window is an error:
 ///
 /// ```
 /// use perennial_rate_limit::{Algorithm, Quota};
@@ -219,8 +226,18 @@ impl TryFrom<QuotaTable> for Quota {
     type Error = QuotaError;
 
     fn try_from(table: QuotaTable) -> Result<Self, QuotaError> {
-        let quota = Quota::new(table.limit, table.period)?.algorithm(table.algorithm);
-        Ok(quota.burst(table.burst.unwrap_or(table.limit)))
+        let QuotaTable {
+            limit,
+            period,
+            burst,
+            algorithm,
+        } = table;
+        let quota = Quota::new(limit, period)?.algorithm(algorithm);
+        match burst {
+            None => Ok(quota),
+            Some(_) if algorithm.is_window() => Err(QuotaError::BurstOfWindow { limit, algorithm }),
+            Some(burst) => Ok(quota.burst(burst)),
+        }
     }
 }
 
@@ -229,7 +246,8 @@ impl From<Quota> for QuotaTable {
         Self {
             limit: quota.limit,
             period: quota.period(),
-            burst: (quota.burst != quota.limit).then_some(quota.burst),
+            burst: (quota.burst != quota.limit && !quota.algorithm.is_window())
+                .then_some(quota.burst),
             algorithm: quota.algorithm,
         }
     }
@@ -279,12 +297,31 @@ mod tests {
     }
 
     #[test]
+    fn a_burst_beside_a_window_is_refused_by_name_and_not_ignored() {
+        for (algorithm, window) in [
+            ("fixed_window", Algorithm::FixedWindow),
+            ("sliding_window", Algorithm::SlidingWindow),
+        ] {
+            let written =
+                format!(r#"{{"limit":10,"period":"1m","burst":3,"algorithm":"{algorithm}"}}"#);
+            let error = parse(&written).unwrap_err();
+            assert!(
+                error.starts_with("burst") && error.contains("10"),
+                "{error}"
+            );
+            // Nor is one written that could not be read.
+            let quota = Quota::per_minute(10).algorithm(window);
+            let text = serde_json::to_string(&quota.burst(3)).unwrap();
+            assert_eq!(parse(&text), Ok(quota));
+        }
+    }
+
+    #[test]
     fn a_quota_survives_the_way_through_a_file() {
         for quota in [
             Quota::per_second(7),
-            Quota::per_hour(0)
-                .burst(3)
-                .algorithm(Algorithm::FixedWindow),
+            Quota::per_hour(0).burst(3),
+            Quota::per_hour(4).algorithm(Algorithm::FixedWindow),
             Quota::per_minute(5).algorithm(Algorithm::TokenBucket),
             Quota::per_minute(5)
                 .burst(9)
