@@ -40,7 +40,8 @@ pub struct TreeBuilder {
     settings: Settings<()>,
     pools: Vec<Box<dyn PoolPlan>>,
     breakers: Vec<(String, BreakerConfig)>,
-    quotas: Vec<(ActorName, Quota)>,
+    /// With the tree that the name is one of, if it says so.
+    quotas: Vec<(ActorName, Option<Arc<str>>, Quota)>,
     children: Vec<Box<ChildPlan>>,
     depends: BTreeMap<String, BTreeSet<String>>,
     checks: OwnChecks,
@@ -145,7 +146,8 @@ impl TreeBuilder {
     ///
     /// It is the quota of each key that senders give ([`Name::for_key`]); those that give none share one.
     pub fn quota<M>(mut self, name: &Name<M>, quota: Quota) -> Self {
-        self.quotas.push((name.to_actor_name(), quota));
+        let namespace = name.namespace().cloned();
+        self.quotas.push((name.to_actor_name(), namespace, quota));
         self
     }
 
@@ -427,7 +429,10 @@ impl TreeBuilder {
         settings: &Settings<()>,
     ) -> Result<HashMap<ActorName, Quota>, StartTreeError> {
         let mut quotas = HashMap::new();
-        for (name, quota) in std::mem::take(&mut self.quotas) {
+        for (name, namespace, quota) in std::mem::take(&mut self.quotas) {
+            if let Some(namespace) = namespace.filter(|it| **it != *self.namespace) {
+                return Err(StartTreeError::QuotaOfOtherTree { name, namespace });
+            }
             if quotas.insert(name.clone(), quota).is_some() {
                 return Err(StartTreeError::DuplicateQuota { name });
             }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use perennial_breaker::DuplicateBreaker;
 use perennial_config::UpdateError;
 use perennial_guard::{GuardConfigError, GuardError};
@@ -49,6 +51,14 @@ pub enum StartTreeError {
     DuplicateQuota {
         /// The name.
         name: ActorName,
+    },
+    /// The code gives a quota for a name of another tree.
+    #[error("`{name}`: a quota for a name of {namespace}, which is another tree")]
+    QuotaOfOtherTree {
+        /// The name.
+        name: ActorName,
+        /// The namespace in the name.
+        namespace: Arc<str>,
     },
     /// Two strategies that free memory have one name.
     #[error("clean-up `{name}`: two strategies of one name")]

@@ -11,7 +11,7 @@ use perennial_monitor::{HealthAggregator, MemoryManager, PerformanceMonitor};
 use perennial_pool::{Pool, PoolName, PoolStatus, Pools, Worker};
 use perennial_rate_limit::{Quota, RateGate};
 use perennial_registry::{
-    Address, CallError, CastError, Group, Name, NameWatch, Present, Registry, ResolveError,
+    Address, CallError, CastError, Group, Name, NameWatch, Present, Refusal, Registry, ResolveError,
 };
 use perennial_supervisor::Supervisor;
 use ractor::{Message, RpcReplyPort};
@@ -206,13 +206,26 @@ impl Tree {
         self.0.registry.monitor(name)
     }
 
-    /// Puts a quota before every cast and call to a name, in place of the one before.
+    /// Puts a quota before every cast and call to a name, in place of the one before: what was spent of that stays spent.
     ///
     /// It is the quota of each key that senders give ([`Name::for_key`]); those that give none share one.
-    pub fn set_quota<M>(&self, name: &Name<M>, quota: Quota) {
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError`] when the name is one of another tree.
+    pub fn set_quota<M>(&self, name: &Name<M>, quota: Quota) -> Result<(), ResolveError> {
+        let tree = self.0.scope.root().path().as_str();
+        if let Some(namespace) = name.namespace().filter(|it| ***it != *tree) {
+            return Err(ResolveError(Refusal::OtherTree {
+                name: name.to_actor_name(),
+                namespace: Arc::clone(namespace),
+                tree: tree.into(),
+            }));
+        }
         let name = name.as_actor_name();
         let gate = NameGate::new(&self.0.gate, name, quota);
         self.0.registry.set_gate(name, Box::new(gate));
+        Ok(())
     }
 
     /// Begins a protected operation on a service.

@@ -336,7 +336,53 @@ async fn a_quota_in_the_file_stands_before_casts_and_calls_by_name() {
     for _ in 0..100 {
         tree.cast(Name::new("open"), Order::Store(1)).unwrap();
     }
-    tree.set_quota(&BILLING, Quota::per_second(1_000_000));
+    shut_down(&tree).await;
+}
+
+#[tokio::test]
+async fn reg_22_a_quota_that_is_set_while_the_tree_runs_keeps_what_was_spent() {
+    let tree = Tree::builder("t")
+        .child(puppet("billing"))
+        .quota(&BILLING, Quota::per_hour(2));
+    let tree = tree.start().await.unwrap();
+    let admitted = || {
+        let casts = (0..10).map(|_| tree.cast(BILLING, Order::Store(1)));
+        casts.filter(Result::is_ok).count()
+    };
+    let address = tree.resolve(&BILLING).unwrap();
+    assert_eq!(admitted(), 2);
+    tree.set_quota(&BILLING, Quota::per_hour(5)).unwrap();
+    assert_eq!(admitted(), 3);
+    tree.set_quota(&BILLING, Quota::per_hour(1)).unwrap();
+    assert_eq!(admitted(), 0);
+    // One who held the address before goes through the new one too.
+    tree.set_quota(&BILLING, Quota::per_hour(6)).unwrap();
+    address.cast(Order::Store(1)).unwrap();
+    address.cast(Order::Store(1)).unwrap_err();
+    shut_down(&tree).await;
+}
+
+#[tokio::test]
+async fn reg_22_a_name_of_another_tree_is_given_no_quota() {
+    let theirs: Name<Order> = Name::in_namespace("other", "host", "billing");
+    let ours: Name<Order> = Name::in_namespace("t", "host", "billing");
+    let refused = Tree::builder("t")
+        .quota(&theirs, Quota::per_hour(0))
+        .start();
+    assert_eq!(
+        refused.await.unwrap_err().to_string(),
+        "`billing`: a quota for a name of other, which is another tree"
+    );
+    let tree = Tree::builder("t")
+        .child(puppet("billing"))
+        .start()
+        .await
+        .unwrap();
+    let refused = tree.set_quota(&theirs, Quota::per_hour(0)).unwrap_err();
+    assert!(matches!(refused.0, Refusal::OtherTree { .. }), "{refused}");
+    tree.cast(BILLING, Order::Store(1)).unwrap();
+    tree.set_quota(&ours, Quota::per_hour(0)).unwrap();
+    tree.cast(BILLING, Order::Store(1)).unwrap_err();
     shut_down(&tree).await;
 }
 
