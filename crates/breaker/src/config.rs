@@ -236,6 +236,9 @@ impl BreakerConfigBuilder {
     }
 
     /// Sets how many probes may run at once when the open time is over.
+    ///
+    /// A probe keeps its place until it ends or is dropped, however long that takes: an operation that may hang needs a
+    /// timeout within the call, as a guard's deadline is, or nothing else is admitted until it ends.
     pub fn half_open_permits(mut self, permits: u32) -> Self {
         self.half_open_permits = permits;
         self
