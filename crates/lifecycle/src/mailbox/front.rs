@@ -11,8 +11,9 @@ use crate::mailbox::ledger::{Ledger, Tracked};
 #[derive(Debug)]
 pub(crate) struct Front {
     pub(crate) home: Home,
-    /// How many may wait in the actor's port: none, where letters wait in the letterbox.
-    room: u64,
+    /// How many may wait in the actor's port, beside those that are stuck in the port of a run that was left behind; none,
+    /// where letters wait in the letterbox.
+    room: AtomicU64,
     pub(crate) intake: Intake,
     pub(crate) lobby: Lobby,
     pub(crate) hand: Hand,
@@ -24,7 +25,7 @@ impl Front {
     pub(crate) fn new(room: u64) -> Self {
         Self {
             home: Home::new(),
-            room,
+            room: AtomicU64::new(room),
             intake: Intake::new(room),
             lobby: Lobby::default(),
             hand: Hand::new(),
@@ -40,7 +41,22 @@ impl Front {
 
     /// Says whether letters wait in the letterbox and not in the actor's port.
     pub(crate) fn stores(&self) -> bool {
-        self.room == 0
+        self.room() == 0
+    }
+
+    /// Returns how many may wait in the actor's port.
+    pub(crate) fn room(&self) -> u64 {
+        self.room.load(Relaxed)
+    }
+
+    /// So many are stuck in the port of a run that was left behind: they take up no room of its successors.
+    pub(crate) fn make_room(&self, stuck: u64) {
+        self.room.fetch_add(stuck, Relaxed);
+    }
+
+    /// They are no longer.
+    pub(crate) fn take_room_back(&self, stuck: u64) {
+        self.room.fetch_sub(stuck, Relaxed);
     }
 
     /// The actor takes a letter.
@@ -54,7 +70,7 @@ impl Front {
     pub(crate) fn enter_quickly(&self) -> Option<u64> {
         match self.intake.enter_quickly() {
             Some(before) => Some(before),
-            None => self.intake.enter(self.room).ok(),
+            None => self.intake.enter(self.room()).ok(),
         }
     }
 }

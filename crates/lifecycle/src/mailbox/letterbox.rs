@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use ractor::{ActorCell, Message};
+use ractor::{ActorCell, ActorId, Message};
 use tracing::Span;
 
 use crate::adapter::Special;
@@ -48,8 +48,12 @@ struct Store<M> {
     index: Option<Box<dyn Index<M>>>,
     /// Whom a claim is sent for what comes late.
     present: Option<ActorCell>,
+    /// Since when it is here, unless it was sent the first letter.
+    present_since: Moment,
     /// Nobody will come for what is here.
     closed: Option<DeadReason>,
+    /// Which runs were left behind, and how many letters are stuck in the port of each.
+    stuck: Vec<(ActorId, u64)>,
 }
 
 /// Where the numbers begin: messages are put back in front.
@@ -119,7 +123,9 @@ impl<M: Message> Letterbox<M> {
                 first: FIRST,
                 index: index.map(|it| *it),
                 present,
+                present_since: Moment::default(),
                 closed: None,
+                stuck: Vec::new(),
             }),
             down: Mutex::new(None),
         });
@@ -153,8 +159,7 @@ impl<M: Message> Letterbox<M> {
             return self.store(cell, letter, false).map(|()| 0);
         }
         let is_inside = || self.traffic.is_sender_inside();
-        let capacity = self.settings.capacity();
-        match self.front.intake.enter_from(capacity, is_inside) {
+        match self.front.intake.enter_from(self.capacity(), is_inside) {
             Ok(before) => self.hand_over(cell, letter).map(|()| before),
             Err(NoEntry::Full)
                 if matches!(self.settings.overflow, Overflow::DropNewest)
@@ -173,8 +178,12 @@ impl<M: Message> Letterbox<M> {
         self.traffic.closing().has_begun()
     }
 
+    /// Returns how many letters are let in at the most.
     pub(crate) fn capacity(&self) -> u64 {
-        self.settings.capacity()
+        match self.front.room() {
+            0 => self.settings.capacity(),
+            room => room,
+        }
     }
 
     pub(crate) fn front(&self) -> &Front {
@@ -253,7 +262,12 @@ impl<M: Message> Letterbox<M> {
     /// Keeps a letter that its port has dropped: it waits for the next run.
     pub(crate) fn keep(&self, letter: Letter<M>) {
         let mut store = self.lock();
-        if let Some(reason) = store.closed {
+        // One that was stuck in the port of a run that was left behind, and would have been returned at its end.
+        let is_late = self.settings.at_restart == AtRestart::Return
+            && store.present.is_some()
+            && letter.cover.sent() < store.present_since;
+        let returned = is_late.then_some(DeadReason::Returned);
+        if let Some(reason) = store.closed.or(returned) {
             drop(store);
             self.let_go();
             self.bury(letter, reason);
@@ -487,13 +501,19 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
             drop(cell.send_message(Mail::<M>::claim()));
         }
         store.present = Some(cell.clone());
+        store.present_since = self.clock().recent();
     }
 
     fn pause(&self, cell: &ActorCell) {
         let mut store = self.lock();
         let is_present = |it: &ActorCell| it.get_id() == cell.get_id();
         if !store.present.as_ref().is_some_and(is_present) {
-            // One that was left behind ends late.
+            // One that was left behind ends late. What is stuck in its port is about to come here.
+            let at = store.stuck.iter().position(|(id, _)| *id == cell.get_id());
+            if let Some(at) = at {
+                let (_, stuck) = store.stuck.swap_remove(at);
+                self.front.take_room_back(stuck);
+            }
             return;
         }
         let present = store.present.take();
@@ -509,6 +529,14 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
         let down = self.lock_down();
         self.front.hand.put_away();
         drop(down);
+        if !self.stores() {
+            let mut store = self.lock();
+            let elsewhere = store.stuck.iter().map(|(_, stuck)| stuck).sum::<u64>();
+            let all = self.front.intake.depth();
+            let stuck = all.saturating_sub(elsewhere + store.letters.len() as u64);
+            store.stuck.push((cell.get_id(), stuck));
+            self.front.make_room(stuck);
+        }
         self.pause(cell);
     }
 

@@ -3,8 +3,11 @@
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use perennial_lifecycle::{DeadReason, EventKind, Events, Mail, Mailbox, ReplayError, Watchdog};
+use perennial_lifecycle::{
+    AtRestart, DeadReason, EventKind, Events, Mail, Mailbox, ReplayError, Watchdog,
+};
 use perennial_registry::{Name, Route};
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::support::{CLERK, Desk, Door, Fixture, Job, SCRIBE, SECOND, task};
@@ -326,4 +329,69 @@ async fn msg_22_what_a_place_refuses_that_has_left_the_tree_is_in_the_books() {
         assert_eq!(it.scope.books().refused, 1);
         it.finish().await;
     }
+}
+
+/// Starts a scribe whose first run does not yield, with as much in its mailbox as that holds, and waits until the second
+/// run is up; whoever releases the first waits until it has ended.
+async fn with_stuck_messages(mailbox: Mailbox) -> (Fixture, impl AsyncFnOnce()) {
+    let desk = Arc::new(Desk::default());
+    // Long enough for all to be sent.
+    let watchdog = Watchdog::replace(Duration::from_millis(300)).grace(Duration::from_millis(1));
+    let spec = Door::Mail.spec("scribe", &desk).mailbox(mailbox);
+    let it = Fixture::of(desk, [spec.watchdog(watchdog)]).await;
+    let mut events = it.scope.events().subscribe();
+    let (release, held) = mpsc::channel();
+    let (held, began) = (Mutex::new(held), Arc::new(Notify::new()));
+    let begins = Arc::clone(&began);
+    it.cast(Job::Do(task(move || {
+        begins.notify_one();
+        held.lock().unwrap().recv().unwrap();
+        async { Ok(()) }
+    })));
+    began.notified().await;
+    it.write(0..2);
+    it.cast(Job::Hold(2));
+    heard(&mut events, |it| matches!(it, EventKind::Restarted { .. })).await;
+    let release = async move || {
+        release.send(()).unwrap();
+        heard(&mut events, |it| matches!(it, EventKind::Reclaimed { .. })).await;
+    };
+    (it, release)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn msg_1_what_is_stuck_behind_a_run_that_was_left_behind_takes_up_no_room() {
+    let (it, release) = with_stuck_messages(Mailbox::bounded(3)).await;
+    assert_eq!(it.figures().depth, 3);
+    it.write([3]);
+    assert_eq!(it.notes().await, [3]);
+    release().await;
+    it.desk.blocked.notified().await;
+    it.go();
+    assert_eq!(it.notes().await, [3, 0, 1, 2]);
+    // There is room for no more than there was.
+    it.block().await;
+    it.write(4..7);
+    assert!(it.registry.cast(SCRIBE, Job::Write(7)).is_err());
+    it.go();
+    assert_eq!(it.notes().await, [3, 0, 1, 2, 4, 5, 6]);
+    let stopped = it.supervisor.terminate_child("scribe").await;
+    stopped.unwrap();
+    it.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn msg_12_what_is_stuck_behind_a_run_that_was_left_behind_is_returned_as_well() {
+    let mailbox = Mailbox::bounded(3).at_restart(AtRestart::Return);
+    let (it, release) = with_stuck_messages(mailbox).await;
+    let mut dead = it.dead().subscribe();
+    release().await;
+    for _ in 0..3 {
+        let letter = dead.next().await.unwrap().unwrap();
+        assert_eq!(letter.reason, DeadReason::Returned);
+    }
+    assert_eq!(it.notes().await, []);
+    let stopped = it.supervisor.terminate_child("scribe").await;
+    stopped.unwrap();
+    it.finish().await;
 }
