@@ -158,8 +158,8 @@ fn send(shared: &Shared, node: &Arc<Node>, label: &str) -> Result<(), CommandErr
         reason,
     })?;
     sent.map_err(|undelivered| match undelivered {
-        Undelivered::Full(()) => CommandError::MailboxFull { path },
-        Undelivered::Ended(()) => CommandError::NotRunning {
+        // There is always room.
+        Undelivered::Full(()) | Undelivered::Ended(()) => CommandError::NotRunning {
             path,
             state: node.state(),
         },

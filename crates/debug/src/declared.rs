@@ -61,12 +61,12 @@ impl Declaration {
         make: impl Fn() -> M + Send + Sync + 'static,
     ) -> Self {
         let send = move |run: &Incarnation| {
-            run.offer(make()).map_err(|undelivered| match undelivered {
-                Undelivered::Full(_) => Undelivered::Full(()),
-                Undelivered::Ended(_) => Undelivered::Ended(()),
-                Undelivered::ShuttingDown(_) => Undelivered::ShuttingDown(()),
-                Undelivered::WrongType(_) => Undelivered::WrongType(()),
-            })
+            run.offer_anyhow(make())
+                .map_err(|undelivered| match undelivered {
+                    Undelivered::Full(_) | Undelivered::Ended(_) => Undelivered::Ended(()),
+                    Undelivered::ShuttingDown(_) => Undelivered::ShuttingDown(()),
+                    Undelivered::WrongType(_) => Undelivered::WrongType(()),
+                })
         };
         Self {
             target,

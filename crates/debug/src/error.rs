@@ -85,12 +85,6 @@ pub enum CommandError {
         /// The panic.
         reason: ExitReason,
     },
-    /// There is no room for the debug message.
-    #[error("the mailbox of `{path}` is full")]
-    MailboxFull {
-        /// The path.
-        path: ActorPath,
-    },
     /// The tree is shutting down: it takes no more messages, and no actor of it is paused.
     #[error("`{path}` takes no more messages: its tree is shutting down")]
     ShuttingDown {
@@ -202,10 +196,7 @@ impl CommandError {
                 matches!(source, ReplayError::NotRunning | ReplayError::Full)
             }
             Self::NotRunning { state, .. } => *state != ChildState::Stopped,
-            Self::MailboxFull { .. }
-            | Self::Supervisor(_)
-            | Self::TimedOut { .. }
-            | Self::CutOff { .. } => true,
+            Self::Supervisor(_) | Self::TimedOut { .. } | Self::CutOff { .. } => true,
         }
     }
 }

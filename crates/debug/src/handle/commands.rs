@@ -155,11 +155,12 @@ impl Debugger {
 
     /// Sends the actor at `path` the debug message that was [declared](Self::declare) by this name.
     ///
+    /// It waits behind the messages that are there; that the mailbox is full does not hold it up.
+    ///
     /// # Errors
     ///
     /// - [`CommandError::NotDeclared`] names the debug message that was probably meant.
     /// - [`CommandError::NotMade`] when the function that makes it panicked.
-    /// - [`CommandError::MailboxFull`] when there is no room for it.
     /// - [`CommandError::OtherType`] when the actor takes other messages than it was declared for.
     /// - [`CommandError::NotFound`], [`CommandError::NotRunning`] and [`CommandError::TimedOut`] as for
     ///   [`pause`](Self::pause).

@@ -59,7 +59,7 @@ async fn declared_debug_messages_are_listed_and_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn a_debug_message_that_cannot_be_sent_is_refused() {
-    let shop = Shop::open_with(Mailbox::bounded(1)).await;
+    let shop = Shop::open().await;
     let debugger = &shop.debugger;
     debugger.declare_at("shop/clerk", "number", || 7_u32);
     let refused = debugger.send_declared("shop/clerk", "number").await;
@@ -71,16 +71,39 @@ async fn a_debug_message_that_cannot_be_sent_is_refused() {
     assert!(!refused.is_retryable());
 
     debugger.declare(&CLERK, "flush", || Job::Flush);
-    shop.debugger.pause("shop/clerk").await.unwrap();
-    shop.send("shop/clerk", Job::Write(1));
-    let refused = debugger.send_declared("shop/clerk", "flush").await;
-    let refused = refused.unwrap_err();
-    assert_eq!(refused.to_string(), "the mailbox of `shop/clerk` is full");
-    assert!(refused.is_retryable());
-
     shop.debugger.stop("shop/clerk").await.unwrap();
     let refused = debugger.send_declared("shop/clerk", "flush").await;
     assert!(matches!(refused, Err(CommandError::NotRunning { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_10_a_full_mailbox_holds_up_no_debug_message() {
+    let full = || Mailbox::bounded(2);
+    let key = |job: &Job| match job {
+        Job::Write(number) => Some(*number),
+        _ => None,
+    };
+    for (clerks, scribes) in [
+        (full(), full()),
+        (full().reject_when_full(), full().drop_newest()),
+        (full().drop_newest(), full().drop_oldest::<Job>()),
+        (full(), full().coalesce(key)),
+    ] {
+        let shop = Shop::with(clerks, scribes).await;
+        let debugger = &shop.debugger;
+        for (place, desk) in [("shop/clerk", &shop.clerk), ("shop/scribe", &shop.scribe)] {
+            debugger.declare_at(place, "flush", || Job::Flush);
+            debugger.pause(place).await.unwrap();
+            shop.send(place, Job::Write(1));
+            shop.send(place, Job::Write(2));
+            debugger.send_declared(place, "flush").await.unwrap();
+            let figures = shop.node(place).figures().unwrap();
+            assert_eq!((figures.depth, figures.dead), (3, 0), "{figures:?}");
+            debugger.resume_messages(place).await.unwrap();
+            assert_eq!(desk.notes(3).await, [1, 2, 1_000]);
+        }
+        shop.assert_balanced();
+    }
 }
 
 #[tokio::test(start_paused = true)]

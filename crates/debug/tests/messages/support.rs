@@ -134,6 +134,10 @@ impl Shop {
     }
 
     pub(crate) async fn open_with(mailbox: Mailbox) -> Self {
+        Self::with(mailbox.clone(), mailbox).await
+    }
+
+    pub(crate) async fn with(clerks: Mailbox, scribes: Mailbox) -> Self {
         let scope = Scope::new("shop");
         let names = Registry::new(&scope);
         let debugger = Debugger::new(&scope).with_names(&names);
@@ -141,9 +145,9 @@ impl Shop {
         let scribe = Arc::clone(&inside);
         let spec = ChildSpec::worker("scribe", move || (Scribe(Arc::clone(&inside)), ()))
             .name(SCRIBE.to_actor_name())
-            .mailbox(mailbox.clone());
+            .mailbox(scribes);
         supervisor()
-            .child(clerk("clerk", &desk).mailbox(mailbox))
+            .child(clerk("clerk", &desk).mailbox(clerks))
             .child(spec)
             .child(debugger.child_spec())
             .build()

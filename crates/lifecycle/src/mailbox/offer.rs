@@ -158,6 +158,32 @@ impl Incarnation {
         }
     }
 
+    /// Sends a message as [`offer`](Self::offer) does, whether there is room or not: one that an operator asks for.
+    ///
+    /// # Errors
+    ///
+    /// [`Undelivered`] gives the message back; it is never [`Full`](Undelivered::Full).
+    pub fn offer_anyhow<M: Message>(&self, message: M) -> Result<(), Undelivered<M>> {
+        if self.traffic().refuses_sender() {
+            return Err(Undelivered::ShuttingDown(message));
+        }
+        let (intake, lobby, capacity) = match self.way::<M>() {
+            Way::Plain => (self.intake(), self.lobby(), self.capacity()),
+            Way::Mail(it) => (&it.front().intake, &it.front().lobby, it.capacity()),
+            Way::None => return Err(Undelivered::WrongType(message)),
+        };
+        if !intake.enter_anyhow(capacity) {
+            return Err(Undelivered::Ended(message));
+        }
+        let room = Room {
+            run: self,
+            intake,
+            lobby,
+            is_used: false,
+        };
+        room.send(message, Terms::default)
+    }
+
     /// Sends a message of the framework itself, whether there is room or not, and whether the tree is shutting down or
     /// not: of a worker on loan, too.
     ///
