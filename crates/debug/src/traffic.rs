@@ -37,7 +37,7 @@ pub struct MailboxSnapshot {
     pub returned: u64,
     /// How many were refused; these were never in the mailbox.
     pub refused: u64,
-    /// How many were dropped: dead letters, and those that were replaced by a later one.
+    /// How many became dead letters, those that were replaced by a later one among them.
     pub dead: u64,
     /// How often a message was handed to the actor again after a crash.
     pub redelivered: u64,
@@ -75,7 +75,7 @@ pub struct BooksSnapshot {
     pub returned: u64,
     /// How many were refused.
     pub refused: u64,
-    /// How many were dropped.
+    /// How many became dead letters.
     pub dead: u64,
 }
 
@@ -103,7 +103,8 @@ pub struct DeadLettersSnapshot {
     pub kept: usize,
     /// The last few of them, oldest first.
     pub last: Vec<DeadLetterSnapshot>,
-    /// Whose messages died within the last five minutes, as far as they are kept, in the order of the paths.
+    /// Whose messages died within the last five minutes, as far as they are kept, in the order of the paths; without those
+    /// that a later one replaced, as their mailbox has it.
     pub lately: Vec<DeadLately>,
 }
 
@@ -269,7 +270,9 @@ impl DeadLettersSnapshot {
         let letters = dead.list();
         let oldest = SystemTime::now() - LATELY;
         let mut by_target: HashMap<&ActorPath, DeadLately> = HashMap::new();
-        for letter in letters.iter().filter(|it| it.at >= oldest) {
+        // What its mailbox replaces is no trouble: whoever set that up wants it so.
+        let is_trouble = |it: &&DeadLetter| it.at >= oldest && it.reason != DeadReason::Replaced;
+        for letter in letters.iter().filter(is_trouble) {
             let target = &letter.target;
             let lately = by_target.entry(target).or_insert_with(|| DeadLately {
                 target: target.clone(),

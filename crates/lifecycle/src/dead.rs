@@ -35,6 +35,12 @@ pub enum DeadReason {
     Stopped,
     /// The place has got an actor that takes another type of message.
     OtherType,
+    /// A later message with the same key took its place, as the actor's mailbox
+    /// [has it](crate::Mailbox::coalesce).
+    ///
+    /// Those of one place are one letter, which counts them, so that they push out no other. It has the sender and the age
+    /// of the last, and whoever follows the letters hears of the first.
+    Replaced,
 }
 
 impl fmt::Display for DeadReason {
@@ -45,6 +51,7 @@ impl fmt::Display for DeadReason {
             Self::Returned => "returned",
             Self::Stopped => "stopped",
             Self::OtherType => "other type",
+            Self::Replaced => "replaced",
         })
     }
 }
@@ -67,7 +74,8 @@ pub struct DeadLetter {
     pub age: Option<Duration>,
     /// At how many crashes it was in hand.
     pub crashes: u32,
-    /// How many messages this stands for: more than one where a mailbox was lost that cannot be looked into.
+    /// How many messages this stands for: more than one where a mailbox was lost that cannot be looked into, and where
+    /// several were replaced.
     pub messages: u64,
     /// Whether the message itself is kept, so that it can be replayed.
     pub is_kept: bool,
@@ -117,7 +125,8 @@ impl Obituary {
 
 /// The dead letters of a tree: the last ones, in a ring that is bounded.
 ///
-/// A message is kept with its letter, and can be replayed, unless it was a call: nobody waits for its answer any more.
+/// A message is kept with its letter, and can be replayed, unless it was a call, since nobody waits for its answer any more,
+/// or was [replaced](DeadReason::Replaced) by a later one.
 pub struct DeadLetters {
     ring: Mutex<Ring>,
     /// Made by the first who follows them.
@@ -133,7 +142,9 @@ struct Ring {
 
 impl Ring {
     fn find(&mut self, id: u64) -> Option<usize> {
-        self.letters.iter().position(|it| it.letter.id == id)
+        self.letters
+            .binary_search_by_key(&id, |it| it.letter.id)
+            .ok()
     }
 }
 
@@ -316,7 +327,25 @@ impl DeadLetters {
         self.news.get_or_init(News::new).follow()
     }
 
-    pub(crate) fn add(&self, obituary: Obituary, content: Option<Box<dyn Replay>>) {
+    /// Adds one more message to a letter that stands for several, or a new letter where that is no longer there. Returns
+    /// the id of the letter.
+    pub(crate) fn add_to(&self, id: u64, obituary: Obituary) -> u64 {
+        let mut ring = self.lock();
+        let Some(at) = ring.find(id) else {
+            drop(ring);
+            return self.add(obituary, None);
+        };
+        let letter = &mut ring.letters[at].letter;
+        letter.messages += obituary.messages;
+        letter.sender = obituary.sender;
+        letter.age = obituary.age;
+        letter.at = SystemTime::now();
+        self.total.fetch_add(obituary.messages, Relaxed);
+        id
+    }
+
+    /// Adds a letter, and returns its id.
+    pub(crate) fn add(&self, obituary: Obituary, content: Option<Box<dyn Replay>>) -> u64 {
         self.total.fetch_add(obituary.messages, Relaxed);
         let Obituary {
             target,
@@ -328,8 +357,9 @@ impl DeadLetters {
             messages,
         } = obituary;
         let mut ring = self.lock();
+        let id = ring.next;
         let letter = DeadLetter {
-            id: ring.next,
+            id,
             target,
             message_type,
             reason,
@@ -355,6 +385,7 @@ impl DeadLetters {
         if let Some(news) = news {
             news.tell();
         }
+        id
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {

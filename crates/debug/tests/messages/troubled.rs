@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use perennial_debug::{Debugger, Severity, TroubleKind};
 use perennial_lifecycle::{
-    Backoff, ChildKind, ChildSpec, ExitReason, Mailbox, Quarantine, Scope, StartError, Started,
+    Backoff, ChildKind, ChildSpec, DeadReason, ExitReason, Mailbox, Quarantine, Scope, StartError,
+    Started,
 };
 use perennial_registry::Registry;
 use perennial_supervisor::RestartIntensity;
@@ -190,4 +191,22 @@ async fn dbg_12_an_actor_that_an_operator_stopped_after_a_crash_is_no_trouble() 
     debugger.kill("shop/late").await.unwrap();
     advance(SECOND).await;
     assert_eq!(troubled().await.matches("restart in").count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dbg_12_what_a_mailbox_replaces_is_no_trouble() {
+    let any = |_: &Job| ();
+    let shop = Shop::with(Mailbox::default(), Mailbox::bounded(5).coalesce(any)).await;
+    shop.occupy("shop/scribe", SECOND).await;
+    for number in 0..4 {
+        shop.send("shop/scribe", Job::Write(number));
+    }
+    let snapshot = shop.snapshot().await;
+    let [letter] = &snapshot.dead_letters.last[..] else {
+        panic!("{:?}", snapshot.dead_letters)
+    };
+    assert_eq!((letter.reason, letter.messages), (DeadReason::Replaced, 3));
+    assert_eq!((snapshot.books.dead, snapshot.dead_letters.total), (3, 3));
+    let troubled = snapshot.troubled();
+    assert!(troubled.is_empty(), "{troubled:?}");
 }

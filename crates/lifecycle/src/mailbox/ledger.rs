@@ -224,7 +224,7 @@ pub struct Figures {
     pub returned: u64,
     /// How many were refused; these were never in the mailbox.
     pub refused: u64,
-    /// How many were dropped: dead letters, and those that were replaced by a later one.
+    /// How many became dead letters, those that were replaced by a later one among them.
     pub dead: u64,
     /// How often a message was handed to the actor again after a crash.
     pub redelivered: u64,
@@ -264,7 +264,7 @@ pub struct Totals {
     pub returned: u64,
     /// How many were refused.
     pub refused: u64,
-    /// How many were dropped.
+    /// How many became dead letters.
     pub dead: u64,
     accepted: u64,
 }

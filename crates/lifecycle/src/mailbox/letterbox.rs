@@ -2,6 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tracing::Span;
 use crate::adapter::Special;
 use crate::dead::{Kept, Obituary, Replay};
 use crate::incarnation::Custody;
-use crate::mail::Letter;
+use crate::mail::{Cover, Letter};
 use crate::mailbox::front::Front;
 use crate::mailbox::homes::Home;
 use crate::mailbox::intake::{Intake, NoEntry};
@@ -39,6 +40,8 @@ pub(crate) struct Letterbox<M: Message> {
     store: Mutex<Store<M>>,
     /// What the handler in hand has dropped without taking it out. It was handled, or comes back.
     down: Mutex<Option<Letter<M>>>,
+    /// The dead letter that stands for those that were replaced; [`NO_LETTER`] while none was.
+    replaced: AtomicU64,
 }
 
 struct Store<M> {
@@ -55,6 +58,9 @@ struct Store<M> {
     /// Which runs were left behind, and how many letters are stuck in the port of each.
     stuck: Vec<(ActorId, u64)>,
 }
+
+/// No dead letter has this id.
+const NO_LETTER: u64 = u64::MAX;
 
 /// Where the numbers begin: messages are put back in front.
 const FIRST: u64 = 1 << 32;
@@ -128,6 +134,7 @@ impl<M: Message> Letterbox<M> {
                 stuck: Vec::new(),
             }),
             down: Mutex::new(None),
+            replaced: AtomicU64::new(NO_LETTER),
         });
         home.found(&(Arc::clone(&new) as Arc<dyn AnyLetterbox>));
         new
@@ -213,10 +220,8 @@ impl<M: Message> Letterbox<M> {
             } else {
                 self.ledger.count_passed_by();
             }
-            Ledger::count_shared(&self.ledger.dead);
             drop(store);
-            replaced.cover.note_dropped();
-            let_go(replaced);
+            self.note_replaced(replaced);
             return Ok(());
         }
         let enter = || {
@@ -353,6 +358,30 @@ impl<M: Message> Letterbox<M> {
         self.front.hand.has(letter.cover.number()).then_some(letter)
     }
 
+    /// A later letter has taken the place of this one.
+    fn note_replaced(&self, letter: Letter<M>) {
+        Ledger::count_shared(&self.ledger.dead);
+        letter.cover.note_dropped();
+        let obituary = self.obituary(&letter.cover, DeadReason::Replaced);
+        // Of two at the same time that both find none, each makes one.
+        let dead = self.traffic.dead_letters();
+        let id = dead.add_to(self.replaced.load(Relaxed), obituary);
+        self.replaced.store(id, Relaxed);
+        let_go(letter);
+    }
+
+    fn obituary(&self, cover: &Cover, reason: DeadReason) -> Obituary {
+        Obituary {
+            target: self.path.clone(),
+            message_type: std::any::type_name::<M>(),
+            reason,
+            sender: cover.sender().cloned(),
+            age: Some(self.clock().since(cover.sent())),
+            crashes: cover.crashes(),
+            messages: 1,
+        }
+    }
+
     /// Makes a dead letter of it.
     fn bury(&self, letter: Letter<M>, reason: DeadReason) {
         let counter = match reason {
@@ -365,20 +394,9 @@ impl<M: Message> Letterbox<M> {
             DeadReason::Stopped => self.traffic.closing().note_given_up(&self.path),
             _ => {}
         }
-        let (is_call, sender) = (
-            letter.cover.caller().is_some(),
-            letter.cover.sender().cloned(),
-        );
         let Letter { message, cover } = letter;
-        let obituary = Obituary {
-            target: self.path.clone(),
-            message_type: std::any::type_name::<M>(),
-            reason,
-            sender,
-            age: Some(self.clock().since(cover.sent())),
-            crashes: cover.crashes(),
-            messages: 1,
-        };
+        let obituary = self.obituary(&cover, reason);
+        let is_call = cover.caller().is_some();
         let place = Weak::clone(&self.place);
         // Of a call only what is known of it: its caller hears at once that the answer will not come.
         let content: Option<Box<dyn Replay>> = if is_call {

@@ -326,7 +326,7 @@ async fn msg_9_a_mailbox_may_keep_only_the_last_of_a_key() {
     it.write([10, 20, 30, 11, 31, 12]);
     assert_eq!(
         (it.figures().depth, it.figures().dead, it.dead().total()),
-        (3, 3, 0)
+        (3, 3, 3)
     );
     assert_eq!(number(&scribe.cast(Job::Write(40)).unwrap_err()), 40);
     it.assert_balanced();

@@ -82,6 +82,47 @@ async fn msg_23_a_subscriber_that_does_not_keep_up_learns_how_many_it_missed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn msg_23_what_a_mailbox_replaces_is_one_letter_that_counts() {
+    let any = |_: &Job| ();
+    let it = Fixture::start(Mailbox::bounded(3).coalesce(any)).await;
+    it.dead().set_capacity(2);
+    let mut news = it.dead().subscribe();
+    it.block().await;
+    it.write([0, 1]);
+    let first = news.next().await.unwrap().unwrap();
+    assert_eq!((first.reason, first.messages), (DeadReason::Replaced, 1));
+    sleep(3 * SECOND).await;
+    let registry = it.registry.clone();
+    let tell = task(move || {
+        registry.cast(SCRIBE, Job::Write(2)).unwrap();
+        async { Ok(()) }
+    });
+    it.registry.cast(CLERK, Job::Do(tell)).unwrap();
+    it.settled().await;
+    it.write([3]);
+    let letters = it.dead_list();
+    let [letter] = &letters[..] else {
+        panic!("{letters:?}")
+    };
+    assert_eq!((letter.id, letter.messages, letter.is_kept), (0, 3, false));
+    assert_eq!(&letter.target, it.node().path());
+    assert_eq!(letter.sender.as_ref().unwrap().id(), "clerk");
+    assert!(letter.age.unwrap() < SECOND);
+    assert_eq!(it.dead().replay(0), Err(ReplayError::NotKept));
+    assert_eq!((it.figures().dead, it.dead().total()), (3, 3));
+    // One that is forgotten counts no more: the next is another.
+    it.dead().set_capacity(0);
+    it.dead().set_capacity(2);
+    it.write([4, 5]);
+    let letters: Vec<_> = it.dead_list().iter().map(|it| it.messages).collect();
+    assert_eq!((letters, it.dead().total()), (vec![2], 5));
+    it.go();
+    it.settled().await;
+    assert_eq!(it.notes().await, [5]);
+    it.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn msg_24_a_dead_letter_is_replayed_or_taken() {
     for door in Door::BOTH {
         let it = Fixture::behind(door, Mailbox::bounded(1).drop_newest()).await;
