@@ -25,7 +25,8 @@ pub(crate) const LATELY: Duration = Duration::from_secs(300);
 pub struct MailboxSnapshot {
     /// How many messages it holds; `None` while no run is alive.
     pub capacity: Option<u64>,
-    /// For how long at least the oldest has waited; `None` while none is looked at.
+    /// For how long at least the oldest has waited; `None` while none waits. One that waits alone, behind the one in hand, is
+    /// looked at from the first snapshot on that finds it.
     pub oldest_at_least_ms: Option<u64>,
     /// How many were handled with success.
     pub handled: u64,
@@ -45,7 +46,8 @@ pub struct MailboxSnapshot {
     pub times: Option<TimesSnapshot>,
 }
 
-/// How long the handlers of an actor took, each figure at most half as long again as the truth.
+/// How long the handlers of an actor took, as far as they were timed: see [`Figures::times`]. Each figure is at most half as
+/// long again as the truth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct TimesSnapshot {

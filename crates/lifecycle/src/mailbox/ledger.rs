@@ -56,6 +56,23 @@ impl Tracked {
         self.left.store(before + 1, Relaxed);
     }
 
+    /// Somebody asks for how long messages have waited: where none is looked at, those that wait now are from here on.
+    pub(crate) fn look(&self, depth: impl Fn() -> u64, clock: &Clock) {
+        if self.left.load(Relaxed) > 0 {
+            return;
+        }
+        let waiting = depth();
+        if waiting == 0 {
+            return;
+        }
+        self.since.store(clock.now().as_nanos(), Relaxed);
+        self.left.store(waiting, Relaxed);
+        if depth() == 0 {
+            // They were taken at this moment, and nobody may come for long.
+            self.clear();
+        }
+    }
+
     /// A message was taken.
     #[inline]
     pub(crate) fn taken(&self) {
@@ -207,8 +224,9 @@ impl Drop for Ledger {
 pub struct Figures {
     /// How many wait.
     pub depth: u64,
-    /// For how long at least the oldest of them has waited. One message at a time is looked at, beside those that wait in
-    /// the framework and not in the actor's port; `None` while none is, as when only one waits, behind the one in hand.
+    /// For how long at least the oldest of them has waited; `None` while none waits. One message at a time is looked at,
+    /// beside those that wait in the framework and not in the actor's port. One that waits alone, behind the one in hand,
+    /// is looked at from when somebody first asks.
     pub oldest_at_least: Option<Duration>,
     /// 1 while a message is in hand; more where runs that were left behind still have theirs.
     pub in_hand: u64,

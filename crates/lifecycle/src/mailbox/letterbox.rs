@@ -578,6 +578,10 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
 
     fn waits_since(&self) -> Option<Moment> {
         let first = self.lock().letters.front().map(|it| it.cover.sent());
+        if first.is_none() {
+            let depth = || self.front.intake.depth();
+            self.front.tracked.look(depth, self.clock());
+        }
         first.into_iter().chain(self.front.tracked.since()).min()
     }
 

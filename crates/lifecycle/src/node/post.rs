@@ -69,6 +69,10 @@ impl Node {
         let intakes = run.iter().map(|it| it.intake()).chain(letters);
         let runs = run.into_iter().chain(&left_behind);
         let in_hand = runs.filter(|it| it.in_hand_since().is_some()).count();
+        if let Some(run) = run {
+            let clock = run.traffic().clock();
+            ledger.tracked.look(|| run.intake().depth(), clock);
+        }
         let waits_since = letterboxes.iter().filter_map(|it| it.waits_since()).min();
         Some(ledger.read(intakes, waits_since, in_hand as u64))
     }

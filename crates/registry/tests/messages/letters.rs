@@ -243,6 +243,32 @@ async fn msg_22_the_age_of_the_oldest_is_never_that_of_one_that_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn msg_22_one_that_waits_alone_is_looked_at_from_when_somebody_asks() {
+    for door in Door::BOTH {
+        let it = Fixture::behind(door, Mailbox::default()).await;
+        it.block().await;
+        let oldest = || it.figures().oldest_at_least;
+        assert_eq!(oldest(), None);
+        it.write([1]);
+        sleep(SECOND).await;
+        assert_eq!(oldest(), Some(Duration::ZERO));
+        sleep(SECOND).await;
+        it.write([2]);
+        assert_eq!(oldest(), Some(SECOND));
+        it.go();
+        assert_eq!(it.notes().await, [1, 2]);
+        assert_eq!(oldest(), None);
+        // Not from when those before it were looked at.
+        it.block().await;
+        it.write([3]);
+        assert_eq!(oldest(), Some(Duration::ZERO));
+        it.go();
+        assert_eq!(it.notes().await, [1, 2, 3]);
+        it.finish().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn msg_22_what_was_skipped_is_not_counted_as_handled() {
     let it = Fixture::start(Mailbox::default()).await;
     for _ in 0..3 {
