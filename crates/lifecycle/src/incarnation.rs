@@ -459,15 +459,20 @@ impl Incarnation {
 
     /// Returns the settings of its mailbox.
     pub fn mailbox(&self) -> &Mailbox {
-        let own = self.more.get().and_then(|it| it.mailbox.as_deref());
-        own.unwrap_or_else(|| mailbox::defaults())
+        self.own_mailbox().unwrap_or_else(|| mailbox::defaults())
+    }
+
+    /// Returns the settings of its mailbox, where they are not those of most.
+    #[inline]
+    pub(crate) fn own_mailbox(&self) -> Option<&Mailbox> {
+        self.more.get()?.mailbox.as_deref()
     }
 
     /// Returns how many messages its mailbox holds.
     #[inline]
     pub(crate) fn capacity(&self) -> u64 {
-        let own = self.more.get().and_then(|it| it.mailbox.as_deref());
-        own.map_or(mailbox::CAPACITY, Mailbox::capacity)
+        self.own_mailbox()
+            .map_or(mailbox::CAPACITY, Mailbox::capacity)
     }
 
     /// Returns the deadline of the message in hand; [`Moment::NEVER`] when it has none, or none is known.

@@ -8,10 +8,10 @@ use ractor::Message;
 
 use crate::dead::{Kept, Obituary, Replay};
 use crate::mail::{Caller, Letter};
-use crate::mailbox::Overflow;
 use crate::mailbox::intake::{Intake, Lobby, NoEntry};
 use crate::mailbox::ledger::Ledger;
 use crate::mailbox::letterbox::Letterbox;
+use crate::mailbox::{Mailbox, Overflow};
 use crate::traffic::Traffic;
 use crate::{DeadReason, Incarnation, Mail, Moment, current, span};
 
@@ -229,6 +229,15 @@ impl Incarnation {
             self.mailbox().overflow,
             Overflow::Wait | Overflow::Coalesce(..)
         )
+    }
+
+    /// Says whether there is no room for a message, and it, or another for it, would be dropped.
+    #[must_use]
+    pub fn would_drop(&self) -> bool {
+        let drops =
+            |it: &Mailbox| matches!(it.overflow, Overflow::DropNewest | Overflow::DropOldest(_));
+        self.own_mailbox()
+            .is_some_and(|it| drops(it) && self.mailbox_depth() >= it.capacity())
     }
 
     fn way<M: Message>(&self) -> Way<'_, M> {

@@ -106,7 +106,8 @@ impl<'a> Routed<'a> {
     }
 
     /// Hands the message to the member that the route chooses; one that ends at this moment gives it back. So does one that
-    /// has no room, and one that waits for the sender is not given it; but what has a key goes to no other then.
+    /// has no room, and one that waits for the sender is not given it; but what has a key goes to no other then. Where
+    /// nobody has room, one that drops what there is no room for takes it.
     pub(super) fn deliver<M: Message, R>(
         &self,
         mut message: M,
@@ -127,13 +128,24 @@ impl<'a> Routed<'a> {
         let name = members.name().clone();
         let mut refusal = Refusal::NoMember { name };
         let mut is_first = true;
-        for index in route.order(turn, &view.members) {
+        let mut order = route.order(turn, &view.members).fuse();
+        // The first that would drop something for it: only if no other has room.
+        let mut last = None;
+        while let Some((index, is_last)) = order
+            .next()
+            .map(|it| (it, false))
+            .or_else(|| Some((last.take()?, true)))
+        {
             let is_first = std::mem::take(&mut is_first);
             if is_first && route == Route::RoundRobin && index != turn % view.members.len() {
                 // One that has ended would leave all its turns to the one behind it.
                 members.version.fetch_add(1, Release);
             }
             let run = &view.members[index].0.incarnation;
+            if !is_keyed && !is_last && run.would_drop() {
+                last.get_or_insert(index);
+                continue;
+            }
             let met = match meet(run) {
                 Ok(met) => met,
                 Err(cycle) => {

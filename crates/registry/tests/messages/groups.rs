@@ -186,6 +186,35 @@ async fn reg_19_a_broadcast_says_who_was_full() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn msg_7_a_group_drops_nothing_while_a_member_has_room() {
+    let two = || Mailbox::bounded(2);
+    for (door, mailbox) in [
+        (Door::Plain, two().drop_newest()),
+        (Door::Mail, two().drop_newest()),
+        (Door::Mail, two().drop_oldest::<Job>()),
+    ] {
+        let it = Office::open(door, mailbox).await;
+        it.occupy(&CLERK, 2).await;
+        for route in [Route::RoundRobin, Route::LeastQueued] {
+            for n in 1..=4 {
+                it.group.cast(route, Job::Write(n)).unwrap();
+                it.it.settled().await;
+            }
+        }
+        assert_eq!(it.notes(&TELLER).await, [1, 2, 3, 4, 1, 2, 3, 4]);
+        assert_eq!(it.it.dead().total(), 0);
+
+        // Where none has, somebody does: as many as have no room.
+        it.occupy(&TELLER, 2).await;
+        for _ in 0..3 {
+            it.group.cast(Route::RoundRobin, Job::Write(5)).unwrap();
+        }
+        assert_eq!((it.it.dead().total(), it.refused()), (3, 0));
+        it.close().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn msg_22_what_a_group_refuses_is_in_the_books_once() {
     for door in Door::BOTH {
         let it = Office::open(door, Mailbox::bounded(1)).await;
