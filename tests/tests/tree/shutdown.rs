@@ -13,7 +13,7 @@ use perennial::{
     DynamicSupervisor, EventKind, ExitReason, Name, PoolConfig, Refusal, Schema, Shutdown,
     ShutdownReport, Started, Tree,
 };
-use perennial_testkit::{Journal, Order};
+use perennial_testkit::{Journal, Order, assert_books_balance};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -81,6 +81,7 @@ async fn a_config_server_that_waits_for_a_worker_holds_up_no_shutdown() {
     assert!(report.is_clean(), "{report}");
     assert_eq!(report.took, Duration::ZERO);
     drop(held);
+    assert_books_balance!(tree.scope());
 }
 
 /// Starts an actor, and returns once it is in the middle of a message that it never finishes.
@@ -336,6 +337,7 @@ fn tree_9_a_tree_that_lost_its_runtime_refuses_and_does_not_wait() {
                 report.to_string(),
                 "the tree gave up: failed: its runtime was shut down"
             );
+            assert_books_balance!(tree.scope());
         });
     }
 }
@@ -375,6 +377,7 @@ async fn tree_11_a_host_waits_for_its_signal_or_for_the_end_of_the_tree() {
     });
     assert!(report.is_clean(), "{report}");
     assert_eq!(exit_code(&report), format!("{:?}", ExitCode::SUCCESS));
+    assert_books_balance!(tree.scope());
 
     let mut settings = patient();
     settings.supervision.max_restarts = 0;
@@ -384,6 +387,7 @@ async fn tree_11_a_host_waits_for_its_signal_or_for_the_end_of_the_tree() {
     let report = within("the end", tree.run_until(std::future::pending::<()>())).await;
     assert!(report.gave_up.is_some(), "{report}");
     assert_eq!(exit_code(&report), format!("{:?}", ExitCode::from(1)));
+    assert_books_balance!(tree.scope());
 
     let stubborn = puppet("a").shutdown(Shutdown::BrutalKill);
     let tree = Tree::builder("t").child(stubborn).start().await.unwrap();
@@ -393,6 +397,7 @@ async fn tree_11_a_host_waits_for_its_signal_or_for_the_end_of_the_tree() {
     let (report, _) = tokio::join!(told, tree.shutdown_within(Duration::ZERO));
     assert!(!report.is_clean());
     assert_eq!(exit_code(&report), format!("{:?}", ExitCode::from(3)));
+    assert_books_balance!(tree.scope());
 }
 
 /// Writes its last words to the database.

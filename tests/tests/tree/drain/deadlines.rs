@@ -158,6 +158,7 @@ async fn tree_6_a_crash_in_the_drain_whose_restart_comes_too_late_is_not_waited_
     assert!(report.took < SECOND && !report.ran_out_of_time, "{report}");
     assert_eq!(report.cut_off.len(), 1, "{report}");
     assert_eq!(desk.done.entries(), [1]);
+    assert_books_balance!(tree.scope());
 }
 
 #[tokio::test(start_paused = true)]

@@ -81,6 +81,7 @@ async fn dbg_13_nobody_is_paused_during_a_shutdown() {
     let report = within("the end", stopping).await.unwrap();
     assert!(report.is_clean(), "{report}");
     assert_eq!(desk.done.entries(), [42]);
+    assert_books_balance!(tree.scope());
 }
 
 #[tokio::test(start_paused = true)]
