@@ -83,6 +83,7 @@ fn level(kind: &EventKind) -> Level {
         EventKind::StartFailed { .. }
         | EventKind::Restarted { .. }
         | EventKind::RestartDelayed { .. }
+        | EventKind::SetAside { .. }
         | EventKind::Report { .. } => Level::Warn,
         EventKind::Exited { reason, .. } if !reason.is_clean() => Level::Warn,
         _ => Level::Info,
@@ -129,5 +130,20 @@ mod tests {
             reason: ExitReason::failed("too often"),
         };
         assert_eq!(entry(gives_up).level, Level::Error);
+    }
+
+    #[test]
+    fn a_message_that_is_set_aside_is_a_warning() {
+        let entry = entry(EventKind::SetAside {
+            incarnation: 3,
+            message: "Order",
+            crashes: 3,
+            dead_letter: 7,
+        });
+        assert_eq!(
+            entry.text,
+            "#3 ended with Order, in hand at 3 crashes: set aside as dead letter 7"
+        );
+        assert_eq!(entry.level, Level::Warn);
     }
 }

@@ -11,7 +11,7 @@ use crate::mailbox::front::Front;
 use crate::mailbox::letterbox::Open;
 use crate::{
     ChildKey, EventKind, ExitReason, Incarnation, Mailbox, MessageType, Node, ParentLink,
-    StartError, WallTime, newborn, panic, span,
+    StartError, WallTime, event, newborn, panic, span,
 };
 
 /// How an actor is asked to stop.
@@ -149,6 +149,9 @@ impl Drop for Life {
             let reclaimed = EventKind::Reclaimed { incarnation };
             scope.events().emit(node.path(), reclaimed);
             return;
+        }
+        if let Some(set_aside) = run.set_aside() {
+            event::set_aside(scope, node, &run, set_aside);
         }
         let at = WallTime::recent();
         let left = node.leave(&run, &told, at);

@@ -2,7 +2,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::{ActorPath, ExitReason};
+use crate::mailbox::letterbox::SetAside;
+use crate::{ActorPath, ExitReason, Incarnation, Node, Scope, shield};
 
 /// Something that happened in a tree.
 #[derive(Clone, Debug)]
@@ -83,6 +84,17 @@ pub enum EventKind {
         message: &'static str,
         /// For how long it has been in hand.
         age: Duration,
+    },
+    /// A message was in hand at too many crashes in a row, and is a dead letter; the next run goes on without it.
+    SetAside {
+        /// The run that was the last to end with it.
+        incarnation: u64,
+        /// Its type.
+        message: &'static str,
+        /// At how many crashes it was in hand.
+        crashes: u32,
+        /// The id of the dead letter, by which it can be replayed.
+        dead_letter: u64,
     },
     /// An actor that does not yield to a kill was left behind.
     Detached {
@@ -179,6 +191,15 @@ impl fmt::Display for EventKind {
                 f,
                 "#{incarnation} is stuck: a {message} in hand for {age:?}"
             ),
+            Self::SetAside {
+                incarnation,
+                message,
+                crashes,
+                dead_letter,
+            } => write!(
+                f,
+                "#{incarnation} ended with {message}, in hand at {crashes} crashes: set aside as dead letter {dead_letter}"
+            ),
             Self::Detached {
                 incarnation,
                 reason,
@@ -203,4 +224,23 @@ impl fmt::Display for EventKind {
             Self::Noted { source, text } => write!(f, "{source}: {text}"),
         }
     }
+}
+
+/// Tells of a message that a run has ended with once too often.
+pub(crate) fn set_aside(scope: &Scope, node: &Node, run: &Incarnation, set_aside: SetAside) {
+    let SetAside {
+        message,
+        crashes,
+        dead_letter,
+    } = set_aside;
+    shield(|| {
+        tracing::warn!(actor.name = %node.path(), message, crashes, dead_letter, "message set aside");
+    });
+    let set_aside = EventKind::SetAside {
+        incarnation: run.number(),
+        message,
+        crashes,
+        dead_letter,
+    };
+    scope.events().emit(node.path(), set_aside);
 }

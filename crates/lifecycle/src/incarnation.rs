@@ -23,7 +23,7 @@ use crate::bell::Bell;
 use crate::mailbox::front::Front;
 use crate::mailbox::intake::{Intake, Lobby};
 use crate::mailbox::ledger::Ledger;
-use crate::mailbox::letterbox::AnyLetterbox;
+use crate::mailbox::letterbox::{AnyLetterbox, SetAside};
 use crate::mailbox::{self, Mailbox};
 use crate::reason::Plain;
 use crate::traffic::Traffic;
@@ -85,6 +85,8 @@ struct More {
     /// Of an actor that takes [`Mail`](crate::Mail).
     letterbox: OnceLock<Known>,
     custody: Mutex<()>,
+    /// The message that it has ended with once too often.
+    set_aside: OnceBox<SetAside>,
 }
 
 /// The letterbox, and what each message looks at, without the way over the letterbox's type.
@@ -113,6 +115,7 @@ impl More {
             mailbox,
             letterbox: OnceLock::new(),
             custody: Mutex::new(()),
+            set_aside: OnceBox::new(),
         })
     }
 }
@@ -518,6 +521,11 @@ impl Incarnation {
     fn custody(&self) -> Custody<'_> {
         let custody = self.more().custody.lock();
         custody.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the message that it has ended with once too often.
+    pub(crate) fn set_aside(&self) -> Option<SetAside> {
+        self.more.get()?.set_aside.get().copied()
     }
 
     fn inspection(&self) -> Option<&Inspection> {

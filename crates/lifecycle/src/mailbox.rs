@@ -150,7 +150,8 @@ impl Mailbox {
 
     /// Sets aside a message that was in hand at so many crashes in a row, 3 unless told otherwise.
     ///
-    /// Zero is taken for one. Only messages that their handler has not taken out of their [`Mail`] can be handled again.
+    /// Zero is taken for one. Only messages that their handler has not taken out of their [`Mail`] can be handled again. The
+    /// actor's supervisor has to bear as many restarts: by itself it bears one within five seconds.
     pub fn poison_after(mut self, crashes: u32) -> Self {
         self.poison_after = NonZeroU32::new(crashes).unwrap_or(NonZeroU32::MIN);
         self

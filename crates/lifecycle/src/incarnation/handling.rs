@@ -156,7 +156,12 @@ impl Incarnation {
             return;
         }
         match self.known() {
-            Some(known) => known.letterbox.crashed(custody),
+            Some(known) => {
+                if let Some(set_aside) = known.letterbox.crashed(custody) {
+                    // A run has one message in hand when it ends.
+                    drop(self.more().set_aside.set(Box::new(set_aside)));
+                }
+            }
             None => Ledger::count(&self.ledger().failed),
         }
     }

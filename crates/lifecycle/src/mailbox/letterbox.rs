@@ -68,6 +68,14 @@ const FIRST: u64 = 1 << 32;
 /// Has a run take a message of a type in hand that it got through the letterbox of this front.
 pub(crate) type Open<T> = fn(&mut T, &Front, &Incarnation) -> Option<Special>;
 
+/// A message that was in hand at too many crashes.
+#[derive(Clone, Copy)]
+pub(crate) struct SetAside {
+    pub(crate) message: &'static str,
+    pub(crate) crashes: u32,
+    pub(crate) dead_letter: u64,
+}
+
 /// A letterbox, whatever the type of its messages.
 pub(crate) trait AnyLetterbox: Any + Send + Sync {
     /// Has a run take a message in hand.
@@ -80,8 +88,8 @@ pub(crate) trait AnyLetterbox: Any + Send + Sync {
     fn age(&self, message: &dyn Any) -> Option<Duration>;
     /// The message in hand was handled, and put down before.
     fn handled(&self, custody: Option<Custody<'_>>);
-    /// The run ended with the message in hand.
-    fn crashed(&self, custody: Option<Custody<'_>>);
+    /// The run ended with the message in hand. Returns what is known of it, if that was once too often.
+    fn crashed(&self, custody: Option<Custody<'_>>) -> Option<SetAside>;
     /// A run is about to begin that takes this type of message: gives it what waits.
     fn resume(&self, cell: &ActorCell);
     /// The run of this actor has ended; nothing is changed if another one is here by now.
@@ -382,8 +390,8 @@ impl<M: Message> Letterbox<M> {
         }
     }
 
-    /// Makes a dead letter of it.
-    fn bury(&self, letter: Letter<M>, reason: DeadReason) {
+    /// Makes a dead letter of it, and returns the id of that.
+    fn bury(&self, letter: Letter<M>, reason: DeadReason) -> u64 {
         let counter = match reason {
             DeadReason::Returned => &self.ledger.returned,
             _ => &self.ledger.dead,
@@ -405,8 +413,9 @@ impl<M: Message> Letterbox<M> {
         } else {
             Some(Box::new(Kept { message, place }))
         };
-        self.traffic.dead_letters().add(obituary, content);
+        let id = self.traffic.dead_letters().add(obituary, content);
         self.traffic.closing().stir();
+        id
     }
 
     fn lock(&self) -> MutexGuard<'_, Store<M>> {
@@ -485,7 +494,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
         let_go(done);
     }
 
-    fn crashed(&self, custody: Option<Custody<'_>>) {
+    fn crashed(&self, custody: Option<Custody<'_>>) -> Option<SetAside> {
         let letter = self.pick_up();
         self.front.hand.put_away();
         let mut letter = match letter {
@@ -494,7 +503,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
                 Ledger::count(&self.ledger.failed);
                 drop(custody);
                 let_go(taken_or_call);
-                return;
+                return None;
             }
         };
         let reason = if letter.cover.note_crash() >= self.settings.poison_after.get() {
@@ -506,10 +515,16 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
             let mut store = self.lock();
             self.front.intake.put_back();
             store.put_back(letter);
-            return;
+            return None;
         };
         drop(custody);
-        self.bury(letter, reason);
+        let crashes = letter.cover.crashes();
+        let dead_letter = self.bury(letter, reason);
+        (reason == DeadReason::Poison).then_some(SetAside {
+            message: std::any::type_name::<M>(),
+            crashes,
+            dead_letter,
+        })
     }
 
     fn resume(&self, cell: &ActorCell) {

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use perennial_lifecycle::{
-    AtRestart, ChildKind, ChildSpec, DeadReason, ExitReason, Mail, Mailbox, StartContext, Started,
+    AtRestart, ChildKind, ChildSpec, DeadReason, EventKind, ExitReason, Mail, Mailbox,
+    StartContext, Started,
 };
 use perennial_registry::CallError;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -76,6 +77,42 @@ async fn msg_2_a_message_that_is_in_hand_at_three_kills_is_set_aside() {
     }
     assert_eq!(it.notes().await, [1, 1, 1, 2]);
     assert_eq!(it.dead_reasons(), [DeadReason::Poison]);
+    it.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn msg_2_the_events_tell_of_a_message_that_is_set_aside_before_the_end_of_its_run() {
+    let it = Fixture::start(Mailbox::default().poison_after(2)).await;
+    let mut events = it.scope.events().subscribe();
+    it.cast(Job::Fail(1));
+    it.cast(Job::Hold(2));
+    it.desk.blocked.notified().await;
+    it.run().kill();
+    it.desk.blocked.notified().await;
+    it.run().kill();
+    assert_eq!(it.notes().await, [1, 1, 2, 2]);
+    let mut told = Vec::new();
+    while let Some(event) = events.next_ready() {
+        match event.unwrap().kind {
+            EventKind::SetAside {
+                incarnation,
+                crashes,
+                dead_letter,
+                message,
+            } => {
+                assert!(message.ends_with("Job"));
+                told.push(format!("{incarnation} {crashes} {dead_letter}"));
+            }
+            EventKind::Exited { incarnation, .. } => told.push(format!("end of {incarnation}")),
+            _ => {}
+        }
+    }
+    assert_eq!(
+        told,
+        [
+            "end of 1", "2 2 0", "end of 2", "end of 3", "4 2 1", "end of 4"
+        ]
+    );
     it.finish().await;
 }
 
