@@ -58,11 +58,13 @@ impl Tracked {
 
     /// Somebody asks for how long messages have waited: where none is looked at, those that wait now are from here on.
     pub(crate) fn look(&self, depth: impl Fn() -> u64, clock: &Clock) {
-        if self.left.load(Relaxed) > 0 {
-            return;
-        }
+        let is_looked_at = self.left.load(Relaxed) > 0;
         let waiting = depth();
-        if waiting == 0 {
+        if waiting == 0 && is_looked_at {
+            // It was taken while its sender was about to say so, and would pass for one that comes later.
+            self.clear();
+        }
+        if waiting == 0 || is_looked_at {
             return;
         }
         self.since.store(clock.now().as_nanos(), Relaxed);
@@ -334,5 +336,21 @@ impl From<&Figures> for Totals {
             dead: figures.dead,
             accepted: figures.accepted,
         }
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_was_taken_before_its_sender_said_so_is_forgotten_by_who_looks() {
+        let (clock, tracked) = (Clock::new(), Tracked::default());
+        tracked.sent(1, &clock);
+        tracked.look(|| 2, &clock);
+        assert!(tracked.since().is_some());
+        tracked.look(|| 0, &clock);
+        assert!(tracked.since().is_none());
     }
 }
