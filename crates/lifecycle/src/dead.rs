@@ -174,6 +174,10 @@ impl<M: Message> Replay for Kept<M> {
         let Some(run) = run else {
             return Err((self, ReplayError::NotRunning));
         };
+        // It would be a dead letter once more, or make one of another that came later.
+        if run.would_drop() {
+            return Err((self, ReplayError::Full));
+        }
         let Self { message, place } = *self;
         let back = |message, error| -> (Box<dyn Replay>, ReplayError) {
             (Box::new(Kept { message, place }), error)

@@ -153,6 +153,29 @@ async fn msg_24_a_dead_letter_is_replayed_or_taken() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn msg_24_a_dead_letter_is_not_replayed_where_something_would_be_dropped_for_it() {
+    let two = || Mailbox::bounded(2);
+    for (door, mailbox, kept) in [
+        (Door::Plain, two().drop_newest(), [0, 1]),
+        (Door::Mail, two().drop_newest(), [0, 1]),
+        (Door::Mail, two().drop_oldest::<Job>(), [1, 2]),
+    ] {
+        let it = Fixture::behind(door, mailbox).await;
+        it.block().await;
+        it.write(0..3);
+        assert_eq!(it.dead().replay(0), Err(ReplayError::Full));
+        assert_eq!((it.dead_list().len(), it.dead().total()), (1, 1));
+        it.go();
+        it.settled().await;
+        it.dead().replay(0).unwrap();
+        let replayed = 3 - kept[0] - kept[1];
+        assert_eq!(it.notes().await, [kept[0], kept[1], replayed]);
+        assert!(it.dead_list().is_empty());
+        it.finish().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn msg_24_a_call_is_known_and_not_kept() {
     let it = Fixture::start(Mailbox::bounded(1).drop_oldest::<Job>()).await;
     it.block().await;
