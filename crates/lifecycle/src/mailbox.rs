@@ -130,9 +130,9 @@ impl Mailbox {
 
     /// Lets a message take the place of one with the same key that still waits. The actor says `type Msg = Mail<M>`.
     ///
-    /// What was replaced is counted in one [dead letter](crate::DeadReason::Replaced), and not kept. `key` is called whenever a message comes, goes or is looked
-    /// for: it is cheap, gives the same key each time, and must not panic. The mailbox is locked meanwhile, so neither
-    /// `key` nor the key itself may send messages or ask about the tree.
+    /// What was replaced is counted in one [dead letter](crate::DeadReason::Replaced), and not kept. `key` is called whenever
+    /// a message comes, goes or is looked for: it is cheap, gives the same key each time, and must not panic. The mailbox is
+    /// locked meanwhile, so neither `key` nor the key itself may send messages or ask about the tree.
     pub fn coalesce<M: Message, K: Eq + Hash + Send + 'static>(
         mut self,
         key: impl Fn(&M) -> K + Send + Sync + 'static,
