@@ -193,39 +193,43 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
                     }
                 }
             }
-            let mut left = *deadline;
             let mut has_waited = false;
             let mut _place = None;
-            if let Some(bulkhead) = &self.bulkhead {
-                _place = bulkhead.try_enter();
-                if _place.is_none() {
-                    has_waited = true;
-                    _place = bulkhead.enter(left).await;
-                    let waited = call.elapsed();
-                    left = left.map(|left| left.saturating_sub(waited));
-                    // Who gets one only as his time ends has waited in vain as well.
-                    if _place.is_none() || left == Some(Duration::ZERO) {
-                        call.ends(OperationOutcome::BulkheadFull);
-                        return Err(self.bulkhead_full(bulkhead));
-                    }
-                    // An open circuit does not wait for a worker.
-                    if let Err(open) = call.readmit() {
-                        call.ends(OperationOutcome::CircuitOpen);
-                        return Err(GuardError::CircuitOpen(open));
+            // What lending needs goes with it, and what comes after has its room: where many calls wait, a smaller future
+            // is faster, since more of them are at hand. So all that takes long anyway is boxed.
+            let item = {
+                let mut left = *deadline;
+                if let Some(bulkhead) = &self.bulkhead {
+                    _place = bulkhead.try_enter();
+                    if _place.is_none() {
+                        has_waited = true;
+                        _place = Box::pin(bulkhead.enter(left)).await;
+                        let waited = call.elapsed();
+                        left = left.map(|left| left.saturating_sub(waited));
+                        // Who gets one only as his time ends has waited in vain as well.
+                        if _place.is_none() || left == Some(Duration::ZERO) {
+                            call.ends(OperationOutcome::BulkheadFull);
+                            return Err(self.bulkhead_full(bulkhead));
+                        }
+                        // An open circuit does not wait for a worker.
+                        if let Err(open) = call.readmit() {
+                            call.ends(OperationOutcome::CircuitOpen);
+                            return Err(GuardError::CircuitOpen(open));
+                        }
                     }
                 }
-            }
-            // After a wait it was read too long ago.
-            let count = if has_waited { None } else { call.began_at() };
-            let lending = Noted {
-                wait: pin!(self.pool.lend_at(left, at, count)),
-                has_waited: &mut has_waited,
-            };
-            let item = match lending.await {
-                Ok(item) => item,
-                Err(refused) => {
-                    call.ends(OperationOutcome::NoWorker);
-                    return Err(GuardError::Pool(refused));
+                // After a wait it was read too long ago.
+                let count = if has_waited { None } else { call.began_at() };
+                let lending = Noted {
+                    wait: pin!(self.pool.lend_at(left, at, count)),
+                    has_waited: &mut has_waited,
+                };
+                match lending.await {
+                    Ok(item) => item,
+                    Err(refused) => {
+                        call.ends(OperationOutcome::NoWorker);
+                        return Err(GuardError::Pool(refused));
+                    }
                 }
             };
             if has_waited && let Err(open) = call.readmit() {
@@ -257,7 +261,7 @@ impl<P: Lend, K: Hash + Eq + 'static> Guard<P, K> {
                     let first = early(left, |context| call.operate(|| work.as_mut().poll(context)));
                     match first.await {
                         Some(result) => Some(result),
-                        None => call.finish(work, *deadline).await,
+                        None => Box::pin(call.finish(work, *deadline)).await,
                     }
                 }
             };

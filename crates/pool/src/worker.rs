@@ -111,7 +111,7 @@ impl<M: Message> WorkerRef<M> {
         let mut call = Call::begin(&self.desk, answer);
         if !self.send(message(reply.into())) {
             call.settle();
-            return Err(self.desk.end_or_silence().await);
+            return Err(Box::pin(self.desk.end_or_silence()).await);
         }
         // As `Incarnation::answer`, which would be one more future within this one. A port that was handed on may outlive
         // the worker; nobody waits for that.
@@ -126,7 +126,8 @@ impl<M: Message> WorkerRef<M> {
         call.settle();
         match answer {
             Some(answer) => Ok(answer),
-            None => Err(self.desk.end_or_silence().await),
+            // Boxed, as what handlers do.
+            None => Err(Box::pin(self.desk.end_or_silence()).await),
         }
     }
 

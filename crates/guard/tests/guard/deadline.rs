@@ -188,6 +188,15 @@ async fn a_deadline_beyond_the_end_of_time_is_none() {
     guard.run(|()| slept(SECOND)).await.unwrap();
 }
 
+#[test]
+fn a_call_has_no_room_of_its_own_for_what_takes_long() {
+    let guard = Guard::builder("svc").deadline(SECOND).build().unwrap();
+    let call = guard.run(|()| ok());
+    // A timer alone takes over a hundred bytes, and the queue of a bulkhead twice as much.
+    let size = size_of_val(&call);
+    assert!(size < 500, "{size} bytes");
+}
+
 #[tokio::test]
 async fn an_operation_that_does_not_wait_needs_no_timer() {
     // A runtime without timers panics where one is made.
