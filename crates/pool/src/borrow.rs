@@ -1,6 +1,7 @@
 //! How a borrower comes to a worker: at once, or after a wait.
 
 use std::future::poll_fn;
+use std::mem;
 use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 use crate::actor::Life;
-use crate::cells::{Claim, Offer, Taken, Turn, Waiter};
+use crate::cells::{Claim, Joined, Offer, Taken, Turn, Waiter};
 use crate::checkout::Lease;
 use crate::machine::Wait;
 use crate::{Checkout, CheckoutError, Pool, Timeout, Worker, WorkerRef};
@@ -132,7 +133,7 @@ impl<W: Worker> Future for Borrow<'_, W> {
                         }
                         (terms, 0, offer)
                     }
-                    Turn::Later(waiter) => return this.wait(terms, waiter, context),
+                    Turn::Later(joined) => return this.wait(terms, wait, &joined, context),
                     Turn::Never => {
                         return Poll::Ready(Err(cells.exhausted(cells.since(terms.began))));
                     }
@@ -163,18 +164,24 @@ impl<'a, W: Worker> Borrow<'a, W> {
     fn wait(
         &mut self,
         terms: Terms,
-        mut waiter: Waiter<'a>,
+        wait: Wait,
+        joined: &Joined,
         context: &mut Context<'_>,
     ) -> Poll<Result<Checkout<W>, CheckoutError>> {
         let pool = self.pool;
+        // Where it is to stay: to move it would take as long as all of this.
+        self.stage = Stage::Waiting(Waiter::new(&pool.cells, joined, wait));
+        let Stage::Waiting(waiter) = &mut self.stage else {
+            unreachable!("just written")
+        };
+        waiter.begin(joined);
         if !pool.span().is_disabled() {
-            return self.wait_in_span(terms, waiter, context);
+            return self.wait_in_span(terms, context);
         }
         let turn = match waiter.poll_timer(context) {
             Poll::Ready(_) => Poll::Ready(Over::Late),
             Poll::Pending => pool.poll_over(&terms),
         };
-        self.stage = Stage::Waiting(waiter);
         turn.map(|over| Err(self.give_up(over, terms)))
     }
 
@@ -182,10 +189,12 @@ impl<'a, W: Worker> Borrow<'a, W> {
     fn wait_in_span(
         &mut self,
         terms: Terms,
-        waiter: Waiter<'a>,
         context: &mut Context<'_>,
     ) -> Poll<Result<Checkout<W>, CheckoutError>> {
         let pool = self.pool;
+        let Stage::Waiting(waiter) = mem::replace(&mut self.stage, Stage::Over) else {
+            unreachable!("it waits")
+        };
         let ticket = waiter.ticket;
         let begin = async move {
             match pool.served(&terms, terms.began, waiter).await? {
@@ -372,7 +381,9 @@ impl<W: Worker> Pool<W> {
                 let (ticket, offer) = match begin {
                     Begin::Asked => match self.take_or_join(terms, since).await {
                         Turn::Now(offer) => (0, offer),
-                        Turn::Later(waiter) => {
+                        Turn::Later(joined) => {
+                            let mut waiter = Waiter::new(cells, &joined, terms.wait_since(since));
+                            waiter.begin(&joined);
                             (waiter.ticket, self.served(terms, since, waiter).await?)
                         }
                         Turn::Never => return Err(cells.exhausted(cells.since(since))),
@@ -428,7 +439,7 @@ impl<W: Worker> Pool<W> {
         &'a self,
         terms: &Terms,
         since: Moment,
-    ) -> impl Future<Output = Turn<'a>> + Send + use<'a, W> {
+    ) -> impl Future<Output = Turn> + Send + use<'a, W> {
         let (cells, borrower) = (&self.cells, self.borrower(terms.location));
         let wait = terms.wait_since(since);
         poll_fn(move |context| {

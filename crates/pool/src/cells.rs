@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use self::alarm::Alarm;
 use self::handover::Handovers;
-pub(crate) use self::lending::{Borrower, Claim, Offer, Taken, Turn, Waiter};
+pub(crate) use self::lending::{Borrower, Claim, Joined, Offer, Taken, Turn, Waiter};
 use crate::event::{self, Meters};
 use crate::machine::{Effect, Effects, Machine};
 use crate::worker::Desk;

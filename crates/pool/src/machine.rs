@@ -100,6 +100,14 @@ enum State<H> {
     Out(H),
 }
 
+/// What there is for somebody who comes.
+#[repr(u64)]
+pub(crate) enum Next<D> {
+    Worker { place: usize, desk: D },
+    Start { place: usize, life: u64 },
+    None,
+}
+
 /// What a borrower is given, who is to be the holder.
 #[repr(u64)]
 #[derive(Debug, PartialEq, Eq)]
@@ -191,10 +199,25 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         alive: impl Fn(&D) -> bool,
         startable: impl FnOnce() -> bool,
     ) -> Take<D, H> {
+        match self.next(lane, alive, startable) {
+            Next::Worker { place, desk } => Take::Worker(self.lend_out(place, desk, holder)),
+            Next::Start { place, life } => Take::Start { place, life },
+            Next::None => Take::Wait(holder),
+        }
+    }
+
+    /// Finds what somebody who comes on a thread of this lane can have; a worker is to be [lent](Self::lend_out) next.
+    #[inline(always)]
+    pub(crate) fn next(
+        &mut self,
+        lane: usize,
+        alive: impl Fn(&D) -> bool,
+        startable: impl FnOnce() -> bool,
+    ) -> Next<D> {
         while let Some(place) = self.next_idle(Some(lane)) {
             if let Some(desk) = self.places[place].desk.as_ref().filter(|desk| alive(desk)) {
                 let desk = desk.clone();
-                return Take::Worker(self.lend_out(place, desk, holder));
+                return Next::Worker { place, desk };
             }
             self.go_down(place);
         }
@@ -205,9 +228,9 @@ impl<D: Clone, H, W> Machine<D, H, W> {
             && let Some(place) = self.vacant.pop_first()
         {
             let life = self.begin_life(place, State::Starting);
-            return Take::Start { place, life };
+            return Next::Start { place, life };
         }
-        Take::Wait(holder)
+        Next::None
     }
 
     /// Takes a worker back, on a thread of this lane.
@@ -370,8 +393,9 @@ impl<D: Clone, H, W> Machine<D, H, W> {
         }
     }
 
+    /// Lends a worker that was just found to be idle.
     #[inline(always)]
-    fn lend_out(&mut self, place: usize, desk: D, holder: H) -> Lent<D> {
+    pub(crate) fn lend_out(&mut self, place: usize, desk: D, holder: H) -> Lent<D> {
         let idle_since = self.places[place].idle_since.take();
         Lent {
             place,

@@ -11,11 +11,11 @@ use perennial_lifecycle::{ActorPath, Lane, Moment};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::level_filters::LevelFilter;
 
-use super::alarm::{Setting, Watch};
+use super::alarm::{Number, Setting, Watch};
 use super::{Cells, Held, More, lock};
 use crate::checkout::Lease;
 use crate::event;
-use crate::machine::{Back, Condition, Lent, Look, Onward, Take, Wait};
+use crate::machine::{Back, Condition, Lent, Look, Next, Onward, Take, Wait};
 use crate::worker::Desk;
 
 /// Who asks for a worker.
@@ -26,13 +26,12 @@ pub(crate) struct Borrower<'a> {
 }
 
 impl Borrower<'_> {
-    #[inline(always)]
     fn held(self, since: Moment) -> Held {
-        // Where nobody listens there is no span, and no need to look for it.
-        let more = match (self.actor, LevelFilter::current()) {
-            (None, LevelFilter::OFF) => None,
-            (_, level) => self.more(level),
-        };
+        self.held_with(since, self.more())
+    }
+
+    #[inline(always)]
+    fn held_with(self, since: Moment, more: Option<Arc<More>>) -> Held {
         Held {
             since,
             location: self.location,
@@ -40,8 +39,17 @@ impl Borrower<'_> {
         }
     }
 
+    #[inline(always)]
+    fn more(self) -> Option<Arc<More>> {
+        // Where nobody listens there is no span, and no need to look for it.
+        match (self.actor, LevelFilter::current()) {
+            (None, LevelFilter::OFF) => None,
+            (_, level) => self.look_for_more(level),
+        }
+    }
+
     #[inline(never)]
-    fn more(self, level: LevelFilter) -> Option<Arc<More>> {
+    fn look_for_more(self, level: LevelFilter) -> Option<Arc<More>> {
         let span = match level {
             LevelFilter::OFF => tracing::Span::none(),
             _ => tracing::Span::current(),
@@ -75,9 +83,9 @@ pub(crate) enum Offer {
 
 /// What somebody is given who joins the queue if there is nothing.
 #[repr(u64)]
-pub(crate) enum Turn<'a> {
+pub(crate) enum Turn {
     Now(Offer),
-    Later(Waiter<'a>),
+    Later(Joined),
     /// Too many wait already.
     Never,
     /// The pool lends nothing now.
@@ -107,8 +115,8 @@ impl Cells {
         now: Moment,
         wait: Wait,
         waker: &Waker,
-    ) -> Turn<'_> {
-        let held = borrower.held(now);
+    ) -> Turn {
+        let more = borrower.more();
         let lane = Lane::current().index();
         // Bare, since nothing that follows is to be done outside, and what is dropped in more steps is moved first.
         let mut books = lock(&self.machine.0);
@@ -116,14 +124,17 @@ impl Cells {
         if !self.is_open() {
             return Turn::Shut;
         }
-        // Taken apart at once: what is moved as a whole is read at once as it was just written in parts.
-        let held = match books.take(lane, held, |desk| desk.is_alive(), || self.is_startable()) {
-            Take::Worker(Lent {
-                desk,
-                loan,
-                idle_since,
-                ..
-            }) => {
+        // Who holds it is made where it is kept, and what is lent is taken apart at once: what is moved as a whole is read
+        // at once as it was just written in parts.
+        match books.next(lane, |desk| desk.is_alive(), || self.is_startable()) {
+            Next::Worker { place, desk } => {
+                let held = borrower.held_with(now, more);
+                let Lent {
+                    desk,
+                    loan,
+                    idle_since,
+                    ..
+                } = books.lend_out(place, desk, held);
                 let counts = (books.idle(), books.in_use());
                 drop(books);
                 let taken = Taken {
@@ -133,13 +144,14 @@ impl Cells {
                 };
                 return Turn::Now(self.lend_idle(taken, idle_since, counts));
             }
-            Take::Start { place, life } => {
+            Next::Start { place, life } => {
                 drop(books);
                 return Turn::Now(self.claim(place, life));
             }
-            Take::Wait(held) => held,
-        };
+            Next::None => {}
+        }
         let limit = self.config.max_waiting;
+        let held = borrower.held_with(now, more);
         let ticket = match books.join(limit, wait, held, || waker.clone()) {
             Ok(ticket) => ticket,
             Err(held) => {
@@ -153,18 +165,11 @@ impl Cells {
         let is_short = books.is_short();
         drop(books);
         event::pending(self.meters(), waiting);
-        let mut waiter = Waiter {
-            cells: self,
+        Turn::Later(Joined {
             ticket,
-            wait,
-            timer: None,
-        };
-        waiter.settle(self.set_alarm(alarm, wait.deadline));
-        // It may be the first that waits for a start that was put off.
-        if is_short {
-            self.mend();
-        }
-        Turn::Later(waiter)
+            alarm,
+            is_short,
+        })
     }
 
     #[inline(always)]
@@ -354,6 +359,13 @@ impl Cells {
     }
 }
 
+/// A place in the queue, just taken; to be made a [`Waiter`] of, where that is to stay, before anything else.
+pub(crate) struct Joined {
+    ticket: u64,
+    alarm: Option<Number>,
+    is_short: bool,
+}
+
 /// A place in the queue; left when it is dropped.
 pub(crate) struct Waiter<'a> {
     cells: &'a Arc<Cells>,
@@ -364,7 +376,32 @@ pub(crate) struct Waiter<'a> {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Waiter<'_> {
+impl<'a> Waiter<'a> {
+    #[inline(always)]
+    pub(crate) fn new(cells: &'a Arc<Cells>, joined: &Joined, wait: Wait) -> Self {
+        Self {
+            cells,
+            ticket: joined.ticket,
+            wait,
+            timer: None,
+        }
+    }
+
+    /// Sees to its being called in time, and to a worker for it.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self, joined: &Joined) {
+        let (cells, deadline) = (self.cells, self.wait.deadline);
+        let setting = cells.set_alarm(joined.alarm, deadline);
+        if !matches!(setting, Setting::Set) {
+            self.settle(setting);
+        }
+        // It may be the first that waits for a start that was put off.
+        if joined.is_short {
+            cells.mend();
+        }
+    }
+
+    #[cold]
     fn settle(&mut self, setting: Setting) {
         match setting {
             Setting::Set => {}
