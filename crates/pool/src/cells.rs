@@ -5,6 +5,7 @@ mod handover;
 mod keeping;
 mod lending;
 mod looking;
+mod waiter;
 
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
@@ -26,7 +27,8 @@ use tokio::time::Instant;
 
 use self::alarm::Alarm;
 use self::handover::Handovers;
-pub(crate) use self::lending::{Borrower, Claim, Joined, Offer, Taken, Turn, Waiter};
+pub(crate) use self::lending::{Borrower, Claim, Offer, Taken, Turn};
+pub(crate) use self::waiter::{Joined, Waiter};
 use crate::event::{self, Meters};
 use crate::machine::{Effect, Effects, Machine};
 use crate::worker::Desk;

@@ -1,21 +1,19 @@
 //! Lending, queueing, taking back.
 
 use std::panic::Location;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
 use perennial_lifecycle::{ActorPath, Lane, Moment};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
 
-use super::alarm::{Number, Setting, Watch};
-use super::{Cells, Held, More, lock};
+use super::{Cells, Held, Joined, More, lock};
 use crate::checkout::Lease;
 use crate::event;
-use crate::machine::{Back, Condition, Lent, Look, Next, Onward, Take, Wait};
+use crate::machine::{Back, Condition, Lent, Next, Onward, Take, Wait};
 use crate::worker::Desk;
 
 /// Who asks for a worker.
@@ -26,7 +24,7 @@ pub(crate) struct Borrower<'a> {
 }
 
 impl Borrower<'_> {
-    fn held(self, since: Moment) -> Held {
+    pub(super) fn held(self, since: Moment) -> Held {
         self.held_with(since, self.more())
     }
 
@@ -173,7 +171,7 @@ impl Cells {
     }
 
     #[inline(always)]
-    fn offer<H>(
+    pub(super) fn offer<H>(
         self: &Arc<Self>,
         take: Take<Arc<Desk>, H>,
         since: Moment,
@@ -219,7 +217,7 @@ impl Cells {
     }
 
     #[inline(always)]
-    fn lend(&self, taken: Taken, was_idle: impl FnOnce() -> Duration) -> Offer {
+    pub(super) fn lend(&self, taken: Taken, was_idle: impl FnOnce() -> Duration) -> Offer {
         taken.desk.begin_loan(taken.loan);
         let check_after = self.config.check_after;
         if check_after.is_some_and(|limit| was_idle() >= limit) {
@@ -250,7 +248,7 @@ impl Cells {
 
     /// Takes back what was lent to somebody who waited and has no use for it.
     #[cold]
-    fn take_back(self: &Arc<Self>, taken: &Taken, wait: Wait) {
+    pub(super) fn take_back(self: &Arc<Self>, taken: &Taken, wait: Wait) {
         let Taken { desk, loan, since } = taken;
         self.books().note_unused(since.since(wait.since));
         self.give_back(desk, *loan, *since);
@@ -318,33 +316,6 @@ impl Cells {
         lock(&self.machine.0).place_in_line(ticket)
     }
 
-    /// Gives somebody his place in line again: what he was given was of no use.
-    pub(crate) fn stand_again(
-        self: &Arc<Self>,
-        ticket: u64,
-        wait: Wait,
-        borrower: Borrower<'_>,
-    ) -> Waiter<'_> {
-        self.rejoin(ticket, wait, borrower);
-        Waiter {
-            cells: self,
-            ticket,
-            wait,
-            timer: None,
-        }
-    }
-
-    #[cold]
-    fn rejoin(self: &Arc<Self>, ticket: u64, wait: Wait, borrower: Borrower<'_>) {
-        let held = borrower.held(self.now());
-        let mut books = self.books();
-        books.rejoin(ticket, wait, held);
-        let waiting = books.waiting();
-        drop(books);
-        event::pending(self.meters(), waiting);
-        self.mend();
-    }
-
     pub(crate) fn note_checked(&self) {
         lock(&self.machine.0).note_checked();
     }
@@ -356,210 +327,6 @@ impl Cells {
 
     pub(crate) fn note_no_wait(&self) {
         event::checked_out(self.meters(), Duration::ZERO);
-    }
-}
-
-/// A place in the queue, just taken; to be made a [`Waiter`] of, where that is to stay, before anything else.
-pub(crate) struct Joined {
-    ticket: u64,
-    alarm: Option<Number>,
-    is_short: bool,
-}
-
-/// A place in the queue; left when it is dropped.
-pub(crate) struct Waiter<'a> {
-    cells: &'a Arc<Cells>,
-    /// 0 once it was served.
-    pub(crate) ticket: u64,
-    pub(crate) wait: Wait,
-    /// Where the pool's alarm cannot be set.
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl<'a> Waiter<'a> {
-    #[inline(always)]
-    pub(crate) fn new(cells: &'a Arc<Cells>, joined: &Joined, wait: Wait) -> Self {
-        Self {
-            cells,
-            ticket: joined.ticket,
-            wait,
-            timer: None,
-        }
-    }
-
-    /// Sees to its being called in time, and to a worker for it.
-    #[inline(always)]
-    pub(crate) fn begin(&mut self, joined: &Joined) {
-        let (cells, deadline) = (self.cells, self.wait.deadline);
-        let setting = cells.set_alarm(joined.alarm, deadline);
-        if !matches!(setting, Setting::Set) {
-            self.settle(setting);
-        }
-        // It may be the first that waits for a start that was put off.
-        if joined.is_short {
-            cells.mend();
-        }
-    }
-
-    #[cold]
-    fn settle(&mut self, setting: Setting) {
-        match setting {
-            Setting::Set => {}
-            Setting::Ring(bell) => bell.notify_one(),
-            Setting::Begin(there, bell) => {
-                // First of all: whatever becomes of this, it takes the alarm away again.
-                let watch = Watch::new(self.cells);
-                // A runtime without timers is told so here, and not by a task that nobody looks at.
-                drop(tokio::time::sleep(Duration::ZERO));
-                there.spawn(watch.run(bell));
-            }
-            Setting::Elsewhere => {
-                let left = self.wait.deadline.since(self.cells.now());
-                // One that is too far away to be told is no deadline.
-                let until = Instant::now().checked_add(left);
-                self.timer = until.map(|until| Box::pin(sleep_until(until)));
-            }
-        }
-    }
-
-    /// Waits for its turn, and takes what it is given; `None`: its time is over.
-    #[inline(always)]
-    pub(crate) fn poll_turn(
-        &mut self,
-        context: &mut Context<'_>,
-        borrower: Borrower<'_>,
-    ) -> Poll<Option<Offer>> {
-        let (cells, ticket) = (self.cells, self.ticket);
-        if ticket == 0 {
-            return Poll::Ready(None);
-        }
-        match cells.handovers.fetch(ticket) {
-            Some(taken) => self.take_up(taken, context, borrower),
-            None => self.poll_queue(context, borrower),
-        }
-    }
-
-    /// Takes what was lent to it while it waited.
-    #[inline(always)]
-    fn take_up(
-        &mut self,
-        taken: Taken,
-        context: &mut Context<'_>,
-        borrower: Borrower<'_>,
-    ) -> Poll<Option<Offer>> {
-        let cells = self.cells;
-        if !taken.desk.is_alive() {
-            return self.wait_again(&taken, context, borrower);
-        }
-        self.ticket = 0;
-        event::checked_out(cells.meters(), taken.since.since(self.wait.since));
-        Poll::Ready(Some(cells.lend(taken, Duration::default)))
-    }
-
-    /// What was lent to it has died on the way: it stands where it stood before.
-    #[cold]
-    fn wait_again(
-        &mut self,
-        taken: &Taken,
-        context: &mut Context<'_>,
-        borrower: Borrower<'_>,
-    ) -> Poll<Option<Offer>> {
-        let cells = self.cells;
-        cells.take_back(taken, self.wait);
-        cells.rejoin(self.ticket, self.wait, borrower);
-        self.poll_queue(context, borrower)
-    }
-
-    /// Looks into the books for what is kept for it.
-    #[inline(never)]
-    fn poll_queue(
-        &mut self,
-        context: &mut Context<'_>,
-        borrower: Borrower<'_>,
-    ) -> Poll<Option<Offer>> {
-        let (cells, ticket) = (self.cells, self.ticket);
-        let now = cells.now();
-        let waker = context.waker();
-        // Goes when the books are closed.
-        let mut before = None;
-        let mut books = cells.books();
-        if !cells.is_open() {
-            drop(books);
-            // Looked at next by whoever polls this; unless it is open again by then, and this is to look once more.
-            waker.wake_by_ref();
-            return Poll::Pending;
-        }
-        let begin = |held: &mut Held| held.since = now;
-        let take = books.serve(ticket, |desk| desk.is_alive(), begin);
-        let waited = match take {
-            Take::Worker(_) => {
-                let waited = now.since(self.wait.since);
-                books.note_wait(waited);
-                Some(waited)
-            }
-            Take::Start { .. } => None,
-            Take::Wait(_) => {
-                let look = books.waits_on(ticket, |call| {
-                    if !call.as_ref().is_some_and(|call| call.will_wake(waker)) {
-                        before = call.replace(waker.clone());
-                    }
-                });
-                let alarm = books.alarm().looks_by(self.wait.deadline);
-                drop(books);
-                return match look {
-                    Look::Waits => {
-                        if self.timer.is_none() {
-                            self.settle(cells.set_alarm(alarm, self.wait.deadline));
-                        }
-                        self.poll_timer(context)
-                    }
-                    Look::Late => Poll::Ready(None),
-                    // It was lent something since it looked whether it was.
-                    Look::Gone => match cells.handovers.fetch(ticket) {
-                        Some(taken) => self.take_up(taken, context, borrower),
-                        None => Poll::Ready(None),
-                    },
-                };
-            }
-        };
-        self.ticket = 0;
-        let counts = (books.idle(), books.in_use());
-        let waiting = books.waiting();
-        drop(books);
-        event::pending(cells.meters(), waiting);
-        if let Some(waited) = waited {
-            event::checked_out(cells.meters(), waited);
-        }
-        Poll::Ready(cells.offer(take, now, counts))
-    }
-
-    /// Waits for the end of its time where the pool's alarm cannot be set. All there is to be done at first: who has
-    /// just come was given nothing, and is called from then on.
-    pub(crate) fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<Option<Offer>> {
-        match &mut self.timer {
-            Some(timer) => timer.as_mut().poll(context).map(|()| None),
-            None => Poll::Pending,
-        }
-    }
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        let ticket = std::mem::take(&mut self.ticket);
-        if ticket == 0 {
-            return;
-        }
-        let cells = self.cells;
-        let mut books = cells.books();
-        let left = books.leave(ticket, cells.now());
-        let waiting = books.waiting();
-        drop(books);
-        event::pending(cells.meters(), waiting);
-        if left.is_none()
-            && let Some(taken) = cells.handovers.fetch(ticket)
-        {
-            cells.take_back(&taken, self.wait);
-        }
     }
 }
 
