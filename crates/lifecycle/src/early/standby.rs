@@ -58,6 +58,9 @@ static ENDED: Apart = Apart(AtomicU64::new(0));
 
 thread_local! {
     static STANDBY: Standby = Standby::default();
+    /// For how many more looks the tasks of this thread wake themselves: its runtime has no other thread. Apart, as the
+    /// first that is asked, and all there is to ask there.
+    static ALONE: Cell<u32> = const { Cell::new(0) };
     static WOKEN: Cell<u64> = const { Cell::new(0) };
     static LAST_WOKEN: Cell<Option<Parts>> = const { Cell::new(None) };
 }
@@ -78,8 +81,6 @@ struct Standby {
     known: RefCell<HashSet<Parts, foldhash::fast::RandomState>>,
     /// One of them, found last.
     last: Cell<Option<Parts>>,
-    /// For how many more looks its tasks wake themselves: its runtime has no other thread.
-    alone: Cell<u32>,
     watch: Arc<Watch>,
 }
 
@@ -99,12 +100,11 @@ type Timer = Pin<Box<Unconstrained<Sleep>>>;
 #[inline]
 pub(super) fn look_again(context: &mut Context<'_>, urgent: bool, woken: u64) -> SecondLook {
     let waker = context.waker();
-    // Before it is looked after: a timer that ends meanwhile wakes the task, which then looks at this once more.
-    let ended = ENDED.0.load(Relaxed);
-    // Not in a thread that is ending.
-    let looked_after = !urgent && STANDBY.try_with(|it| it.look_after(waker)) == Ok(true);
-    if looked_after {
-        return SecondLook::After(ended);
+    if !urgent
+        && !is_alone()
+        && let Some(look) = look_after(waker)
+    {
+        return look;
     }
     // Not again, if a look within this poll has done so: one wait lies within another.
     let parts = Some(parts(waker));
@@ -116,8 +116,24 @@ pub(super) fn look_again(context: &mut Context<'_>, urgent: bool, woken: u64) ->
     SecondLook::Next
 }
 
+/// Says whether the runtime of this thread has no other one.
+#[inline]
+fn is_alone() -> bool {
+    let left = ALONE.get().checked_sub(1);
+    left.inspect(|left| ALONE.set(*left)).is_some()
+}
+
+/// Sees to it that the task is woken soon, if that can be.
+#[inline(never)]
+fn look_after(waker: &Waker) -> Option<SecondLook> {
+    // Before it is looked after: a timer that ends meanwhile wakes the task, which then looks at this once more.
+    let ended = ENDED.0.load(Relaxed);
+    // Not in a thread that is ending.
+    let looked_after = STANDBY.try_with(|it| it.look_after(waker)) == Ok(true);
+    looked_after.then_some(SecondLook::After(ended))
+}
+
 impl Standby {
-    /// Sees to it that the task is woken soon; `false` if that cannot be.
     #[inline]
     fn look_after(&self, waker: &Waker) -> bool {
         if self.watch.is_on.load(Relaxed) {
@@ -130,9 +146,6 @@ impl Standby {
                 self.last.set(Some(parts));
                 return true;
             }
-        } else if let Some(left) = self.alone.get().checked_sub(1) {
-            self.alone.set(left);
-            return false;
         }
         self.begin_to_look_after(waker)
     }
@@ -149,7 +162,7 @@ impl Standby {
             match here {
                 // There is no other thread to be woken, nor one that would see to a timer.
                 Ok(RuntimeFlavor::CurrentThread) => {
-                    self.alone.set(LOOKS);
+                    ALONE.set(LOOKS);
                     return false;
                 }
                 Ok(_) => Some(Box::pin(unconstrained(sleep(SOON)))),
