@@ -25,8 +25,11 @@ pub fn early<T, F>(limit: Duration, poll: F) -> Early<F>
 where
     F: FnMut(&mut Context<'_>) -> Poll<T> + Unpin,
 {
-    let patience = Patience::new(limit);
-    Early { poll, patience }
+    Early {
+        poll,
+        urgent: limit < standby::URGENT,
+        second: None,
+    }
 }
 
 /// What [`early`] returns.
@@ -36,49 +39,8 @@ where
 #[must_use = "futures do nothing unless polled"]
 pub struct Early<F> {
     poll: F,
-    patience: Patience,
-}
-
-/// The same for a future made by hand: how long it waits for what comes at once.
-#[derive(Debug)]
-pub struct Patience {
-    is_urgent: bool,
+    urgent: bool,
     second: Option<SecondLook>,
-}
-
-impl Patience {
-    /// Begins anew; `limit` as for [`early`].
-    #[inline]
-    #[must_use]
-    pub fn new(limit: Duration) -> Self {
-        Self {
-            is_urgent: limit < standby::URGENT,
-            second: None,
-        }
-    }
-
-    /// Polls for it, and is ready with `None` when it takes longer.
-    ///
-    /// # Panics
-    ///
-    /// As [`early`].
-    #[inline(always)]
-    pub fn poll<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<Option<T>> {
-        let woken = standby::woken();
-        match poll(context) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending if self.second.is_some_and(SecondLook::is_now) => Poll::Ready(None),
-            Poll::Pending => {
-                // Anew at each poll: whoever polls it may have been another before.
-                self.second = Some(standby::look_again(context, self.is_urgent, woken));
-                Poll::Pending
-            }
-        }
-    }
 }
 
 impl<F> fmt::Debug for Early<F> {
@@ -95,8 +57,16 @@ where
 
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
-        let Self { poll, patience } = &mut *self;
-        patience.poll(context, poll)
+        let woken = standby::woken();
+        match (self.poll)(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if self.second.is_some_and(SecondLook::is_now) => Poll::Ready(None),
+            Poll::Pending => {
+                // Anew at each poll: whoever polls it may have been another before.
+                self.second = Some(standby::look_again(context, self.urgent, woken));
+                Poll::Pending
+            }
+        }
     }
 }
 

@@ -90,7 +90,7 @@ pub use clock::{Clock, Moment, WallTime, is_tokio_real};
 pub use closing::Loss;
 pub use dead::{DeadLetter, DeadLetterStream, DeadLetters, DeadReason, ReplayError};
 pub use deadline::after;
-pub use early::{Early, Patience, early};
+pub use early::{Early, early};
 pub use event::{Event, EventKind, ReportContext};
 pub use events::{Events, Missed};
 pub use incarnation::Incarnation;

@@ -30,7 +30,7 @@ const LOOKS: u32 = 64;
 /// answer, which comes meanwhile, does not get it polled any sooner. So the threads of a runtime keep the wakers of the
 /// tasks that wait so, each task's once, and a timer of each thread, which any thread sees to, wakes them all. What most
 /// tasks wait for has come long before. On a runtime of one thread tasks wake themselves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) enum SecondLook {
     /// The next one.
     Next,

@@ -3,13 +3,11 @@
 mod late;
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use perennial_lifecycle::{Caller, Incarnation, Patience, Terms};
+use perennial_lifecycle::{Caller, Incarnation, Terms, early};
 use ractor::{Message, RpcReplyPort};
 use tokio::sync::oneshot;
-use tokio::sync::oneshot::error::RecvError;
 use tracing::Instrument as _;
 
 use self::late::{Limits, Wait};
@@ -34,48 +32,27 @@ pub(crate) async fn call<M: Message, T: Send + 'static>(
     } else if Incarnation::is_any_current() {
         late::send(target, make, timeout).await
     } else {
-        match send_at_once(target, make(), timeout) {
-            Ok(mut sent) => {
+        let (message, mut answer) = make();
+        // Each by itself: put together, they would be moved at once, and read as they were just written in parts.
+        let mut ticket = Ticket(None);
+        match send_at_once(target, message, timeout, &mut ticket) {
+            Ok(callee) => {
                 // Nearly all calls are sent at once, by nobody's handler, and answered soon.
-                let answered = Soon(&mut sent).await;
+                let answered = early(timeout, |cx| Pin::new(&mut answer).poll(cx)).await;
                 if let Some(Ok(value)) = answered {
                     return Ok(value);
                 }
-                let wait = Wait::new(target, sent, Limits::of(timeout), answered.is_some());
-                wait.end().await
+                let limits = Limits::of(timeout);
+                let wait = Wait::new(target, callee, ticket, answer, limits);
+                wait.end(answered.is_some()).await
             }
-            Err(unsent) => late::send(target, || unsent, timeout).await,
+            Err(message) => late::send(target, || (message, answer), timeout).await,
         }
     };
     result.map_err(|error| {
         failed(target, &error);
         *error
     })
-}
-
-/// A call that was sent at once.
-struct Sent<'a, T> {
-    callee: Callee<'a>,
-    ticket: Ticket,
-    answer: oneshot::Receiver<T>,
-    patience: Patience,
-}
-
-/// Waits for the answer, if that comes soon.
-///
-/// By hand, as what it waits with: an `async` block would copy it.
-struct Soon<'a, 'b, T>(&'a mut Sent<'b, T>);
-
-impl<T> Future for Soon<'_, '_, T> {
-    type Output = Option<Result<T, RecvError>>;
-
-    #[inline(always)]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Sent {
-            answer, patience, ..
-        } = &mut *self.0;
-        patience.poll(cx, |cx| Pin::new(answer).poll(cx))
-    }
 }
 
 #[cold]
@@ -89,13 +66,13 @@ fn failed<M: Message>(target: &impl Target<M>, error: &CallError<M>) {
 /// Hands the message of a call over at once, if nothing stands in its way: of one from outside of all handlers, which
 /// nobody is made to wait for in a cycle.
 #[inline(always)]
-fn send_at_once<'a, M: Message, T>(
+fn send_at_once<'a, M: Message>(
     target: &'a impl Target<M>,
-    (message, answer): (M, oneshot::Receiver<T>),
+    message: M,
     timeout: Duration,
-) -> Result<Sent<'a, T>, (M, oneshot::Receiver<T>)> {
+    ticket: &mut Ticket,
+) -> Result<Callee<'a>, M> {
     let traffic = target.traffic();
-    let mut ticket = Ticket(None);
     let terms = |now| {
         let (own, other) = Caller::pair(traffic);
         ticket.0 = Some(own);
@@ -105,18 +82,9 @@ fn send_at_once<'a, M: Message, T>(
         }
     };
     // A look at the message only after the step that lets it in: see `Entry`.
-    let sent = match target.enter_quickly() {
+    match target.enter_quickly() {
         Some((entry, run)) => entry.send(message, terms).map(|()| Callee::Lent(run)),
         None => target.deliver_quickly(message, terms),
-    };
-    match sent {
-        Ok(callee) => Ok(Sent {
-            callee,
-            ticket,
-            answer,
-            patience: Patience::new(timeout),
-        }),
-        Err(message) => Err((message, answer)),
     }
 }
 

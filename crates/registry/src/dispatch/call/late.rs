@@ -13,7 +13,7 @@ use ractor::Message;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::{Sent, Ticket};
+use super::Ticket;
 use crate::dispatch::{Callee, Target, deliver_by};
 use crate::{CallError, CastError, Refusal};
 
@@ -86,17 +86,10 @@ pub(super) async fn send<M: Message, T: Send + 'static>(
         Some(Err(_)) => true,
         None => false,
     };
-    let wait = Wait {
-        target,
-        callee,
-        ticket,
-        answer,
-        listening,
-        limits,
-        until,
-        is_dropped,
-    };
-    wait.end().await
+    let mut wait = Wait::new(target, callee, ticket, answer, limits);
+    wait.listening = listening;
+    wait.until = until;
+    wait.end(is_dropped).await
 }
 
 /// A call that was sent, and whose answer did not come soon.
@@ -108,33 +101,36 @@ pub(super) struct Wait<'a, G, T> {
     listening: Option<Listening<'a>>,
     limits: Limits,
     until: OnceLock<Instant>,
-    /// The reply port was dropped.
-    is_dropped: bool,
 }
 
 impl<'a, G, T> Wait<'a, G, T> {
-    pub(super) fn new(target: &'a G, sent: Sent<'a, T>, limits: Limits, is_dropped: bool) -> Self {
+    pub(super) fn new(
+        target: &'a G,
+        callee: Callee<'a>,
+        ticket: Ticket,
+        answer: oneshot::Receiver<T>,
+        limits: Limits,
+    ) -> Self {
         Self {
             target,
-            callee: sent.callee,
-            ticket: sent.ticket,
-            answer: sent.answer,
+            callee,
+            ticket,
+            answer,
             listening: None,
             limits,
             until: OnceLock::new(),
-            is_dropped,
         }
     }
 
-    /// Waits for the answer, or finds out why there is none.
-    pub(super) async fn end<M: Message>(mut self) -> Outcome<M, T>
+    /// Waits for the answer, or finds out why there is none; `is_dropped` where the reply port was.
+    pub(super) async fn end<M: Message>(mut self, is_dropped: bool) -> Outcome<M, T>
     where
         G: Target<M>,
         T: Send + 'static,
     {
         let clock = self.target.traffic().clock();
         let until = self.limits.until(&self.until, clock);
-        let answered = if self.is_dropped {
+        let answered = if is_dropped {
             Err(NoAnswer::Dropped)
         } else {
             let listening = self.listening.as_mut();
