@@ -170,7 +170,7 @@ impl<'a, W: Worker> Borrow<'a, W> {
     ) -> Poll<Result<Checkout<W>, CheckoutError>> {
         let pool = self.pool;
         // Where it is to stay: to move it would take as long as all of this.
-        self.stage = Stage::Waiting(Waiter::new(&pool.cells, joined, wait));
+        self.stage = Stage::Waiting(Waiter::new(&pool.cells, joined.ticket, wait));
         let Stage::Waiting(waiter) = &mut self.stage else {
             unreachable!("just written")
         };
@@ -382,9 +382,10 @@ impl<W: Worker> Pool<W> {
                     Begin::Asked => match self.take_or_join(terms, since).await {
                         Turn::Now(offer) => (0, offer),
                         Turn::Later(joined) => {
-                            let mut waiter = Waiter::new(cells, &joined, terms.wait_since(since));
+                            let mut waiter =
+                                Waiter::new(cells, joined.ticket, terms.wait_since(since));
                             waiter.begin(&joined);
-                            (waiter.ticket, self.served(terms, since, waiter).await?)
+                            (joined.ticket, self.served(terms, since, waiter).await?)
                         }
                         Turn::Never => return Err(cells.exhausted(cells.since(since))),
                         Turn::Shut => return Err(cells.not_open()),

@@ -14,7 +14,7 @@ use crate::machine::{Look, Take, Wait};
 
 /// A place in the queue, just taken; to be made a [`Waiter`] of, where that is to stay, before anything else.
 pub(crate) struct Joined {
-    pub(super) ticket: u64,
+    pub(crate) ticket: u64,
     pub(super) alarm: Option<Number>,
     pub(super) is_short: bool,
 }
@@ -31,10 +31,10 @@ pub(crate) struct Waiter<'a> {
 
 impl<'a> Waiter<'a> {
     #[inline(always)]
-    pub(crate) fn new(cells: &'a Arc<Cells>, joined: &Joined, wait: Wait) -> Self {
+    pub(crate) fn new(cells: &'a Arc<Cells>, ticket: u64, wait: Wait) -> Self {
         Self {
             cells,
-            ticket: joined.ticket,
+            ticket,
             wait,
             timer: None,
         }
@@ -225,12 +225,7 @@ impl Cells {
         borrower: Borrower<'_>,
     ) -> Waiter<'_> {
         self.rejoin(ticket, wait, borrower);
-        Waiter {
-            cells: self,
-            ticket,
-            wait,
-            timer: None,
-        }
+        Waiter::new(self, ticket, wait)
     }
 
     #[cold]
