@@ -8,6 +8,7 @@ mod keys;
 pub(crate) mod ledger;
 pub(crate) mod letterbox;
 pub(crate) mod offer;
+mod store;
 pub(crate) mod times;
 
 use std::any::TypeId;

@@ -1,12 +1,11 @@
 //! What stands behind the actors that take [`Mail`]: the messages that outlast a run.
 
 use std::any::{Any, TypeId};
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use ractor::{ActorCell, ActorId, Message};
+use ractor::{ActorCell, Message};
 use tracing::Span;
 
 use crate::adapter::Special;
@@ -18,6 +17,7 @@ use crate::mailbox::homes::Home;
 use crate::mailbox::intake::{Intake, NoEntry};
 use crate::mailbox::keys::Index;
 use crate::mailbox::ledger::Ledger;
+use crate::mailbox::store::Store;
 use crate::mailbox::{AtRestart, Overflow};
 use crate::panic::let_go;
 use crate::traffic::Traffic;
@@ -44,26 +44,8 @@ pub(crate) struct Letterbox<M: Message> {
     replaced: AtomicU64,
 }
 
-struct Store<M> {
-    letters: VecDeque<Letter<M>>,
-    /// How many have left the front: the number of the first.
-    first: u64,
-    index: Option<Box<dyn Index<M>>>,
-    /// Whom a claim is sent for what comes late.
-    present: Option<ActorCell>,
-    /// Since when it is here, unless it was sent the first letter.
-    present_since: Moment,
-    /// Nobody will come for what is here.
-    closed: Option<DeadReason>,
-    /// Which runs were left behind, and how many letters are stuck in the port of each.
-    stuck: Vec<(ActorId, u64)>,
-}
-
 /// No dead letter has this id.
 const NO_LETTER: u64 = u64::MAX;
-
-/// Where the numbers begin: messages are put back in front.
-const FIRST: u64 = 1 << 32;
 
 /// Has a run take a message of a type in hand that it got through the letterbox of this front.
 pub(crate) type Open<T> = fn(&mut T, &Front, &Incarnation) -> Option<Special>;
@@ -132,15 +114,7 @@ impl<M: Message> Letterbox<M> {
             place: Arc::downgrade(node),
             path: node.path().clone(),
             settings,
-            store: Mutex::new(Store {
-                letters: VecDeque::new(),
-                first: FIRST,
-                index: index.map(|it| *it),
-                present,
-                present_since: Moment::default(),
-                closed: None,
-                stuck: Vec::new(),
-            }),
+            store: Mutex::new(Store::new(index.map(|it| *it), present)),
             down: Mutex::new(None),
             replaced: AtomicU64::new(NO_LETTER),
         });
@@ -427,40 +401,6 @@ impl<M: Message> Letterbox<M> {
     }
 }
 
-impl<M> Store<M> {
-    /// Returns where the letter waits that the new one replaces; if there is none, notes that the new one comes last.
-    fn same_as(&mut self, message: &M) -> Option<usize> {
-        let last = self.first.wrapping_add(self.letters.len() as u64);
-        let index = self.index.as_mut()?;
-        let number = index.find_or_note(message, last)?;
-        usize::try_from(number.wrapping_sub(self.first)).ok()
-    }
-
-    /// Takes back that a message comes last.
-    fn forget_last(&mut self, message: &M) {
-        let last = self.first.wrapping_add(self.letters.len() as u64);
-        if let Some(index) = &mut self.index {
-            index.forget(message, last);
-        }
-    }
-
-    fn pop(&mut self) -> Option<Letter<M>> {
-        let letter = self.letters.pop_front()?;
-        if let Some(index) = &mut self.index {
-            index.forget(&letter.message, self.first);
-        }
-        self.first += 1;
-        Some(letter)
-    }
-
-    /// Puts one back that was first.
-    fn put_back(&mut self, letter: Letter<M>) {
-        // A later one with the same key may have come: both stay, in order.
-        self.first -= 1;
-        self.letters.push_front(letter);
-    }
-}
-
 impl<M: Message> AnyLetterbox for Letterbox<M> {
     fn open(&self, message: &mut dyn Any, run: &Incarnation) -> Option<Special> {
         match message.downcast_mut() {
@@ -542,11 +482,8 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
         let is_present = |it: &ActorCell| it.get_id() == cell.get_id();
         if !store.present.as_ref().is_some_and(is_present) {
             // One that was left behind ends late. What is stuck in its port is about to come here.
-            let at = store.stuck.iter().position(|(id, _)| *id == cell.get_id());
-            if let Some(at) = at {
-                let (_, stuck) = store.stuck.swap_remove(at);
-                self.front.take_room_back(stuck);
-            }
+            let stuck = store.come_late(cell.get_id());
+            self.front.take_room_back(stuck);
             return;
         }
         let present = store.present.take();
@@ -564,10 +501,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
         drop(down);
         if !self.stores() {
             let mut store = self.lock();
-            let elsewhere = store.stuck.iter().map(|(_, stuck)| stuck).sum::<u64>();
-            let all = self.front.intake.depth();
-            let stuck = all.saturating_sub(elsewhere + store.letters.len() as u64);
-            store.stuck.push((cell.get_id(), stuck));
+            let stuck = store.leave_behind(cell.get_id(), self.front.intake.depth());
             self.front.make_room(stuck);
         }
         self.pause(cell);
@@ -577,12 +511,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
         let letters = {
             let mut store = self.lock();
             store.closed = Some(reason);
-            let letters = std::mem::take(&mut store.letters);
-            store.first += letters.len() as u64;
-            if let Some(index) = &mut store.index {
-                index.clear();
-            }
-            letters
+            store.clear()
         };
         self.front.tracked.clear();
         for letter in letters {
