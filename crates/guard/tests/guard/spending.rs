@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use futures_util::poll;
 use perennial_breaker::Breaker;
 use perennial_guard::{Bulkhead, Guard, GuardBuilder, GuardError, NoPool, Spend, Stage};
 use perennial_pool::PoolConfig;
@@ -111,18 +113,15 @@ async fn of_many_that_wait_for_a_worker_only_those_with_a_cell_begin() {
     let (builder, spent) = guard(Spend::WhenBegun);
     let guarded = builder.pool(pool.clone()).build().unwrap();
     let held = pool.checkout().await.unwrap();
-    let calls: Vec<_> = (0..8)
-        .map(|_| {
-            let guarded = guarded.clone();
-            tokio::spawn(async move { guarded.run(|_| ok()).await })
-        })
-        .collect();
-    tokio::time::sleep(Duration::from_millis(1)).await;
+    let mut calls: Vec<_> = (0..8).map(|_| Box::pin(guarded.run(|_| ok()))).collect();
+    for call in &mut calls {
+        assert!(poll!(call).is_pending());
+    }
     assert_eq!((pool.status().waiting, spent()), (8, 0));
     drop(held);
     let mut begun = 0;
-    for call in calls {
-        match call.await.unwrap() {
+    for call in join_all(calls).await {
+        match call {
             Ok(_) => begun += 1,
             Err(refused) => assert!(
                 matches!(refused, GuardError::RateLimited { .. }),
