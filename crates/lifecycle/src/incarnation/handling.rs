@@ -125,17 +125,22 @@ impl Incarnation {
             // It was skipped, and is in the books already.
             return;
         }
-        let ledger = self.node.known_ledger();
-        let ledger = ledger.expect("made by the first message that was taken");
+        let front = front.or_else(|| self.front());
+        let ledger = front.map_or_else(|| self.known_ledger(), |it| &it.ledger);
         Ledger::count(&ledger.handled);
         let taken = self.taken.load(Relaxed);
-        let front = front.or_else(|| self.front());
         let is_down = front.is_some_and(|it| it.hand.is_down());
         if is_down || self.is_timed(taken) {
             self.note_handled(taken, since, custody);
         } else if let Some(front) = front {
             front.hand.put_away();
         }
+    }
+
+    #[inline]
+    fn known_ledger(&self) -> &Arc<Ledger> {
+        let ledger = self.node.known_ledger();
+        ledger.expect("made by the first message that was taken")
     }
 
     #[cold]

@@ -159,7 +159,7 @@ impl<M: Message> Entry<'_, M> {
         // Put together where it is sent from, or it would be moved once more.
         let letter = Some(Letter { cover, message });
         if let Err(error) = run.cell().send_message(Mail { letter }) {
-            front.come_back(run.ledger());
+            front.come_back();
             return Err(unsent(error));
         }
         front.tracked.sent(before, run.traffic().clock());
@@ -170,10 +170,10 @@ impl<M: Message> Entry<'_, M> {
 impl<M> Drop for Entry<'_, M> {
     #[cold]
     fn drop(&mut self) {
-        let ledger = self.run.ledger();
+        let run = self.run;
         match self.letter {
-            Some((front, _)) => front.come_back(ledger),
-            None => ledger.come_back(self.run.intake(), || self.run.known_lobby()),
+            Some((front, _)) => front.come_back(),
+            None => run.ledger().come_back(run.intake(), || run.known_lobby()),
         }
     }
 }

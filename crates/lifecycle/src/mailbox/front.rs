@@ -1,5 +1,6 @@
 //! The part of a letterbox that each message looks at, whatever its type.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::Moment;
@@ -8,7 +9,6 @@ use crate::mailbox::intake::{Intake, Lobby};
 use crate::mailbox::ledger::{Ledger, Tracked};
 
 /// What lets letters in, and says which one is in hand.
-#[derive(Debug)]
 pub(crate) struct Front {
     pub(crate) home: Home,
     /// How many may wait in the actor's port, beside those that are stuck in the port of a run that was left behind; none,
@@ -19,10 +19,11 @@ pub(crate) struct Front {
     pub(crate) hand: Hand,
     /// Of the letters in the actor's port.
     pub(crate) tracked: Tracked,
+    pub(crate) ledger: Arc<Ledger>,
 }
 
 impl Front {
-    pub(crate) fn new(room: u64) -> Self {
+    pub(crate) fn new(room: u64, ledger: Arc<Ledger>) -> Self {
         Self {
             home: Home::new(),
             room: AtomicU64::new(room),
@@ -30,13 +31,14 @@ impl Front {
             lobby: Lobby::default(),
             hand: Hand::new(),
             tracked: Tracked::default(),
+            ledger,
         }
     }
 
     /// A letter could not be handed over that was let in.
     #[cold]
-    pub(crate) fn come_back(&self, ledger: &Ledger) {
-        ledger.come_back(&self.intake, || Some(&self.lobby));
+    pub(crate) fn come_back(&self) {
+        self.ledger.come_back(&self.intake, || Some(&self.lobby));
     }
 
     /// Says whether letters wait in the letterbox and not in the actor's port.

@@ -31,7 +31,6 @@ use crate::{ActorPath, Clock, DeadReason, Incarnation, Mail, Mailbox, Moment, No
 /// claims travel.
 pub(crate) struct Letterbox<M: Message> {
     front: Arc<Front>,
-    ledger: Arc<Ledger>,
     traffic: Arc<Traffic>,
     place: Weak<Node>,
     path: ActorPath,
@@ -105,11 +104,10 @@ impl<M: Message> Letterbox<M> {
             Overflow::DropOldest(_) | Overflow::Coalesce(..) => 0,
             _ => settings.capacity(),
         };
-        let front = Arc::new(Front::new(room));
+        let front = Arc::new(Front::new(room, ledger));
         let home = front.home;
         let new = Arc::new(Self {
             front,
-            ledger,
             traffic,
             place: Arc::downgrade(node),
             path: node.path().clone(),
@@ -154,7 +152,7 @@ impl<M: Message> Letterbox<M> {
                 if matches!(self.settings.overflow, Overflow::DropNewest)
                     && letter.cover.caller().is_none() =>
             {
-                self.ledger.count_passed_by();
+                self.front.ledger.count_passed_by();
                 self.bury(letter, DeadReason::Overflow);
                 Ok(0)
             }
@@ -200,7 +198,7 @@ impl<M: Message> Letterbox<M> {
             if is_let_in {
                 self.let_go();
             } else {
-                self.ledger.count_passed_by();
+                self.front.ledger.count_passed_by();
             }
             drop(store);
             self.note_replaced(replaced);
@@ -222,7 +220,7 @@ impl<M: Message> Letterbox<M> {
                 // The last one is being taken at this moment.
                 return Err((no_entry, letter.message));
             };
-            self.ledger.count_passed_by();
+            self.front.ledger.count_passed_by();
             store.letters.push_back(letter);
             drop(store);
             self.bury(oldest, DeadReason::Overflow);
@@ -322,12 +320,12 @@ impl<M: Message> Letterbox<M> {
     /// A letter leaves that its actor has not taken: from here on it is in the books alone.
     fn let_go(&self) {
         self.front.intake.take_back(|| Some(&self.front.lobby));
-        self.ledger.count_passed_by();
+        self.front.ledger.count_passed_by();
     }
 
     /// A letter could not be handed over.
     pub(crate) fn come_back(&self) {
-        self.front.come_back(&self.ledger);
+        self.front.come_back();
     }
 
     fn pick_up(&self) -> Option<Letter<M>> {
@@ -342,7 +340,7 @@ impl<M: Message> Letterbox<M> {
 
     /// A later letter has taken the place of this one.
     fn note_replaced(&self, letter: Letter<M>) {
-        Ledger::count_shared(&self.ledger.dead);
+        Ledger::count_shared(&self.front.ledger.dead);
         letter.cover.note_dropped();
         let obituary = self.obituary(&letter.cover, DeadReason::Replaced);
         // Of two at the same time that both find none, each makes one.
@@ -367,8 +365,8 @@ impl<M: Message> Letterbox<M> {
     /// Makes a dead letter of it, and returns the id of that.
     fn bury(&self, letter: Letter<M>, reason: DeadReason) -> u64 {
         let counter = match reason {
-            DeadReason::Returned => &self.ledger.returned,
-            _ => &self.ledger.dead,
+            DeadReason::Returned => &self.front.ledger.returned,
+            _ => &self.front.ledger.dead,
         };
         Ledger::count_shared(counter);
         match reason {
@@ -440,7 +438,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
         let mut letter = match letter {
             Some(letter) if letter.cover.caller().is_none() => letter,
             taken_or_call => {
-                Ledger::count(&self.ledger.failed);
+                Ledger::count(&self.front.ledger.failed);
                 drop(custody);
                 let_go(taken_or_call);
                 return None;
@@ -451,7 +449,7 @@ impl<M: Message> AnyLetterbox for Letterbox<M> {
         } else if self.settings.at_restart == AtRestart::Return {
             DeadReason::Returned
         } else {
-            Ledger::count_shared(&self.ledger.redelivered);
+            Ledger::count_shared(&self.front.ledger.redelivered);
             let mut store = self.lock();
             self.front.intake.put_back();
             store.put_back(letter);
@@ -552,7 +550,7 @@ impl<M: Message> Drop for Letterbox<M> {
         self.close(DeadReason::Stopped);
         let counted = self.front.intake.close(|| Some(&self.front.lobby));
         // What is still on its way, as in a port that closed at that moment, does not find back.
-        let lost = self.ledger.take_over(counted);
+        let lost = self.front.ledger.take_over(counted);
         if lost > 0 {
             let message_type = std::any::type_name::<M>();
             let obituary = Obituary::of_lost(self.path.clone(), message_type, lost);
