@@ -126,7 +126,7 @@ impl Incarnation {
             return;
         }
         let front = front.or_else(|| self.front());
-        let ledger = front.map_or_else(|| self.known_ledger(), |it| &it.ledger);
+        let ledger = front.map_or_else(|| self.ledger(), |it| &it.ledger);
         Ledger::count(&ledger.handled);
         let taken = self.taken.load(Relaxed);
         let is_down = front.is_some_and(|it| it.hand.is_down());
@@ -135,12 +135,6 @@ impl Incarnation {
         } else if let Some(front) = front {
             front.hand.put_away();
         }
-    }
-
-    #[inline]
-    fn known_ledger(&self) -> &Arc<Ledger> {
-        let ledger = self.node.known_ledger();
-        ledger.expect("made by the first message that was taken")
     }
 
     #[cold]

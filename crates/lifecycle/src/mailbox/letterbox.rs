@@ -135,7 +135,7 @@ impl<M: Message> Letterbox<M> {
         }
         let letter = Some(letter);
         cell.send_message(Mail { letter }).map_err(|error| {
-            self.come_back();
+            self.front.come_back();
             (NoEntry::Closed, unsent(error))
         })
     }
@@ -240,7 +240,7 @@ impl<M: Message> Letterbox<M> {
         let letter = store.letters.pop_back();
         let letter = letter.expect("it was put there under the same lock");
         store.forget_last(&letter.message);
-        self.come_back();
+        self.front.come_back();
         Err((NoEntry::Closed, letter.message))
     }
 
@@ -321,11 +321,6 @@ impl<M: Message> Letterbox<M> {
     fn let_go(&self) {
         self.front.intake.take_back(|| Some(&self.front.lobby));
         self.front.ledger.count_passed_by();
-    }
-
-    /// A letter could not be handed over.
-    pub(crate) fn come_back(&self) {
-        self.front.come_back();
     }
 
     fn pick_up(&self) -> Option<Letter<M>> {
